@@ -242,10 +242,9 @@ def test_numbers_that_no_float_can_hold_are_checked_like_any() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("(< 1 2 3)", "< takes 2 arguments, not 3"), ("(- 5)", "(- 0 x)"),
+        ("(< 1 2 3)", "< takes 2 arguments, not 3"),
         ("(debug host.mem_free)", "did you mean Host?"), ('(Host.control "ksm_run" 1)', "did you mean Control?"),
         ("(IF 1 2 3)", "did you mean if?"),
-        ('(g.Control "ksm_run" 1)', "there is no g here: (with Guests g …)"),
         ("(debug (+ 1 'a'))", "the operands of + have incompatible types"),
     ],
 )  # fmt: skip

@@ -104,7 +104,7 @@ def test_all_mistakes_in_the_policies_are_shown_at_once(tmp_path: Path) -> None:
 # --- bad input -----------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("verb", [("eval",), ("explain", "--host"), ("fmt",)], ids=lambda verb: verb[0])
+@pytest.mark.parametrize("verb", [("eval",), ("explain", "--host")], ids=lambda verb: verb[0])
 def test_a_file_that_is_no_text_is_misuse_and_nothing_else_happens(tmp_path: Path, verb: tuple[str, ...]) -> None:
     path = tmp_path / "50_bad.policy"
     path.write_bytes(b"1\n caf\xe9")
@@ -193,29 +193,11 @@ def test_default_policies_are_printed_and_listed_with_the_sentence_that_says_wha
 
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
-    [
-        (("eval", "--live", "--snapshot", "x.json"), 2, "exclude each other"),
-        (("eval", "-", "--snapshot", "-"), 2, "cannot both come from the standard input"),
-        (("defaults", "50_baloon"), 2, "did you mean 50_balloon?"),
-    ],
+    [(("eval", "--live", "--snapshot", "x.json"), 2, "exclude each other"), (("defaults", "50_baloon"), 2, "did you mean 50_balloon?")],
 )
 def test_what_cannot_be_meant_is_told(arguments: tuple[str, ...], code: int, said: str) -> None:
     done = mom_policy(*arguments)
     assert (done.code, said in done.err) == (code, True)
-
-
-def test_fmt_prints_a_file_or_the_standard_input(tmp_path: Path) -> None:
-    assert mom_policy("fmt", policy(tmp_path, "( f   1 )")) == (0, "(f 1)\n", "")
-    assert mom_policy("fmt", "-", given="( f   1 )") == (0, "(f 1)\n", "")
-    done = mom_policy("fmt", "-", given="( f ")
-    assert (done.code, done.out) == (2, "")
-    assert "standard input:1:1: syntax: ( is never closed" in done.err
-
-
-def test_forms_are_read_from_the_standard_input() -> None:
-    done = mom_policy("eval", "-", given="(defvar y 4)\n(+ y\n  3)\n")
-    assert (done.code, done.out.splitlines()[0]) == (0, "7")
-    assert mom_policy("eval", "-", given=b"\xff").code == 2, "what is no text is misuse"
 
 
 AWAY = """

@@ -127,15 +127,3 @@ def test_a_text_beyond_the_limits_is_refused(text: str, kind: str) -> None:
     with pytest.raises(PolicyError) as caught:
         read("p", text)
     assert caught.value.kind == kind
-
-
-@pytest.mark.parametrize(
-    ("text", "cure"),
-    [
-        ("; note", "a comment begins with #"), ("5.", "write 5.0"), ("010", "leave out the leading zeros"), ("[+ 1", "a ] is missing"),
-    ],
-)  # fmt: skip
-def test_syntax_of_other_languages_is_refused_with_a_hint(text: str, cure: str) -> None:
-    with pytest.raises(PolicyError) as caught:
-        read("p", text)
-    assert cure in caught.value.message

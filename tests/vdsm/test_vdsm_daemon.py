@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -269,7 +270,7 @@ def test_the_doctor_and_config_init_know_vdsm(daemon: Daemon, tmp_path: Path, ca
     write_pki(daemon.root / "etc/pki/vdsm", ca, begins=timedelta(days=-9), ends=timedelta(days=-1))
     said = daemon.verb("doctor")
     assert said.returncode == 1
-    assert "vdsmcert.pem has expired" in said.stdout
+    assert re.search(r"does not accept the certificate .*/vdsmcert\.pem", said.stdout)
     drafted = daemon.verb("config", "init", "--root", str(daemon.root), "-o", str(tmp_path / "new.yaml"))
     assert drafted.returncode == 0, drafted.stderr
     assert "\n  vdsm:" in (tmp_path / "new.yaml").read_text()

@@ -91,7 +91,7 @@ class ChangingPolicies:
     """Policies in force. Implements `PolicyTexts` for the evaluator.
 
     :param kept: file that keeps run-time changes across restarts; None to lose them
-    :param changed: function to call after a run-time change
+    :param changed: function to call after a run-time change, under the lock
     :param refuse_failing: while policies are in force, refuse new policies that are certain to fail
     """
 
@@ -184,7 +184,7 @@ class ChangingPolicies:
         with self._lock:
             texts = texts_of(self._overlay.changed(changes, "", self._base, replace_all=replace_all).over(self._base))
         policy, problems = self._judged(texts, self._declared, to_work=False)
-        return problems if policy is None else (*self._news(self.checked(policy)), *self._not_kept())
+        return problems if policy is None else self._news(self.checked(policy))
 
     def checked(self, policy: Policy) -> Sequence[PolicyProblem]:
         """Return the checks' remarks on compiled policies."""
@@ -213,8 +213,7 @@ class ChangingPolicies:
         with self._lock:
             self._expect(expected_version)
             overlay = self._overlay.changed(changes, who, self._base, replace_all=replace_all)
-            made = self._change_to(overlay, who, description_of(changes, replace_all=replace_all))
-        return self._announced(made)
+            return self._change_to(overlay, who, description_of(changes, replace_all=replace_all))
 
     def reset(self, *, who: str, expected_version: str | None = None) -> PolicyState:
         """Drop all run-time changes, and read the files again."""
@@ -227,8 +226,7 @@ class ChangingPolicies:
                 raise PolicyRefused(
                     [PolicyProblem(problem.file, problem.line, problem.column, "file", problem.message) for problem in read.problems]
                 )
-            made = self._change_to(Overlay(), printable(who, 200), "reset", read.texts)
-        return self._announced(made)
+            return self._change_to(Overlay(), printable(who, 200), "reset", read.texts)
 
     def history(self) -> Sequence[PolicyChange]:
         """Return the last changes, oldest first."""
@@ -249,8 +247,7 @@ class ChangingPolicies:
             # The files and defaults may have changed since then.
             texts.update({name: PolicyText(text.text, f"set by {who}") for name, text in then.items() if self._base.get(name) != text})
             overlay = target.overlay if target.overlay.alone else Overlay(texts)
-            made = self._change_to(overlay, who, f"rolled back to {version}")
-        return self._announced(made)
+            return self._change_to(overlay, who, f"rolled back to {version}")
 
     def keep_first(self) -> None:
         """Take up changes made during a reload, and save all run-time changes. Called before the first evaluation."""
@@ -275,19 +272,6 @@ class ChangingPolicies:
             return
         with self._lock:
             self._keep(self._overlay)
-
-    def _not_kept(self) -> Sequence[PolicyProblem]:
-        if self._kept is None or not self._kept.write_error:
-            return ()
-        message = f"policy changes would be lost in a restart: {self._kept.write_error}"
-        return (PolicyProblem("", 0, 0, "not-kept", message, "warning", "free space, or repair the disk; mom tries again in each cycle"),)
-
-    def _announced(self, made: tuple[PolicyState, Policy | None]) -> PolicyState:
-        # The caller must not hold the lock.
-        state, policy = made
-        if policy is not None:
-            self._changed(policy, state)
-        return state
 
     # --- internal, under the lock ---------------------------------------------------------------------------------------------------
 
@@ -328,16 +312,14 @@ class ChangingPolicies:
             raise ConfigError(sorted([*read.problems, *faults]))
         return policy
 
-    def _change_to(
-        self, overlay: Overlay, who: str, event: str, base: Mapping[str, PolicyText] | None = None
-    ) -> tuple[PolicyState, Policy | None]:
+    def _change_to(self, overlay: Overlay, who: str, event: str, base: Mapping[str, PolicyText] | None = None) -> PolicyState:
         # `PolicyRefused` is raised before any change.
         current = self._current()
         based_on = self._base if base is None else base
         effective = overlay.over(based_on)
         if texts_of(effective) == texts_of(current.state.texts) and _same(overlay, current.overlay):
             self._base = based_on
-            return current.state, None
+            return current.state
         policy, problems = self._judged(texts_of(effective), self._declared)
         if policy is None or problems:
             raise PolicyRefused(problems, hint="the previous policies stay in force")
@@ -347,7 +329,8 @@ class ChangingPolicies:
         self._keep(overlay)
         state = self._put(policy, overlay, who, event)
         self._log.info("policies changed by %s: %s; version %s", who, event, state.version)
-        return state, policy
+        self._changed(policy, state)
+        return state
 
     def _put(self, policy: Policy, overlay: Overlay, who: str, event: str) -> PolicyState:
         effective = overlay.over(self._base)
@@ -365,18 +348,11 @@ class ChangingPolicies:
         # The changes are in force even if the write fails.
         if self._kept is None:
             return
-        failed_before = self._kept.write_error
-        try:
+        with contextlib.suppress(StateError):  # mom reports the error
             if overlay.texts or overlay.alone:
                 self._kept.write(asdict(overlay))
             else:
                 self._kept.remove()
-        except StateError as error:
-            if not failed_before:
-                self._log.error("policy changes would be lost in a restart: %s", error.message)
-            return
-        if failed_before:
-            self._log.info("policy changes are saved again")
 
 
 def description_of(changes: Mapping[str, str | None], *, replace_all: bool = False) -> str:

@@ -30,7 +30,7 @@ from mom_core import (
     hookimpl,
     printable,
 )
-from mom_kvm import PolicyProblem, PolicyState, PolicyText, PolicyTexts
+from mom_kvm import PolicyState, PolicyText, PolicyTexts
 from mom_plugins_policy.changes import DEFAULT, OVERLAY, ChangingPolicies, Read, where_from
 from mom_plugins_policy.language.errors import Fault, PolicyError
 from mom_plugins_policy.language.policy import Policy, Result
@@ -80,7 +80,6 @@ class PolicyPlugin:
         self._is_in_force = False
         self._not_read: tuple[Problem, ...] = ()
         self._refused: tuple[Problem, ...] = ()
-        self._remarked: frozenset[PolicyProblem] = frozenset()
         self._notes = NoteStore(context)
         lost = "only the policies of files and defaults are in force"
         kept = context.state_file(_CHANGES, "the file of policies that were set while mom was running", OVERLAY, mode=0o600, loss=lost)
@@ -253,7 +252,6 @@ class PolicyPlugin:
     def _say_loaded(self) -> None:
         policy = self._policies.policy
         if policy is not None:
-            self._remarked = frozenset()
             self._say(policy, self._policies.state())
 
     def _changed(self, policy: Policy, state: PolicyState) -> None:
@@ -261,16 +259,14 @@ class PolicyPlugin:
         self._context.wake("the policies have changed")
 
     def _log_remarks(self, policy: Policy, state: PolicyState) -> None:
-        remarks = self._policies.checked(policy)
-        old, self._remarked = self._remarked, frozenset(remarks)
-        new = sorted((remark for remark in remarks if remark not in old), key=lambda remark: remark.severity)  # errors first
-        for remark in new[:_LOGGED]:
+        remarks = sorted(self._policies.checked(policy), key=lambda remark: remark.severity)  # errors first
+        for remark in remarks[:_LOGGED]:
             where = f"{where_from(remark.name, state.texts.get(remark.name))}:{remark.line}:{remark.column}"
             advice = f" ({remark.hint})" if remark.hint else ""
             text = printable(where, 400), printable(remark.message, 400), printable(advice, 400), remark.kind
             self._context.log.log(logging.ERROR if remark.severity == Severity.ERROR else logging.WARNING, "%s: %s%s [%s]", *text)
-        if len(new) > _LOGGED:
-            self._context.log.warning("`mom policy check` shows %d more remarks on the policies", len(new) - _LOGGED)
+        if len(remarks) > _LOGGED:
+            self._context.log.warning("`mom policy check` shows %d more remarks on the policies", len(remarks) - _LOGGED)
 
 
 _WRITE_SOME: Final = "enable plugins with default policies, such as balloon and ksm, without `defaults: false`; or write your own policies"

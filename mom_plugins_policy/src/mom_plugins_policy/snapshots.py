@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeAlias
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from mom_core import HOST_ID, ConfigError, ConfigProblem, Document, Guest, Snapshot, StrictModel, Value, printable, read_settings
+from mom_core import HOST_ID, ConfigError, ConfigProblem, Document, Guest, Snapshot, StrictModel, Value, read_settings
 from mom_core.testing import snapshot
 from mom_plugins_policy.sources import text_of
 
@@ -56,20 +55,6 @@ class SnapshotForm(SampleForm):
     history: list[SampleForm] = Field(default_factory=list)
     interval: Annotated[float, Field(gt=0, lt=1e9)] = 5.0
 
-    def misplaced(self) -> Iterator[tuple[tuple[str, ...], str]]:
-        """Yield the path of keys to each invalid property, and its error."""
-        guests = dict.fromkeys(name for item in (self, *self.history) for name in item.guests)
-        owners = {name: name for name in guests if "uuid" not in self.properties.get(name, {})}
-        for name, properties in self.properties.items():
-            if name not in (HOST_ID, *guests):
-                yield ("properties", name), "there is no such guest"
-            elif "uuid" in properties and name != HOST_ID:
-                uuid = properties["uuid"]
-                if not isinstance(uuid, str) or uuid in ("", HOST_ID):
-                    yield ("properties", name, "uuid"), "must be a string that identifies the guest"
-                elif owners.setdefault(uuid, name) != name:
-                    yield ("properties", name, "uuid"), f"is also the UUID of {owners[uuid]}"
-
     def made(self) -> Snapshot:
         """Build the snapshot."""
         properties = {**self.properties, HOST_ID: {"interval": self.interval, **self.properties.get(HOST_ID, {})}}
@@ -83,21 +68,12 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     return f"did you mean {close[0]}?" if close else ""
 
 
-def _unique(file: str, pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = printable(next(key for key in keys if keys.count(key) > 1), 60)
-        raise ConfigError([ConfigProblem(file, 0, 0, f"the key {twice} appears twice")])
-    return made
-
-
 def read_form(path: Path) -> SnapshotForm:
     """Read a JSON file (`-`: standard input). Raise `ConfigError` if it is unreadable or invalid."""
     file = "standard input" if str(path) == "-" else str(path)
     text = text_of(path, LONGEST, "a snapshot is a JSON file; `mom policy snapshot --example` prints one")
     try:
-        values = json.loads(text.removeprefix("\ufeff"), object_pairs_hook=partial(_unique, file))
+        values = json.loads(text.removeprefix("\ufeff"))
     except json.JSONDecodeError as error:
         raise ConfigError([ConfigProblem(file, error.lineno, error.colno, f"not JSON: {error.msg[0].lower()}{error.msg[1:]}")]) from None
     except (RecursionError, ValueError):
@@ -109,8 +85,9 @@ def checked_form(values: object, file: str) -> SnapshotForm:
     """Check the values that were read from `file`. Raise `ConfigError` with all mistakes."""
     document = Document(file, values)
     form = read_settings(document, SnapshotForm)
-    for way, wrong in form.misplaced():
-        document.complain(way, wrong)
+    for name in form.properties:
+        if name != HOST_ID and not any(name in sample.guests for sample in (form, *form.history)):
+            document.complain(("properties", name), "there is no such guest")
     if document.problems:
         raise ConfigError(document.problems)
     return form

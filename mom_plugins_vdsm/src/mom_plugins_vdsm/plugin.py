@@ -24,7 +24,7 @@ from mom_core import (
     Value,
     hookimpl,
 )
-from mom_kvm import QEMU_GUEST_FIELDS, Address, boot_id, late_hook
+from mom_kvm import QEMU_GUEST_FIELDS, Address, boot_id
 
 if TYPE_CHECKING:
     from mom_plugins_vdsm.connection import VdsmConnectionSettings
@@ -168,8 +168,6 @@ class VdsmPlugin:
         return {} if own is None or hypervisor is not own else own.fields(guests)
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
-
-    mom_importers = late_hook("mom_plugins_vdsm.momd.importer:importers")
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:

@@ -1,4 +1,4 @@
-"""Remarks on unused, twice bound, and reserved names, independent of control flow."""
+"""Remarks on unused and reserved names, independent of control flow."""
 
 from __future__ import annotations
 
@@ -7,30 +7,18 @@ from collections.abc import Iterator
 from mom_kvm import PolicyProblem
 from mom_plugins_policy.checks.remarks import remark
 from mom_plugins_policy.language.analysis import Program
-from mom_plugins_policy.language.syntax import Form
-from mom_plugins_policy.language.words.forms import WORDS
 from mom_plugins_policy.language.words.functions import PREDEFINED
-
-_TAKEN = frozenset(name for name, word in WORDS.items() if not word.extension)
 
 
 def remarks_on_names(program: Program) -> Iterator[PolicyProblem]:
     """Yield remarks on a program's names."""
     yield from _unused(program)
-    first: dict[tuple[str, str], Form] = {}
     for definition in program.functions():
         form = definition.form.items[1]
-        earlier = first.setdefault((form.text.name, form.name), form) if definition.unconditional else form
-        if earlier is not form:
-            message = f"{form.name} is already defined in line {earlier.source.line}; from here on, the new definition is used"
-            yield remark("duplicate-function", form, message)
         if form.name in PREDEFINED:
             yield remark("def-of-builtin", form, f"{form.name} is a variable of the language, which hides this function")
     for form in program.ineffective:
         yield remark("def-of-builtin", form, f"{form.name} is a word of the language: the definition has no effect")
-    for (form, _), _ in program.bindings:
-        if form.name in _TAKEN or form.name in PREDEFINED:
-            yield remark("shadowed-word", form, f"{form.name} is a word of the language", "give the variable another name")
 
 
 def _unused(program: Program) -> Iterator[PolicyProblem]:

@@ -19,8 +19,8 @@ _ERRORS = (
 _WARNINGS = (
     # Legal, but suspicious.
     "empty-policy", "unknown-control", "unknown-property", "wrong-scope", "control-bounds", "units", "possible-nil",
-    "average-of-nothing", "no-short-circuit", "unused-variable", "unused-function", "duplicate-function", "duplicate-variable",
-    "shadowed-word", "def-of-builtin",
+    "average-of-nothing", "no-short-circuit", "unused-variable", "unused-function", "duplicate-variable",
+    "def-of-builtin",
 )  # fmt: skip
 
 RULES: Mapping[str, Severity] = {**dict.fromkeys(_ERRORS, Severity.ERROR), **dict.fromkeys(_WARNINGS, Severity.WARNING)}

@@ -213,7 +213,7 @@ class Walk:
 
     def _arity(self, form: Form, name: str, word: Word, count: int) -> None:
         if not word.takes(count):
-            raise self._wrong(form, "arity", f"{name} takes {word.arguments}, not {count}")
+            raise self._wrong(form, "arity", f"{name} takes {word.counted}, not {count}")
 
     def _choice(self, form: Form, arguments: Sequence[Form]) -> Value:
         return self._chosen(form, clauses_of(form))
@@ -339,9 +339,7 @@ class Walk:
             candidates = self.program.definitions.get(name, ())
         if not candidates:
             later = "it is defined only later" if name in self.program.definitions else ""
-            owner, dot, _ = name.partition(".")
-            nobody = f"there is no {owner} here: (with Guests {owner} …) goes through all guests" if dot else ""
-            hint = later or nobody or self.declared.like("function", name, lambda: {*self.program.definitions, *WORDS}) or _ELSEWHERE
+            hint = later or self.declared.like("function", name, lambda: {*self.program.definitions, *WORDS}) or _ELSEWHERE
             raise self._wrong(form, "unknown-function", f"there is no function {name}", form.items[0], hint)
         fitting = [candidate for candidate in candidates if len(candidate.parameters) == len(arguments)]
         if not fitting:

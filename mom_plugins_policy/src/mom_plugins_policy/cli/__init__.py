@@ -1,4 +1,4 @@
-"""`mom policy`: check, evaluate, explain and format policies."""
+"""`mom policy`: check, evaluate and explain policies."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ VERBS: Final[Mapping[str, Verb]] = {
     "check": Verb("mom_plugins_policy.cli.check:check_command", "Find mistakes in policies before they go live."),
     "eval": Verb("mom_plugins_policy.cli.evaluate:eval_command", "Evaluate policies or expressions on a snapshot."),
     "explain": Verb("mom_plugins_policy.cli.explain:explain_command", "Show decisions about a guest with their reasons."),
-    "fmt": Verb("mom_plugins_policy.cli.fmt:fmt_command", "Format policies; comments are kept."),
     "defaults": Verb("mom_plugins_policy.cli.defaults:defaults_command", "Print the default policies that installed plugins bring."),
     "snapshot": Verb("mom_plugins_policy.cli.defaults:snapshot_command", "Print a snapshot of this host, or an example, as JSON."),
 }
@@ -21,8 +20,8 @@ VERBS: Final[Mapping[str, Verb]] = {
 
 @click.group("policy", cls=VerbGroup, verbs=VERBS)
 def policy_command() -> None:
-    """Check policies, evaluate them on snapshots, explain their decisions, and format them.
+    """Check policies, evaluate them on snapshots, and explain their decisions.
 
-    Except `fmt`, the commands change nothing. None needs a running mom. Fields, controls and default policies come from the configured
+    These commands change nothing, and need no running mom. Fields, controls and default policies come from the configured
     plugins, or from all installed plugins if there is no configuration.
     """

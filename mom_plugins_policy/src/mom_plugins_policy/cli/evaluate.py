@@ -20,7 +20,6 @@ from mom_plugins_policy.cli.inputs import (
 )
 from mom_plugins_policy.cli.output import amount, plain, written_value
 from mom_plugins_policy.language.policy import Result
-from mom_plugins_policy.sources import text_of
 
 EXPRESSION = "~expression"
 """Name of the policy made from expressions. It sorts last, so expressions can use the files' definitions."""
@@ -40,17 +39,10 @@ def eval_command(
 ) -> None:  # fmt: skip
     """Evaluate policies on a snapshot, and print values, decisions and errors. The command changes nothing on the host.
 
-    If FILE is `-`, the command reads expressions from the standard input, and evaluates them like those of -e.
-
     Without FILE and -e, the command evaluates the policies that a running mom would use. With --live, it evaluates the policies in force,
     if mom is running with the http plugin. Exit code 1: the evaluation has errors. Exit code 2: the policies or the snapshot cannot be
     read.
     """
-    if Path("-") in paths:
-        if snapshot_path == Path("-"):
-            raise click.UsageError("policies and the snapshot cannot both come from the standard input: give one of them as a file")
-        expressions = (*expressions, text_of(Path("-")))
-        paths = tuple(path for path in paths if path != Path("-"))
     inputs = policies_for(paths, config_path, defaults=with_default_policies, needed=not expressions, live=live)
     if expressions:
         inputs.texts = {**inputs.texts, EXPRESSION: "\n".join(expressions)}

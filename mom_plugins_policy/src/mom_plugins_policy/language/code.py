@@ -96,7 +96,7 @@ class _Coder:
         if word is None:
             return self.call(form, name)
         if not word.takes(count):
-            return _failing(form, "arity", f"{name} takes {word.arguments}, not {count}")
+            return _failing(form, "arity", f"{name} takes {word.counted}, not {count}")
         if isinstance(word, FunctionWord):
             return self.function(form, word)
         defines_word = name in DEFINING and form.items[1].name in self.program.words
@@ -109,7 +109,7 @@ class _Coder:
     def function(self, form: Form, word: FunctionWord) -> Code:
         parts = form.items[1:]
         if not word.takes(len(parts)):
-            return _failing(form, "arity", f"{form.items[0].name} takes {word.arguments}, not {len(parts)}")
+            return _failing(form, "arity", f"{form.items[0].name} takes {word.counted}, not {len(parts)}")
         codes, compares, compute = self.codes_of(parts), word.mixing == _COMPARES, word.compute
 
         def call(run: Evaluation) -> Any_:

@@ -26,12 +26,6 @@ TOKEN = re.compile(
 )
 _SKIP, _OPEN, _CLOSE, _NAME, _STRING, _FLOAT, _HEX, _OCTAL, _INTEGER, _OPERATOR = range(1, 11)
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
-_CURES = {
-    ";": "a comment begins with #", ",": "separate items with white space, not commas", "%": "write 50 % as 0.5",
-    "=": "== compares, and (set NAME VALUE) gives a variable another value", "!": "write (not …), or != between two values",
-    "&": "write (and … …)", "|": "write (or … …)", "\u201c": 'enclose text in "', "\u201d": 'enclose text in "',
-    "\u2018": "enclose text in '", "\u2019": "enclose text in '",
-}  # fmt: skip
 _BITS_PER_DIGIT = 3.32  # slightly less than log2(10)
 
 
@@ -122,13 +116,8 @@ def _no_token(source: SourceText, position: int) -> PolicyError:
     elif character.isdigit() or character in ".-":
         shown = re.compile(r"[-0-9.A-Za-z_+]{0,20}").match(text, position)
         message = f"{shown.group() if shown else character} is not a number"
-        if shown and re.fullmatch("-?[0-9]+[.]", shown.group()):
-            message += f": write {shown.group()}0"
-        elif shown and re.fullmatch("-?0[0-9]+", shown.group()):
-            message += ": leave out the leading zeros"
     else:
         message = f"{printable(character)} (U+{ord(character):04X}) is not valid here"
-        message += f": {_CURES[character]}" if character in _CURES else ""
     return _refusal("syntax", source, position, message)
 
 

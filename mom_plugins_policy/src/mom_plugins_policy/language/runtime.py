@@ -148,14 +148,11 @@ class Evaluation(Budgets):
         if error.fatal:
             raise error
         self.look(error.form)
-        if len(self.faults) > _MOST_FAULTS or error.form is None:
+        if len(self.faults) >= _MOST_FAULTS or error.form is None:
             return
         place = error.form.index, guest.id
         if place not in self._faults_seen:
             self._faults_seen.add(place)
-            if len(self.faults) == _MOST_FAULTS:
-                message = f"more than {_MOST_FAULTS:,} errors: this error and further errors are not reported"
-                error = Trouble("limit", message, error.form)
             self.faults.append(self.fault(error, guest.entity))
 
     @staticmethod

@@ -39,7 +39,7 @@ class Function:
     def __call__(self, run: Any, arguments: Sequence[Any_], form: Form) -> Any_:
         """Call the function. `run` is the evaluation."""
         if not self.word.takes(len(arguments)):
-            raise Trouble("arity", f"{self.name} takes {self.word.arguments}, not {len(arguments)},")
+            raise Trouble("arity", f"{self.name} takes {self.word.counted}, not {len(arguments)},")
         return self.call(run, arguments, form)
 
     def __repr__(self) -> str:

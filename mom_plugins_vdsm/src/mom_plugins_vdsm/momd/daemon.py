@@ -16,7 +16,8 @@ from typing import Final
 import click
 
 from mom_core import Config, ConfigError, MomError, load_config, replace_file
-from mom_daemon import Importer, daemon_log, print_prose, run_daemon, run_program
+from mom_daemon import daemon_log, print_prose, run_daemon, run_program
+from mom_plugins_vdsm.momd.imported import read_text
 from mom_plugins_vdsm.momd.importer import VDSM, LogTarget, Momd, import_momd
 
 LOG = logging.getLogger("mom")
@@ -47,7 +48,7 @@ def momd(*, config_file: Path | None, daemonize: bool, pid_file: Path | None, **
     path = config_file or _DEFAULT_FILE
 
     def read() -> Momd:
-        text = "" if config_file is None and not path.exists() else Importer.read(path)
+        text = "" if config_file is None and not path.exists() else read_text(path)
         return import_momd(text, str(path), overrides)
 
     def load() -> Config:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mom_core import ConfigError, ConfigProblem, printable
-from mom_daemon import Imported, Importer
+from mom_plugins_vdsm.momd.imported import Imported
 
 VDSM: Final = "vdsm"
 _SYSTEM_URI: Final = "qemu:///system"
@@ -324,12 +324,3 @@ def _other_options(reader: _Reader) -> None:
         for name in options if section in DEFAULTS else ():
             if name not in DEFAULTS[section]:
                 reader.note(f"{name} of [{section}]: not used")
-
-
-def _convert(text: str, file: str) -> Imported:
-    return import_momd(text, file).for_mom_run()
-
-
-def importers() -> list[Importer]:
-    """Return the importers of `mom config import`."""
-    return [Importer("momd", "MOM's old configuration, /etc/momd.conf or /etc/vdsm/mom.conf", _convert)]

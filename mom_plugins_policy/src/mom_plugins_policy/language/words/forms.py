@@ -142,8 +142,7 @@ _DEFINES = "`def` takes a name, a list of parameters and a body"
 _SETS = "`set` takes a name and a value"
 
 _FORMS = (
-    FormWord(name="if", least=3, most=3, meaning="evaluates the condition, then one of two branches", parts=_if,
-             named="a condition, a form for true, and a form for false: nil to do nothing"),
+    FormWord(name="if", least=3, most=3, meaning="evaluates the condition, then one of two branches", parts=_if),
     FormWord(name="let", least=2, most=None, meaning="binds names one after the other in a new scope; returns the last form's value",
              parts=_let, shape="`let` takes a list of pairs of a name and a value", flaws=_invalid_names),
     FormWord(name="def", least=3, most=3, meaning="defines a function: name, parameters, one body form", parts=_def, shape=_DEFINES,

@@ -95,11 +95,11 @@ def _write_to_log(*values: Any) -> Any:
 
 _FUNCTIONS = (
     FunctionWord(name="add", operator="+", least=2, most=2, meaning="sum of numbers; concatenation of strings or lists",
-                 named="for more, nest: (+ a (+ b c))", compute=operator.add, types=types.total, keeps_unit=True, mixing="are added"),
-    FunctionWord(name="sub", operator="-", least=2, most=2, meaning="difference", named="the negative of x is (- 0 x)",
+                 compute=operator.add, types=types.total, keeps_unit=True, mixing="are added"),
+    FunctionWord(name="sub", operator="-", least=2, most=2, meaning="difference",
                  compute=operator.sub, types=types.number, keeps_unit=True, mixing="are subtracted"),
     FunctionWord(name="mul", operator="*", least=2, most=2, meaning="product; repetition of a string or list",
-                 named="for more, nest: (* a (* b c))", compute=_product, types=types.product),
+                 compute=_product, types=types.product),
     FunctionWord(name="div", operator="/", least=2, most=2, meaning="quotient, always a float", compute=operator.truediv,
                  types=types.fraction),
     *(

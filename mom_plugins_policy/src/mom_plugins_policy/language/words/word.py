@@ -19,8 +19,6 @@ class Word:
     most: int | None
     meaning: str
     extension: bool = False
-    named: str = ""
-    """Advice on the arguments, if users easily forget one or write too many."""
 
     def takes(self, count: int) -> bool:
         """Return whether the word accepts this many arguments."""
@@ -34,8 +32,3 @@ class Word:
         if self.most == self.least:
             return count_of(self.least, "argument") if self.least else "no arguments"
         return f"{self.least} to {self.most} arguments"
-
-    @property
-    def arguments(self) -> str:
-        """Number of arguments as text, with the advice if there is any."""
-        return f"{self.counted} ({self.named})" if self.named else self.counted
