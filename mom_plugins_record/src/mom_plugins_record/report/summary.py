@@ -35,7 +35,7 @@ class Price:
 
 
 Figures: TypeAlias = Mapping[str, float | None]
-"""Numbers keyed by their names in JSON and CSV; None if unknown.
+"""Numbers keyed by their names in JSON; None if unknown.
 
 `*_gib` is an average over the known time, of all guests together; `*_gib_hours` is a sum. `*_guest_hours` is a sum over guests.
 Percentiles are of single guests.
