@@ -55,12 +55,3 @@ def test_a_thousand_guests_with_one_trouble_hide_no_other_one(caplog: pytest.Log
     assert len(log.standing()) == 2 * REMEMBERED
     log.note((), (), 3 + FORGOTTEN_AFTER_CYCLES, 0.0)
     assert (log.standing(), log._of_source) == ([], {})
-
-
-def test_problems_of_one_cycle_with_different_numbers_are_distinct(caplog: pytest.LogCaptureFixture) -> None:
-    log = ProblemLog()
-    texts = ["disk 1 is full", "disk 2 is full", "no answer of vm-17", "no answer of vm-18"]
-    for cycle in range(2):
-        log.note([Problem(Source("acme"), text) for text in [*texts, *texts]], (), cycle, 0.0)
-    assert caplog.messages == [f"acme: {text}" for text in texts]
-    assert [standing.cycles for standing in log.standing()] == [2, 2, 2, 2]

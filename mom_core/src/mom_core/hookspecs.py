@@ -47,7 +47,7 @@ hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 """Decorator of a method that implements the hook of the same name."""
 
-OF_VERBS = frozenset({"mom_doctor", "mom_status", "mom_explainer", "mom_suggest", "mom_importers", "mom_source"})
+OF_VERBS = frozenset({"mom_doctor", "mom_status", "mom_explainer", "mom_suggest", "mom_source"})
 """Hooks in `mom_daemon.hookspecs`, which serve commands."""
 
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
-import textwrap
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator, WithJsonSchema
 
@@ -50,37 +46,15 @@ ExistingFile = Annotated[Path, FileMustExist()]
 
 def descriptions(model: type[BaseModel]) -> dict[str, str]:
     """Return the docstring below each setting, or `Field(description=…)`."""
-    # pydantic's `use_attribute_docstrings` would read all sources.
-    texts: dict[str, str] = {}
-    for kind in reversed(model.__mro__):
-        if issubclass(kind, BaseModel) and kind is not BaseModel:
-            texts |= _docstrings(kind)
-    return {name: field.description or texts.get(name, "") for name, field in model.model_fields.items()}
-
-
-def _docstrings(kind: type) -> dict[str, str]:
-    try:
-        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
-    except (OSError, TypeError, SyntaxError, ValueError):
-        return {}
-    texts: dict[str, str] = {}
-    for above, below in pairwise(getattr(tree, "body", ())):
-        match above, below:
-            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
-                texts[name] = inspect.cleandoc(text)
-    return texts
-
-
-def _describe(schema: dict[str, Any], model: type[BaseModel]) -> None:
-    for name, text in descriptions(model).items():
-        if text:
-            schema["properties"][model.model_fields[name].alias or name].setdefault("description", text)
+    return {name: field.description or "" for name, field in model.model_fields.items()}
 
 
 class StrictModel(BaseModel):
     """Base of settings, files and requests: frozen and strict. Unknown keys are errors; strings and NaN are not numbers."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, json_schema_extra=_describe, defer_build=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True, defer_build=True
+    )
 
 
 class PluginSettings(StrictModel):

@@ -67,13 +67,10 @@ class ProblemLog:
 
     def note(self, problems: Iterable[Problem], outcomes: Iterable[Outcome], cycle: int, time: float) -> None:
         """Add a cycle's problems and failed decisions."""
-        alike: Counter[tuple[str, str, str]] = Counter()
-        different = {(str(item.source), "" if item.entity is None else item.entity.id, item.message): item for item in problems}
-        for (source, about, message), problem in different.items():
-            key = (source, about, _FREE_NUMBERS.sub("#", message))
-            # Messages that differ only in numbers are the same problem, unless both occur in one cycle.
-            alike[key] += 1
-            self._take((source, about, f"{key[2]} {alike[key]}"), problem, cycle, time)
+        for problem in problems:
+            about = "" if problem.entity is None else problem.entity.id
+            # Messages that differ only in numbers are the same problem.
+            self._take((str(problem.source), about, _FREE_NUMBERS.sub("#", problem.message)), problem, cycle, time)
         for outcome in outcomes:
             if outcome.status in _NOT_SET:
                 decision = outcome.decision
