@@ -274,6 +274,9 @@ class FakeConnection:
     def getAllDomainStats(self, stats: int = 0, flags: int = 0) -> Sequence[tuple[Domain, StatisticsRecord]]:
         return self._answer("getAllDomainStats", stats, flags, list(self._libvirtd.guests.values()))
 
+    def getType(self) -> str:
+        return "QEMU"
+
     def domainListGetStats(self, doms: Sequence[Domain], stats: int = 0, flags: int = 0) -> Sequence[tuple[Domain, StatisticsRecord]]:
         guests = self._libvirtd.guests
         return self._answer("domainListGetStats", stats, flags, [guests[dom.UUIDString()] for dom in doms if dom.UUIDString() in guests])
@@ -335,8 +338,6 @@ class FakeConnection:
             self._libvirtd.none_answers.wait()
         if self.broken:
             raise FakeError("client socket is closed", 1)
-        if flags & FakeLibvirtd.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT and not self._libvirtd.knows_nowait:
-            raise FakeError("unsupported flags", INVALID_ARGUMENT)
         asks_guests = stats & (FakeLibvirtd.VIR_DOMAIN_STATS_BALLOON | FakeLibvirtd.VIR_DOMAIN_STATS_VCPU)
         if self.hangs is not None and asks_guests:
             self.hangs.wait()
@@ -373,7 +374,6 @@ class FakeLibvirtd:
         """The next bulk calls that ask guests wait for these, one each."""
         self.none_answers: threading.Event | None = None
         """All bulk calls wait for it."""
-        self.knows_nowait = True
         self.opened_uris: list[str] = []
 
     def add(self, name: str, uuid: str = "") -> FakeGuest:

@@ -177,13 +177,6 @@ def test_only_one_call_is_made_at_a_time(libvirtd, connection, guest):
     assert len(libvirtd.connections) == 1
 
 
-def test_a_driver_that_does_not_know_the_flag_is_asked_without_it(libvirtd, connection, guest):
-    libvirtd.knows_nowait = False
-    for _ in range(3):
-        assert len(connection.statistics(BALLOON)) == 1
-    assert libvirtd.calls["getAllDomainStats"] == 4, "it is asked with the flag only once"
-
-
 def test_events_arrive_and_one_that_cannot_be_read_harms_nothing(libvirtd, connection, caplog, guest):
     heard: list[GuestEvent] = []
     connection.on_event = heard.append

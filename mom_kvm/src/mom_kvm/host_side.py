@@ -24,9 +24,8 @@ _IN_TURN = 100
 _OPENING_SECONDS = 0.5
 """Seconds per sample for opening files that only root may read."""
 
-_FIRST_SEARCH_SECONDS = 1.0
-_LAST_SEARCH_SECONDS = 60.0
-"""Longest pause after a failed search for a process."""
+_SEARCH_SECONDS = 1.0
+"""Pause after a failed search for a process."""
 
 
 @dataclass(slots=True)
@@ -36,7 +35,6 @@ class _Process:
     pid: int = 0
     started: int = 0
     search_at: float = 0.0
-    search_after: float = _FIRST_SEARCH_SECONDS
     cgroups: Mapping[str, str] = field(default_factory=dict)
     times: ProcessStat | None = None
     cpu: GrowthRate = UNKNOWN_RATE
@@ -89,11 +87,9 @@ class HostSide:
         pid = self._find(process.name, uuid)
         times = None if pid is None else ProcessStat.running(f"{self._proc}/{pid}")
         if pid is None or times is None:
-            process.search_at = now + process.search_after
-            process.search_after = min(2 * process.search_after, _LAST_SEARCH_SECONDS)
+            process.search_at = now + _SEARCH_SECONDS
             return
         process.pid, process.started, process.walk = pid, times.started, TableWalk(f"{self._proc}/{pid}")
-        process.search_at, process.search_after = now, _FIRST_SEARCH_SECONDS
         self._pids.add(pid)
         process.cgroups = self._cgroups.own(pid, Hierarchies.paths_of(f"{self._proc}/{pid}"), self._pids)
 

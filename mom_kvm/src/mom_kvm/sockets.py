@@ -216,8 +216,6 @@ def _advice(path: Path, error: OSError) -> str:
         return f"create the folder {path.parent} first; packaging/ has systemd-tmpfiles files for this"
     if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
         return f"mom's user needs write access to {path.parent}, and must be a member of the socket's group"
-    if error.errno == errno.EADDRINUSE:
-        return "another program has just started to listen on this path"
     return ""
 
 
@@ -242,9 +240,6 @@ def _free(path: Path) -> None:
         except (TimeoutError, BlockingIOError):
             holder = 0  # a full queue, so a program serves the socket
         except OSError as error:
-            if error.errno == errno.EPROTOTYPE:
-                message = f"{path} exists and is a socket of another type; mom does not replace it"
-                raise MomError(message, hint="remove it, or listen on another path") from error
             raise MomError(
                 f"cannot find out whether another process listens on {path}: {error.strerror}", hint=_advice(path, error)
             ) from error

@@ -95,7 +95,6 @@ class Pods:
         self._names_at = float("-inf")
         self.pods: Mapping[str, LauncherPod] = {}
         """Pods, keyed by UID. If pods change, a scan replaces the whole mapping."""
-        self._denied = False
         self._unread = False
         """Whether no log folder was readable."""
         self.nameless: Collection[str] = ()
@@ -124,9 +123,7 @@ class Pods:
         if not self.nameless:
             return "", ""
         problem = f"the names of {len(self.nameless)} pods with a libvirt are unknown, so mom does not manage them"
-        if self._denied:
-            return f"{problem}: mom has no permission to read {self._logs[0]}", RIGHTS
-        return f"{problem}: they have no log folder on this node", "set pod_logs to the kubelet's podLogsDir"
+        return f"{problem}: mom sees no log folder of them", f"set pod_logs to the kubelet's podLogsDir; {RIGHTS}"
 
     @property
     def all_nameless(self) -> bool:
@@ -214,14 +211,13 @@ class Pods:
         now = self._monotonic()
         if now - self._names_at < _LOGS_AGAIN_SECONDS:
             return
-        self._names_at, self._denied, self._unread = now, False, True
+        self._names_at, self._unread = now, True
         for folder in self._logs:
             try:
                 names = os.listdir(folder)  # noqa: PTH208  # a Path for each of hundreds is too slow
-            except OSError as error:
-                self._denied |= isinstance(error, PermissionError)
+            except OSError:
                 continue
-            self._denied = self._unread = False
+            self._unread = False
             matches = filter(None, map(_LOG_FOLDER.fullmatch, names))
             self._names = {match[3]: (match[1], match[2]) for match in matches}
             return

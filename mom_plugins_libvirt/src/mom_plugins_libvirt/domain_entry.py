@@ -90,8 +90,7 @@ class DomainEntry(SeenGuest):
     doubted: bool | None = None
     """Whether libvirt may report an old size because the guest migrated to this host. None without a migration."""
     untunable: str = ""
-    untunable_since: float = 0.0
-    """Monotonic time of the last failure to read the limits of CPU time."""
+    """Why libvirt cannot limit the guest's CPU time; empty if it can."""
     cpu_tune: CpuTune | None = None
     pins: Sequence[Sequence[bool]] | None = None
 

@@ -18,9 +18,6 @@ _MOST_QUOTA_US = (1 << 44) - 1
 _READ_SECONDS = 0.5
 """Time in a cycle for reading CPU limits."""
 
-_ASK_AGAIN_SECONDS = 300.0
-"""Pause before mom reads CPU limits again, if the guest has no CPU cgroup or the host has no CPU controller."""
-
 
 class GuestTuning(Domains):
     """Implementation of `CpuTuneControl`, `IoTuneControl`, `NetTuneControl`, `CpuPinControl` and `NodeTuneControl`."""
@@ -29,13 +26,11 @@ class GuestTuning(Domains):
 
     def cpu_tunes(self, guests: Sequence[Entity]) -> Mapping[str, CpuTune]:
         """Return the limits of CPU time, keyed by guest ID."""
-        now = self._monotonic()
-        end = now + _READ_SECONDS
+        end = self._monotonic() + _READ_SECONDS
         tunes = {}
         for entry in self.described(guests):
             tune = entry.cpu_tune  # another thread may clear it
-            has_none = entry.untunable and now - entry.untunable_since < _ASK_AGAIN_SECONDS
-            if tune is None and not has_none and not self.has_open_call(entry.id) and self._monotonic() < end:
+            if tune is None and not entry.untunable and not self.has_open_call(entry.id) and self._monotonic() < end:
                 entry.cpu_tune = tune = self._read_cpu_tune(entry)
             tunes[entry.id] = CpuTune(user_limit_percent=entry.tuning.user_limit_percent) if tune is None else tune
         return tunes
@@ -46,11 +41,10 @@ class GuestTuning(Domains):
         try:
             answer = self.ask(entry, doing, lambda domain: domain.schedulerParametersFlags(live))
         except NotSupported as error:
-            entry.untunable, entry.untunable_since = f"CPU time cannot be limited: {_reason(error)}", self._monotonic()
+            entry.untunable = f"CPU time cannot be limited: {_reason(error)}"
             return None
         except HypervisorError:  # affects only this guest: the bulk call raises other errors
             return None
-        entry.untunable = ""
         quota = whole(answer.get("vcpu_quota"))
         if quota is not None and not 0 < quota < _MOST_QUOTA_US:  # the value for "no limit" depends on the cgroup version
             quota = NO_QUOTA
