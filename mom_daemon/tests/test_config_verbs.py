@@ -5,12 +5,10 @@ import os
 import stat
 
 import pytest
-import yaml
 
 from mom_core import Guest, load_config
 from mom_core.plugins.discovery import absent, how_to_install
 from mom_core.plugins.secrets import MASK
-from mom_daemon.config.importers import BROUGHT_BY, installed_importers
 
 SETTINGS = '''
 class Settings(PluginSettings):
@@ -372,60 +370,6 @@ def test_init_writes_what_plugins_suggest_for_guests_and_why(mom, acme, file):
     assert '# They are sold so.\nguests:\n  "i-*": {share: 3}\n  "s-*": {share: 1}\n#   "db-*":\n' in file.read_text()
     settings = load_config(file).guest_settings("acme")
     assert [settings(Guest(name, name)).model_dump()["share"] for name in ("i-2", "s-2", "x")] == [3, 1, 1]
-
-
-# --- import --------------------------------------------------------------------------------------------------------------------
-
-IMPORTER = """
-@staticmethod
-@hookimpl
-def mom_importers():
-    def convert(text, file):
-        imported = Imported("From Acme.")
-        imported.plugin("acme", "why").set("step", "64MiB", text)
-        return imported
-    return [Importer("acme", "what Acme has", convert)]
-"""
-IMPORT_NAMES = "from mom_daemon import Imported, Importer"
-
-
-def test_an_importer_of_a_plugin_is_found_by_its_kind(mom, only_shelf, tmp_path):
-    only_shelf.add_plugin("acme", IMPORTER, before=IMPORT_NAMES)
-    (tmp_path / "old").write_text("said so")
-    code, out, err = mom("config", "import", "--from", "acme", tmp_path / "old")
-    assert (code, err) == (0, "")
-    assert "step: 64MiB  # said so" in out
-    assert mom("config", "import", "--from", "acme", tmp_path / "old", "-o", tmp_path / "new")[0] == 0
-    assert (tmp_path / "new").read_text() == out
-
-
-def test_by_an_imported_file_mom_observes_until_the_operator_says_otherwise(mom, only_shelf, tmp_path):
-    only_shelf.add_plugin("acme", IMPORTER, before=IMPORT_NAMES)
-    (tmp_path / "old").write_text("")
-    verb, new = ("config", "import", "--from", "acme", tmp_path / "old"), tmp_path / "new.yaml"
-    assert yaml.safe_load(mom(*verb)[1])["mode"] == "observe"
-    code, out, _ = mom(*verb, "-o", new)
-    assert code == 0
-    assert f"until you set mode: enforce in it; mom status -c {new} shows" in " ".join(out.split())
-    for options, mode in (((), "observe"), (("--observe",), "observe"), (("--enforce",), "enforce")):
-        assert mom(*verb, "-o", new, "--force", *options)[0] == 0
-        assert yaml.safe_load(new.read_text())["mode"] == mode
-
-
-def test_an_unknown_kind_is_an_error_that_names_the_importers(mom, only_shelf, tmp_path):
-    (tmp_path / "old").write_text("")
-    only_shelf.add_plugin("acme", IMPORTER, before=IMPORT_NAMES)
-    for kind, said in (
-        ((), "no installed plugin imports 'momd' (momd comes with mom-plugins-vdsm: "),
-        (("--from", "other"), "no installed plugin imports 'other' (the installed plugins import: acme, what Acme has)"),
-    ):
-        code, _, err = mom("config", "import", *kind, tmp_path / "old")
-        assert code == 2, "misuse"
-        assert said in " ".join(err.split())
-
-
-def test_every_importer_of_this_project_has_its_distribution():
-    assert installed_importers().keys() == BROUGHT_BY.keys()
 
 
 def test_doctor_names_what_fits_by_now_and_is_not_enabled(mom, acme, file, tmp_path):

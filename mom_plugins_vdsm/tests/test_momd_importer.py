@@ -135,7 +135,7 @@ def test_the_command_line_comes_before_the_file() -> None:
 def test_every_wrong_value_is_told_with_its_option() -> None:
     text = (
         "[main]\nrpc-port: here\npolicy-engine-interval: 0\nsample-history-length: many\nhypervisor-interface: no such\npolicy: rel\n"
-        "guest-manager-multi-thread: maybe\n[logging]\nlog: rel\nverbosity: 9\nmax-bytes: x\n"
+        "[logging]\nlog: rel\nverbosity: 9\nmax-bytes: x\n"
     )
     with pytest.raises(ConfigError) as caught:
         import_momd(text, "old.conf")
@@ -145,7 +145,6 @@ def test_every_wrong_value_is_told_with_its_option() -> None:
             f"{name} of [main]"
             for name in ("rpc-port", "policy-engine-interval", "sample-history-length", "hypervisor-interface", "policy")
         ),
-        "guest-manager-multi-thread of [main]",
         *(f"{name} of [logging]" for name in ("log", "verbosity", "max-bytes")),
     }
 

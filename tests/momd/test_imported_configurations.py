@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from mom_core import load_config
-from mom_daemon import Imported
 from mom_daemon.plugins.declared import check_plugins
+from mom_plugins_vdsm.momd.imported import Imported
 from mom_plugins_vdsm.momd.importer import GUEST_COLLECTORS, HOST_COLLECTORS, HYPERVISORS, import_momd
 
 SHIPPED = Path(__file__).with_name("vdsm_mom.conf").read_text()

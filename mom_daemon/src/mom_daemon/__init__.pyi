@@ -12,7 +12,7 @@ from .run import daemon_log as daemon_log, run_daemon as run_daemon
 from .plugins.declared import declarations_of as declarations_of
 from .explain.explainer import About as About, Explainer as Explainer, ExplanationPart as ExplanationPart, Sentence as Sentence
 from .explain.explanation import Explainers as Explainers
-from .config.imported import Imported as Imported, Importer as Importer
+from .config.yaml_values import yaml_value as yaml_value
 from .look.running import NoSuchGuest as NoSuchGuest, NotRunning as NotRunning, RunningMom as RunningMom, find_guest as find_guest
 from .look.sources import ask as ask, recording as recording
 from .look.status_part import StatusPart as StatusPart

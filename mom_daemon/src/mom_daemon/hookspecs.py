@@ -16,7 +16,6 @@ from mom_core.hookspecs import hookspec
 
 if TYPE_CHECKING:
     from mom_core import Finding, Hypervisor, PluginSettings, Report, Suggestion
-    from mom_daemon.config.imported import Importer
     from mom_daemon.explain.explainer import Explainer
     from mom_daemon.look.running import RunningMom
     from mom_daemon.look.status_part import StatusPart
@@ -54,11 +53,6 @@ def mom_suggest(root: Path) -> Suggestion | None:
     Change nothing. Return None if the plugin does not fit this host, or if the operator must decide. If several hypervisors fit, mom
     enables the first one in `order`.
     """
-
-
-@hookspec
-def mom_importers() -> Iterable[Importer]:
-    """Return importers for `mom config import`."""
 
 
 @hookspec(firstresult=True)

@@ -87,7 +87,6 @@ class VdsmPlugin:
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._settings = settings
         self._context = context
-        self._conf: VdsmConf | None = None
         self._hypervisor: VdsmHypervisor | None = None
 
     @staticmethod
@@ -118,7 +117,7 @@ class VdsmPlugin:
         from mom_plugins_vdsm.vdsm_conf import read_vdsm_conf
 
         context = self._context
-        self._conf = conf = read_vdsm_conf(context.root)
+        conf = read_vdsm_conf(context.root)
         for problem in conf.problems:
             context.log.warning("%s", problem)
         loss = "mom treats all guests as newly started"
@@ -171,11 +170,9 @@ class VdsmPlugin:
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
-        from mom_plugins_vdsm.doctor import configured, examined
+        from mom_plugins_vdsm.doctor import examined
 
-        if self._conf is None or self._hypervisor is None:
-            return []
-        return [*configured(self._conf), *examined(self._hypervisor)]
+        return [] if self._hypervisor is None else examined(self._hypervisor)
 
 
 def _field(name: str, description: str, source: str) -> FieldSpec:

@@ -34,6 +34,7 @@ COMES_WITH: Final[Mapping[str, str]] = {
 _OF_POLICIES: Final = ("history", "list", "remove", "reset", "rollback", "set", "show")
 
 PLUGINS_VERBS: Final[Mapping[str, str]] = {
+    "config.import": "mom-plugins-vdsm",
     "eviction": "mom-plugins-sla",
     "fleet": "mom-plugins-fleet",
     "guestd-script": "mom-plugins-guestagent",

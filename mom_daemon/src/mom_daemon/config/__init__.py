@@ -1,1 +1,1 @@
-"""`mom config`: drafts, checks, schemas, and imports of other programs' configurations."""
+"""`mom config`: drafts, checks and schemas."""

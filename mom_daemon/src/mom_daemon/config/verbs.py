@@ -16,7 +16,7 @@ import click
 
 from mom_core import ConfigError, ConfigProblem, Finding, MomError, Severity, format_duration, replace_file
 from mom_core.files import DEFAULT_CONFIG
-from mom_daemon import as_caller, brief, json_option, print_prose, print_text
+from mom_daemon import VerbGroup, as_caller, brief, json_option, print_prose, print_text
 from mom_daemon.cli.options import config_argument
 from mom_daemon.cli.prose import terminal_columns
 from mom_daemon.look.here import how_to_act, how_to_start
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mom_daemon.config.draft import Draft
 
 
-@click.group("config")
+@click.group("config", cls=VerbGroup)
 def config_command() -> None:
     """Write, check and show the configuration."""
 
@@ -189,22 +189,14 @@ def _schema() -> str:
 
 NO_PLUGIN_FITS: Final = "no installed plugin fits this host, so there is nothing to configure"
 
-_mode_option = click.option(
-    "--observe/--enforce",
-    "observe",
-    default=None,
-    help="Mode in the new file. With observe, mom decides and reports, but changes nothing. Default: enforce if oVirt's MOM was active with"
-    " the imported file, otherwise observe.",
-)
-
 
 @config_command.command("init")
 @click.option("-o", "--output", metavar="FILE", default=str(DEFAULT_CONFIG), show_default=True, help="File to write; - is standard output.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
-@_mode_option
+@click.option("--observe/--enforce", "observe", default=True, help="Mode in the new file. With observe, mom changes nothing.")
 @click.option("--root", metavar="DIR", default="/", show_default=True, help="Folder that contains the host's /proc and /sys.")
 @as_caller
-def init_command(output: str, force: bool, observe: bool | None, root: str) -> None:
+def init_command(output: str, force: bool, observe: bool, root: str) -> None:
     """Write a commented configuration for this host. An existing file stays unchanged without --force.
 
     mom also writes mom.schema.json beside the file, for editors.
@@ -215,7 +207,6 @@ def init_command(output: str, force: bool, observe: bool | None, root: str) -> N
     path = Path(output)
     if output != "-" and not force and os.path.lexists(path):
         raise _exists(path)
-    observe = observe is not False
     draft = draft_config(Path(root).absolute(), observe=observe)
     if not draft.enabled:
         for name, reason in draft.left_out.items():
@@ -233,43 +224,6 @@ def init_command(output: str, force: bool, observe: bool | None, root: str) -> N
             f"mom: warning: cannot write {path.with_name(SCHEMA_FILE)}, which editors use to check {path.name}: {error}", 2, err=True
         )
     _tell_what_next(path, draft, observe=observe)
-
-
-# --- import --------------------------------------------------------------------------------------------------------------------
-
-
-@config_command.command("import")
-@click.argument("old", type=click.Path(path_type=Path))
-@click.option("--from", "kind", metavar="KIND", default="momd", show_default=True, help="Kind of the file OLD.")
-@click.option("-o", "--output", metavar="FILE", default="-", show_default=True, help="File to write; - is standard output.")
-@click.option("--force", is_flag=True, help="Replace an existing file.")
-@_mode_option
-@as_caller
-def import_command(old: Path, kind: str, output: str, force: bool, observe: bool | None) -> None:
-    """Convert the configuration of another program to mom's. Comments explain the result for each setting.
-
-    \b
-      mom config import --from KIND OLD -o /etc/mom/mom.yaml
-    """
-    from mom_daemon.config.draft import HOW_TO_ACT
-    from mom_daemon.config.imported import Importer
-    from mom_daemon.config.importers import importer_of
-
-    imported = importer_of(kind).convert(Importer.read(old), str(old))
-    observe = imported.top.settings.get("mode") != "enforce" if observe is None else observe
-    imported.top.set("mode", "observe" if observe else "enforce", HOW_TO_ACT if observe else "")
-    if output == "-":
-        print_text(imported.yaml())
-        return
-    _write(Path(output), imported.yaml(), replace=force)
-    print_prose(f"wrote {output}", 2)
-    for note in imported.notes:
-        print_prose(f"note: {note}", 2)
-    if observe:
-        _tell_how_to_act(output)
-    else:
-        print_prose("mom changes guests as soon as it starts with this file: stop the other program first, or import with --observe", 2)
-    print_prose(f"next: mom config check{_naming(output)}", 2)
 
 
 # --- files ---------------------------------------------------------------------------------------------------------------------
@@ -311,18 +265,10 @@ def _tell_what_next(path: Path, draft: Draft, *, observe: bool) -> None:
         print_prose(f"also installed, but not enabled: {', '.join(draft.unasked)}", 2)
     if draft.missing:
         print_prose(f"to install the other packages for KVM hosts: {how_to_install(*draft.missing)}", 2)
-    option = _naming(path)
+    option = "" if path == DEFAULT_CONFIG else f" -c {shlex.quote(str(path))}"
     if observe:
-        _tell_how_to_act(path)
+        shows = f"mom status{option} shows what mom would do"
+        print_prose(f"with this file, mom changes nothing until you set mode: enforce in it; {shows}", 2)
     runs = () if observe else (f"mom run --observe{option}",)
     starts = how_to_start(None if path == DEFAULT_CONFIG else str(path))
     print_prose("next: " + "; ".join((f"mom config check{option}", f"mom doctor{option}", *runs, starts)), 2)
-
-
-def _tell_how_to_act(path: Path | str) -> None:
-    shows = f"mom status{_naming(path)} shows what mom would do"
-    print_prose(f"with this file, mom changes nothing until you set mode: enforce in it; {shows}", 2)
-
-
-def _naming(path: Path | str) -> str:
-    return "" if Path(path) == DEFAULT_CONFIG else f" -c {shlex.quote(str(path))}"

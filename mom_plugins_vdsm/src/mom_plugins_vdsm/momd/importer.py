@@ -70,8 +70,6 @@ DEFAULTS: Final[Mapping[str, Mapping[str, str]]] = {
 }
 """Defaults of the old daemon. It never read the section [vdsm], whose defaults are therefore empty."""
 
-_FLAGS: Final = {"true", "false", "yes", "no", "on", "off", "1", "0"}
-
 
 @dataclass(frozen=True, slots=True)
 class LogTarget:
@@ -309,9 +307,7 @@ def _other_options(reader: _Reader) -> None:
     plots, threads = reader.option("plot-dir"), reader.option("guest-manager-multi-thread")
     if plots:
         reader.note(f"plot-dir: {plots}: enable the record plugin; `mom report --html FILE` then draws plots")
-    if threads.lower() not in _FLAGS:
-        reader.wrong("guest-manager-multi-thread", "main", "neither true nor false")
-    elif reader.has("guest-manager-multi-thread"):
+    if reader.has("guest-manager-multi-thread"):
         reader.note(f"guest-manager-multi-thread: {threads}: not needed, because mom reads all guests in one call")
     for section in reader.parser.sections():
         options = reader.parser[section]
