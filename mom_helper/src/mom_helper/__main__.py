@@ -91,21 +91,18 @@ def main(verb: str, words: Sequence[str]) -> int:
 
 
 class OrderLog:
-    """Log on standard error. It allows 20 lines per second, and bursts of 500. The next line says how many lines were skipped."""
+    """Log on standard error. It allows 20 lines per second, and bursts of 500, and skips others."""
 
     def __init__(self) -> None:
-        self._allowance, self._left_out, self._errors = Allowance(20, seconds=25), 0, select.poll()
+        self._allowance, self._errors = Allowance(20, seconds=25), select.poll()
         self._errors.register(2, select.POLLOUT)
 
     def __call__(self, text: str) -> None:
         """Write a line."""
         if not self._allowance.take() or self._errors.poll(0) != [(2, select.POLLOUT)]:
-            self._left_out += 1
             return
-        more = f" ({self._left_out} more lines were skipped)" if self._left_out else ""
-        self._left_out = 0
         with suppress(OSError):  # a full disk must not stop requests
-            os.write(2, text.encode("ascii", "backslashreplace").replace(b"\n", b" ")[:500] + more.encode() + b"\n")
+            os.write(2, text.encode("ascii", "backslashreplace").replace(b"\n", b" ")[:500] + b"\n")
 
 
 def serve(listener: socket.socket, work: OrderServer, most: int = MOST_CONNECTIONS) -> None:

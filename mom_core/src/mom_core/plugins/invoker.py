@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from traceback import format_exception
+from typing import Any
 
 from mom_core.errors import DeadlineExceeded, HypervisorError, MomError
 from mom_core.model import PluginReport
@@ -162,7 +163,7 @@ class PluginWorker:
         about = {"mom": {"plugin": self.plugin}}
         LOG.log(level, "plugin %s: %s failed:\n%s", self.plugin, hook, trace if self._hide is None else self._hide(trace), extra=about)
 
-    def call(self, hook: str, work: Callable[[], object], deadline: float | None = None, *, asked: bool = False) -> object:
+    def call(self, hook: str, work: Callable[[], object], deadline: float | None = None, *, asked: bool = False) -> Any:
         """Begin and finish a call. Raise its error, or `DeadlineExceeded`."""
         call = self.begin(hook, work, deadline, asked=asked)
         if call is None:

@@ -210,9 +210,7 @@ def build_plugins(
             guarded(errors, plugin, partial(_prepare, commits))
         raise_all(errors)
         hypervisor, owner = _find_hypervisor(plugins)
-        if previous is not None and hypervisor.uri != previous.hypervisor.uri:
-            message = f"the hypervisor cannot change from {previous.hypervisor.uri} to {hypervisor.uri} while mom is running"
-            raise MomError(message, hint="restart mom to change it")
+        _refuse_another_hypervisor(hypervisor, previous)
     except BaseException:
         stop_writing_state(fresh)
         close_plugins(fresh, 1.0)
@@ -331,7 +329,7 @@ def raise_all(errors: list[PluginError]) -> None:
         raise PluginError.of(errors)
 
 
-def called(plugin: Plugin, hook: str, work: Callable[[], object], what: str, seconds: float) -> object:
+def called(plugin: Plugin, hook: str, work: Callable[[], object], what: str, seconds: float) -> Any:
     """Call a plugin; raise any failure as a `PluginError`."""
     try:
         return plugin.worker.call(hook, work, seconds, asked=True)
@@ -394,11 +392,7 @@ def joined(plugins: Iterable[Plugin], errors: list[PluginError], declared: Decla
             owners.setdefault(name, plugin)
             controls.setdefault(name, control)
         for policy in plugin.declared_as(DefaultPolicy):
-            if policy.name in policies:
-                errors.append(
-                    plugin.error(f"the default policy {policy.name} is declared twice", "enable only one plugin that declares it")
-                )
-            policies[policy.name] = policy.text
+            policies.setdefault(policy.name, policy.text)
     for name, control in controls.items():
         if (control.scope, control.field) not in fields and name in owners:
             missing = f"no plugin declares the {control.scope} field {control.field}, which holds the present value of {name}"
@@ -442,8 +436,6 @@ def _prepare(commits: list[Callable[[], None]], plugin: Plugin) -> None:
         commit = called(plugin, "mom_reload", plugin.work("mom_reload"), "mom_reload failed", SETUP_SECONDS)
         if callable(commit):
             commits.append(partial(_commit, plugin, commit))
-        elif commit is not None:
-            raise plugin.error(f"mom_reload must return a function or None, not a {type(commit).__name__}")
 
 
 def _commit(plugin: Plugin, commit: Callable[[], object]) -> None:
@@ -459,6 +451,13 @@ def _services(plugins: Iterable[Plugin]) -> dict[object, tuple[Any, ...]]:
         for kind, offer in plugin.services.items():
             services[kind] = (*services.get(kind, ()), offer)
     return services
+
+
+def _refuse_another_hypervisor(hypervisor: Hypervisor, previous: PluginSet | None) -> None:
+    # mom could not restore guests that the new hypervisor does not list.
+    if previous is not None and hypervisor.uri != previous.hypervisor.uri:
+        message = f"the hypervisor cannot change from {previous.hypervisor.uri} to {hypervisor.uri} while mom is running"
+        raise MomError(message, hint="restart mom to change it")
 
 
 def _find_hypervisor(plugins: Iterable[Plugin]) -> tuple[Hypervisor, Plugin | None]:
