@@ -1,11 +1,9 @@
 """The RPC server under what clients may do to it: silence, slowness, size, rubbish, too many; and where it listens, or refuses to."""
 
-import select
 import socket
 import stat
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -130,17 +128,6 @@ def test_half_a_request_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         for sock in held:
             assert sock.recv(100) == b""
             sock.close()
-
-
-def test_clients_that_do_not_take_their_answers_keep_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rpc_server, "CLIENTS", 3)
-    with Serving(tmp_path) as serving, ExitStack() as lazy:
-        serving.report({}, {f"vm{n}": {"balloon_cur": n} for n in range(5_000)})
-        for _ in range(3):
-            lazy.enter_context(sock := connected(serving.socket)).sendall(post(PING.replace(b"ping", b"getStatistics")))
-            assert select.select([sock], [], [], LONG_SECONDS)[0]
-        with client(serving.socket) as mom:
-            assert mom.ping() is True
 
 
 def test_a_client_that_sends_lines_without_end_after_its_answer_is_let_go(serving: Serving) -> None:

@@ -114,12 +114,8 @@ def test_a_guest_has_a_balloon_device_none_once_it_was_sampled_or_one_that_is_sw
     ("status", "reason"),
     [
         ("Up", ""),
-        ("Powering up", "the guest is starting"),
-        ("Powering down", "the guest is shutting down"),
-        ("RebootInProgress", "the guest reboots"),
-        ("Paused", "the guest is paused (EIO)"),
-        ("Migration Source", "the guest is being migrated"),
-        ("Levitating", "the guest is 'Levitating' according to vdsm"),
+        ("Paused", "the guest is 'Paused' according to vdsm (EIO)"),
+        ("Migration Source", "the guest is 'Migration Source' according to vdsm"),
     ],
 )
 def test_a_guest_in_another_status_than_up_is_left_alone(status: str, reason: str) -> None:

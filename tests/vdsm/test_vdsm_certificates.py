@@ -23,13 +23,14 @@ def failure(connection: VdsmConnection) -> HypervisorError:
     return caught.value
 
 
-@pytest.mark.parametrize(("ends", "own_ca", "said"), [(-2, True, "has expired"), (9, False, "is not signed by the CA in {}")])
-def test_a_peer_whose_certificate_is_of_another_ca_or_over_is_not_trusted(start_vdsm, connect, pki, tmp_path, ca, ends, own_ca, said):
+@pytest.mark.parametrize(("ends", "own_ca"), [(-2, True), (9, False)])
+def test_a_peer_whose_certificate_is_of_another_ca_or_over_is_not_trusted(start_vdsm, connect, pki, tmp_path, ca, ends, own_ca):
     signer = ca if own_ca else make_ca("another CA")
     other = write_pki(tmp_path / "other", signer, begins=timedelta(days=-9), ends=timedelta(days=ends))
     error = failure(connect(start_vdsm(pki=other), pki))
     assert "the certificate of vdsm at 127.0.0.1" in error.message
-    assert said.format(pki / "certs/cacert.pem") in error.message
+    assert f"does not fit the CA in {pki / 'certs/cacert.pem'}: " in error.message
+    assert error.message.endswith("certificate has expired") is own_ca
 
 
 @pytest.mark.parametrize("tls12", [False, True])

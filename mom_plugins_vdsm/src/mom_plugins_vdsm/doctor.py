@@ -9,17 +9,10 @@ from datetime import UTC, datetime
 from mom_core import Finding, HypervisorError, Severity, count_of, first_names
 from mom_plugins_vdsm.hypervisor import VdsmHypervisor
 from mom_plugins_vdsm.statistics import UP
-from mom_plugins_vdsm.vdsm_conf import VdsmConf
 
 SUBJECT = "vdsm"
 
 _EXPIRES_SOON_SECONDS = 30 * 86400.0
-
-
-def configured(conf: VdsmConf) -> Iterable[Finding]:
-    """Yield findings about vdsm's configuration."""
-    for problem in conf.problems:
-        yield Finding(Severity.WARNING, "vdsm's configuration", problem, "correct the file, or set tls, host and port for the vdsm plugin")
 
 
 def examined(hypervisor: VdsmHypervisor) -> Iterable[Finding]:

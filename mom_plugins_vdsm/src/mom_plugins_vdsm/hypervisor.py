@@ -17,8 +17,6 @@ from mom_plugins_vdsm.statistics import Vm, disk_tunes, read_vm, tunable
 _ALL_CONTROLS = "*"
 _BALLOON_CONTROL = "balloon_target"
 
-MOST_GUESTS = 10_000
-
 _SILENT = "vdsm has not answered the last call about the guest"
 _SAME_SILENT = "vdsm has not answered the last identical call"
 
@@ -122,8 +120,6 @@ class VdsmHypervisor:
         answer = self._bulk("Host.getAllVmStats", timeout, "reading the guests")
         if not isinstance(answer, list):
             raise HypervisorError(f"reading the guests: vdsm's list of guests is a {type(answer).__name__}")
-        if len(answer) > MOST_GUESTS:
-            raise HypervisorError(f"reading the guests: vdsm lists {len(answer):,} guests, but mom manages at most {MOST_GUESTS:,}")
         now, settings = self.context.monotonic(), self.settings
         with self._lock:
             before = self._last_vms

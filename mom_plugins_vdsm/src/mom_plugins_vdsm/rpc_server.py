@@ -51,20 +51,13 @@ class RpcServer(BoundedServer[ServerDoor]):
     def __init__(self, open_listener: Callable[[], Listener], verbs: Verbs, log: logging.Logger) -> None:
         super().__init__([ServerDoor(open_listener)], CLIENTS, log)
         self._verbs = verbs
-        self._waiting: dict[asyncio.StreamWriter, None] = {}
-        """Clients that are sending or receiving now, in the order in which they began."""
         self._changing = asyncio.Lock()
 
     # --- in the loop's thread ------------------------------------------------------------------------------------------------------
 
     def make_room(self, door: ServerDoor, sock: socket.socket | None) -> bool:
-        """Disconnect the client that has been sending or receiving for longest. Return whether there was one."""
-        silent = next(iter(self._waiting), None)
-        if silent is None:
-            return False
-        del self._waiting[silent]
-        silent.transport.abort()
-        return True
+        """Refuse further clients: each connected client ends soon."""
+        return False
 
     async def connect(self, door: ServerDoor, sock: socket.socket) -> None:
         """Answer a client's call."""
@@ -72,14 +65,12 @@ class RpcServer(BoundedServer[ServerDoor]):
         self.clients += 1
         try:
             reader, writer = await asyncio.open_connection(sock=sock, limit=LONGEST_HEAD)
-            self._waiting[writer] = None
             try:
-                await self._send(reader, writer, HTTPStatus.OK, await self._answered(reader, writer, peer))
+                await self._send(reader, writer, HTTPStatus.OK, await self._answered(reader, peer))
             except _RefusedError as refused:
                 self.log.warning("refused a request from %s: %s", peer, printable(str(refused), 200))
                 await self._send(reader, writer, refused.status, f"{refused}\n".encode())
             finally:
-                self._waiting.pop(writer, None)
                 writer.transport.abort()
         except (OSError, EOFError):
             pass  # the client disconnected, or took too long
@@ -88,7 +79,7 @@ class RpcServer(BoundedServer[ServerDoor]):
         finally:
             self.clients -= 1
 
-    async def _answered(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: str) -> bytes:
+    async def _answered(self, reader: asyncio.StreamReader, peer: str) -> bytes:
         async with asyncio.timeout(PATIENCE_SECONDS):
             try:
                 length = _length_of(await reader.readuntil(b"\r\n\r\n"))
@@ -97,13 +88,9 @@ class RpcServer(BoundedServer[ServerDoor]):
             if length > LARGEST:
                 raise _RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the call is larger than {LARGEST:,} bytes")
             body = await reader.readexactly(length)
-        self._waiting.pop(writer, None)
         # Changes take time. They run one after the other in threads, so that other calls need not wait.
-        try:
-            async with self._changing if self._verbs.is_change(body) else contextlib.nullcontext():
-                return await asyncio.to_thread(self._verbs.answer, body, peer)
-        finally:
-            self._waiting[writer] = None
+        async with self._changing if self._verbs.is_change(body) else contextlib.nullcontext():
+            return await asyncio.to_thread(self._verbs.answer, body, peer)
 
     async def _send(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, status: HTTPStatus, body: bytes) -> None:
         kind = "text/xml" if status == HTTPStatus.OK else "text/plain"

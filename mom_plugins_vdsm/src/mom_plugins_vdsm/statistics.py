@@ -58,16 +58,6 @@ PAUSED = "Paused"
 _NOT_HERE = frozenset({"Down", "WaitForLaunch", "Migration Destination", "Restoring state"})
 """Statuses of guests that are not running here."""
 
-_STATUS_WORDS = {
-    "Powering up": "is starting",
-    "Powering down": "is shutting down",
-    "RebootInProgress": "reboots",
-    PAUSED: "is paused",
-    "Migration Source": "is being migrated",
-    "Saving State": "is being saved",
-}
-"""Statuses in which mom must not change the guest, with the words for messages."""
-
 _MEMORY = {"mem_available": "mem_total", "mem_unused": "mem_unused", "mem_free": "mem_free"}
 """Names in vdsm's `memoryStats`, keyed by field. All are in KiB."""
 
@@ -215,8 +205,7 @@ def _why_blocked(status: str, entry: Mapping[str, object]) -> str:
         return ""
     if status == PAUSED and "migrationProgress" in entry:  # the last phase of a migration
         return "the guest is being migrated"
-    why = f"the guest {_STATUS_WORDS.get(status, f'is {status!r:.40} according to vdsm')}"
-    code = entry.get("pauseCode")
+    why, code = f"the guest is {status!r:.40} according to vdsm", entry.get("pauseCode")
     return f"{why} ({code:.20})" if status == PAUSED and isinstance(code, str) and code.isalnum() and code != "NOERR" else why
 
 

@@ -11,10 +11,6 @@ from pathlib import Path
 
 from mom_core import HypervisorError, PermissionDenied, printable
 
-# X509_V_ERR_… of OpenSSL's x509_vfy.h, part of its stable interface.
-_NOT_YET_VALID, _EXPIRED = 9, 10
-_OTHER_CA = frozenset({2, 7, 18, 19, 20, 21})
-
 _READABLE_HINT = "run mom as user vdsm with group kvm"
 _NAMED_HINT = "the engine creates this file when it installs the host; to use another folder, set pki_directory for the vdsm plugin"
 _ENROLL_HINT = "let the engine issue new certificates for this host: Installation, Enroll Certificate"
@@ -66,22 +62,12 @@ def refused_handshake(error: OSError | None, files: TlsFiles, peer: str) -> Hype
     :param error: None if the connection ended without an error, as it may when vdsm rejects mom's certificate
     """
     if isinstance(error, ssl.SSLCertVerificationError):
-        return HypervisorError(f"the certificate of {peer} {_verdict(error, files)}", hint=_ENROLL_HINT)
+        return HypervisorError(f"the certificate of {peer} does not fit the CA in {files.ca}: {error.verify_message}", hint=_ENROLL_HINT)
     alert = _reason(error).partition("alert ")[2] if isinstance(error, ssl.SSLError) else ""
     if error is None or alert:
         message = f"{peer} does not accept the certificate {files.certificate}" + (f": {alert}" if alert else "")
         return PermissionDenied(message, hint=_ENROLL_HINT)
     return HypervisorError(f"no TLS connection with {peer}: {_reason(error)}", hint=_NO_TLS_HINT)
-
-
-def _verdict(error: ssl.SSLCertVerificationError, files: TlsFiles) -> str:
-    if error.verify_code == _EXPIRED:
-        return "has expired"
-    if error.verify_code == _NOT_YET_VALID:
-        return "is not valid yet"
-    if error.verify_code in _OTHER_CA:
-        return f"is not signed by the CA in {files.ca}: {error.verify_message}"
-    return f"is not accepted: {error.verify_message}"
 
 
 def _reason(error: Exception) -> str:
