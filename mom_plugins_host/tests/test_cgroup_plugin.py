@@ -148,6 +148,7 @@ def test_limits_for_which_a_cycle_has_no_time_are_left_to_the_next_one(bench: Be
     guests = [bench.add(name, 1000 * MIB) for name in ("a", "b", "c")]
     bench.cycle()
     ticks = iter(range(10_000))
+    monkeypatch.setattr("mom_plugins_host.cgroup.plugin._AT_ONCE", 1)
     monkeypatch.setattr("mom_plugins_host.cgroup.plugin.time", SimpleNamespace(monotonic=lambda: float(next(ticks))))
     first = {name: one.status for (name, _), one in bench.cycle(*[(guest, HIGH, 1900 * MIB) for guest in guests]).outcomes.items()}
     assert first == {"a": Status.APPLIED, "b": Status.APPLIED, "c": Status.REFUSED}

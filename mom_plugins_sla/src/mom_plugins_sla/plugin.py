@@ -12,7 +12,6 @@ from mom_core import (
     DefaultPolicy,
     Finding,
     Guest,
-    Hypervisor,
     PluginContext,
     Problem,
     Report,
@@ -74,11 +73,7 @@ class SlaPlugin:
         # They need the qos plugin.
         switches = {"62_sla_cpu": self._settings.cpu, "72_sla_io": self._settings.io}
         folder = files("mom_plugins_sla")
-        texts = {name: folder.joinpath(f"{name[3:]}.policy").read_text("utf-8") for name, is_on in switches.items() if is_on}
-        if "62_sla_cpu" in texts:
-            ordinary = f"(defvar sla_cpu_ordinary {self._settings.cpu_ordinary})  # as the settings of the plugin say\n"
-            texts["62_sla_cpu"] = ordinary + texts["62_sla_cpu"]
-        return texts
+        return {name: folder.joinpath(f"{name[3:]}.policy").read_text("utf-8") for name, is_on in switches.items() if is_on}
 
     # --- collect and evaluate ----------------------------------------------------------------------------------------------------
 
@@ -152,12 +147,6 @@ class SlaPlugin:
     mom_status = late_hook("mom_plugins_sla.presentation:class_parts", "report")
 
     mom_explainer = late_hook("mom_plugins_sla.presentation:ClassExplainer")
-
-    @hookimpl
-    def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        self._read_shared_classes()
-        for guest, assigned in self._unknown([] if hypervisor is None else hypervisor.guests()):
-            yield Finding(Severity.ERROR, f"guest {printable(guest.name)}", _complaint(assigned), self._cure())
 
 
 def _complaint(assigned: Assigned) -> str:

@@ -27,9 +27,6 @@ class SlaSettings(PluginSettings):
     cpu: bool = False
     """Set the CPU shares of guests from their classes, with the policy 62_sla_cpu. It needs the `qos` plugin."""
 
-    cpu_ordinary: int = Field(default=100, ge=2, le=262_144)
-    """CPU weight of an ordinary guest (`cpu_share` 100) in the host's cgroups. Set 1024 on hosts with cgroups v1."""
-
     io: bool = False
     """Limit disks to the I/O shares of their guests while disks are overloaded, with the policy 72_sla_io. It needs the `qos` plugin."""
 

@@ -90,12 +90,8 @@ class CgroupGuestSettings(mom_core.GuestSettings):
     """Values of the guest's control group."""
 
 
-_AT_ONCE: Final = 32
-"""Maximum number of files in one batch of writes. Batches grow while a batch takes less than `_SOON`."""
-
-_SOON: Final = 0.02
-"""A batch that takes less than this (in seconds) is fast. Newer kernels accept 32 limits in 5 ms. Older kernels reclaim memory for up to
-0.1 s in each write."""
+_AT_ONCE: Final = 8
+"""Number of files in one batch of writes. Older kernels reclaim memory for up to 0.1 s in each write."""
 
 _NO_GROUP: Final = "the guest has no control group (v2) of its own with the memory controller"
 
@@ -208,8 +204,7 @@ class CgroupPlugin:
     @hookimpl
     def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
         """Write the changes. After half of the deadline, refuse new values of `memory.high`."""
-        began, count = time.monotonic(), 1
-        until = began + self._settings.deadline / 2
+        until = time.monotonic() + self._settings.deadline / 2
         groups = self._groups_of(hypervisor, {change.entity.id for change in changes})
         failures = self._write_credit([change for change in changes if change.control == growth.CREDIT], groups)
         changes = [change for change in changes if change.control != growth.CREDIT]
@@ -224,11 +219,8 @@ class CgroupPlugin:
         errors = {**failures, **set_each(changes, prepare)}
         pending = [change for change in changes if change.target in writes]
         while pending:
-            now = time.monotonic()
-            count = min(2 * count, _AT_ONCE) if now - began < _SOON else 1
-            began = now
-            batch, pending = pending[:count], pending[count:]
-            if now > until:
+            batch, pending = pending[:_AT_ONCE], pending[_AT_ONCE:]
+            if time.monotonic() > until:
                 late = {change.target for change in batch if change.control == MEMORY_HIGH and not change.back}
                 errors |= {target: Refused("no time was left in this cycle to write this value") for target in late}
                 batch = [change for change in batch if change.target not in late]

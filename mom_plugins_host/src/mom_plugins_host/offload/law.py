@@ -235,9 +235,6 @@ AHEAD: Final = "mem_rise_ahead"
 _ENOUGH: Final = 1.1
 """Reclaim starts below the target, and ends at this multiple of it."""
 
-_PATIENT: Final = 0.85
-"""Above this multiple of the target, mom waits longer for sweeps."""
-
 _TIGHT: Final = 0.7
 """Multiple of the target below which the balloon policy takes guests' margins."""
 
@@ -251,13 +248,11 @@ class HostNeed:
 
     :param words: explanation; empty if the host's memory is unknown
     :param urgency: 1 to 4; multiplies a guest's permitted stalls, because ballooning would hurt the guest more
-    :param patient: whether the host is far from using balloons that hurt guests
     """
 
     lack_kib: float
     words: str
     urgency: float = 1.0
-    patient: bool = False
 
 
 def need_of(host: Host, *, working: bool) -> HostNeed:
@@ -278,7 +273,7 @@ def need_of(host: Host, *, working: bool) -> HostNeed:
         words += f", plus the {format_kib(ahead)} that guests are expected to need soon"
     lack = _ENOUGH * target + ahead - free if free < target + ahead or working else 0.0
     urgency = min(_MOST_URGENT, max(1.0, _TIGHT * target / max(free, 1.0)))
-    return HostNeed(max(0.0, lack), words, urgency, free >= _PATIENT * target)
+    return HostNeed(max(0.0, lack), words, urgency)
 
 
 def chosen(offers: Mapping[str, ColdOffer], most_kib: float, seconds: float) -> dict[str, int]:

@@ -45,12 +45,6 @@ _LONGEST_SWEEP_SECONDS: Final = 30.0
 """Longest wait for a sweep of a guest, because the sweep may never come. If mom waited two minutes, balloons would hurt other guests first
 (benchmarks/squeeze, mix `cold`)."""
 
-_PATIENT_SWEEP_SECONDS: Final = 300.0
-"""Longest wait while the host is far from using balloons that hurt guests."""
-
-_URGENT_SWEEP_SECONDS: Final = 10.0
-"""Longest wait when the balloon already takes guests' margins. A sweep takes 3 s."""
-
 _MOST_OF_CYCLE: Final = 0.8
 """Share of a cycle that the worker may use, so that it answers before the next decision."""
 
@@ -242,21 +236,14 @@ class OffloadPlugin:
             return "its class forbids it (offload: false)" if guest.number(fields.MAY_OFFLOAD) == 0 else ""
         return ""
 
-    def _longest_sweep(self, need: law.HostNeed) -> float:
-        if self._settings.ahead:
-            return _LONGEST_SWEEP_SECONDS
-        if need.urgency > 1:
-            return _URGENT_SWEEP_SECONDS
-        return _PATIENT_SWEEP_SECONDS if need.patient else _LONGEST_SWEEP_SECONDS
-
     def _waits_for_sweep(self, guest: Guest, entry: FollowedGuest, away: float, seconds: float, need: law.HostNeed) -> str:
         # The balloon takes freed memory at no cost. The waited time decays as slowly as it grows. Otherwise mom could wait forever near the
         # threshold of sweeps.
         sweeps = (Scope.GUEST, "balloon_target") in self._context.declarations.fields and not guest.why_blocked("balloon_target")
         words = swept_first(guest, away) if sweeps else ""
         waited = seconds if need.lack_kib > 0 or self._settings.ahead else 0.0  # no sweeps unless the host needs memory
-        entry.unswept_seconds = min(_PATIENT_SWEEP_SECONDS, max(0.0, entry.unswept_seconds + (waited if words else -seconds)))
-        return words if entry.unswept_seconds < self._longest_sweep(need) else ""
+        entry.unswept_seconds = min(_LONGEST_SWEEP_SECONDS, max(0.0, entry.unswept_seconds + (waited if words else -seconds)))
+        return words if entry.unswept_seconds < _LONGEST_SWEEP_SECONDS else ""
 
     @hookimpl
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, model_validator
 
 import mom_core
-from mom_core import PluginSettings, Refused, Size, StrictModel, Value, as_whole
+from mom_core import PluginSettings, Portion, Refused, Size, StrictModel, Value, as_whole
 
 # libvirt's VIR_CGROUP_CPU_QUOTA_MIN/MAX and VIR_CGROUP_CPU_PERIOD_MIN/MAX, QEMU's THROTTLE_VALUE_MAX, and an unsigned int of libvirt's
 # interface parameters. The bounds of shares cover cgroups v1 and v2; the hypervisor knows the host's version.
@@ -80,25 +80,16 @@ def quota_and_period(percent: float, host_cpus: float, vcpus: float) -> tuple[in
     return max(QUOTA_US[0], int(share * period)), period
 
 
-def parse_percent(text: object) -> float:
-    """Parse a text like `50%`. Raise `ValueError` for other texts."""
+def _parse_percent(text: object) -> float:
     if not isinstance(text, str) or not text.strip().endswith("%"):
         raise ValueError("must be a percentage, such as 50%")
-    try:
-        return float(text.strip().removesuffix("%"))
-    except ValueError:
-        raise ValueError(f"{text!r:.20} is not a percentage; write it like 50%") from None
-
-
-def format_percent(percent: float) -> str:
-    """Return a text like `50%`."""
-    return f"{percent:g}%"
+    return round(100 * (Portion.parse(text).share or 0.0), 6)
 
 
 Percent = Annotated[
     float,
-    BeforeValidator(parse_percent),
-    PlainSerializer(format_percent, return_type=str, when_used="json"),
+    BeforeValidator(_parse_percent),
+    PlainSerializer("{:g}%".format, return_type=str, when_used="json"),
     WithJsonSchema({"type": "string", "pattern": r"^[0-9.]+ *%$", "examples": ["50%"]}),
 ]
 

@@ -26,9 +26,6 @@ _UUID: Final = re.compile(r"(?:^|,)uuid=([0-9A-Fa-f-]{36})(?:,|$)")
 
 _FORM: Final = "application/x-www-form-urlencoded"
 
-_NO_ANSWER: Final = frozenset({408, 429, 502, 503, 504, *range(595, 600)})
-"""Statuses without a clear result. pveproxy returns 595 to 599 if it cannot reach a node."""
-
 _MAKE: Final = "pveum user token add mom@pve mover; write USER@REALM!TOKENID=SECRET into the file; chmod 600 the file"
 
 
@@ -56,7 +53,7 @@ class ProxmoxMoverPlugin(MoverPlugin):
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         super().__init__(context.name, MoverAbilities(live=True, within=settings.within))
-        self._api = ServerApi(context.name, settings.url, lambda: _token(settings.token), settings.ca, _NO_ANSWER)
+        self._api = ServerApi(context.name, settings.url, lambda: _token(settings.token), settings.ca)
         self._node = settings.node or socket.gethostname().partition(".")[0].lower()
         self._local_disks = settings.local_disks
         self._guests, self._tasks = (f"/api2/json/nodes/{self._node}/{part}" for part in ("qemu", "tasks"))

@@ -17,6 +17,9 @@ from mom_core import HypervisorError, MomError, printable, read_secret
 
 ANSWER_SECONDS: Final = 15.0
 
+NO_ANSWER: Final = frozenset({408, 429, 502, 503, 504, *range(595, 600)})
+"""Statuses without a clear result. pveproxy returns 595 to 599 if it cannot reach a node."""
+
 LARGEST_ANSWER: Final = 4 << 20
 
 _LOCAL: Final = ("localhost", "127.0.0.1", "::1")
@@ -48,14 +51,12 @@ class ServerApi:
     """Address and credentials of an API.
 
     :param headers: returns headers with current credentials; raises `MomError`
-    :param no_answer: statuses that leave the result unclear, such as a proxy's
     """
 
     name: str
     url: str
     headers: Callable[[], Mapping[str, str]]
     ca: Path | None = None
-    no_answer: frozenset[int] = frozenset({408, 429, 502, 503, 504})
     seconds: float = ANSWER_SECONDS
 
     def check(self) -> None:
@@ -92,7 +93,7 @@ class ServerApi:
             raise UnclearAnswerError(f"{self.name}: {printable(str(error) or type(error).__name__, 200)}") from None
         if 200 <= status < 300:
             return _object(answer)
-        if status in self.no_answer:
+        if status in NO_ANSWER:
             raise UnclearAnswerError(f"{self.name} answers with status {status}")
         raise HypervisorError(f"{self.name} refuses ({status}): {_why(_object(answer))}")
 
