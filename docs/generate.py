@@ -273,7 +273,7 @@ def _metrics(plugins: Mapping[str, LoadedPlugin]) -> str:
         "`mom_guests_guaranteed_bytes` sums `mom_guest_guaranteed_bytes` over all guests. "
         "`mom_guests_promised_bytes` is larger only if the host cannot keep all promises.",
         "## Of each guest\n\n"
-        "The label `domain` is the guest's name, as in libvirt's exporters. For a second guest of the same name, the id follows the name.\n\n"
+        "The label `domain` is the guest's name, as in libvirt's exporters. For a second guest of the same name, the id follows it.\n\n"
         + _table(of_fields, guest),
         "## Of the host\n\n"
         "`mom_host_*` are all numeric host fields of enabled plugins; [fields.md](fields.md) describes them. A plugin marks "

@@ -47,22 +47,6 @@ def test_an_honest_guest_is_believed_and_every_field_is_declared() -> None:
     assert fields.keys() <= {spec.name for spec in FIELDS}
 
 
-def test_kills_that_leap_are_not_believed_until_the_guest_is_booted_anew_and_those_of_a_bad_moment_are() -> None:
-    leap = "the guest's count of OOM kills grows faster than is possible"
-    known = judge({**HONEST, "oom_kills": 3}, 100.0)
-    many = judge({**HONEST, "oom_kills": 503}, 110.0, known)
-    assert (many.fields["guest_oom_kills"], many.lies) == (503, ())
-    before = many
-    for seconds in (120.0, 130.0):
-        before = judge({**HONEST, "oom_kills": 1 << 60}, seconds, before)
-        assert (before.fields.get("guest_oom_kills"), before.lies) == (None, (leap,))
-        assert before.fields["mem_usable"] == 600000
-    without = judge({name: number for name, number in HONEST.items() if name != "oom_kills"}, 140.0, before)
-    assert judge({**HONEST, "oom_kills": 1 << 60}, 150.0, without).lies == (leap,), "it is compared with what it told last"
-    assert judge({**HONEST, "oom_kills": 504}, 150.0, without).fields["guest_oom_kills"] == 504
-    assert judge({**HONEST, "oom_kills": 0}, 150.0, without).fields["guest_oom_kills"] == 0, "it was booted anew"
-
-
 def test_figures_that_contradict_each_other_are_all_dropped_and_the_rest_is_kept() -> None:
     others = {"mem_unused": 1000001, "mem_usable": 2000000, "mem_free": 200000}
     sizes: list[object] = [0, 1 << 60, -5, "1" * 40, math.nan, "NaN", True, [1]]

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 import mom_core
 from mom_devkit import host_of
 from mom_plugins_guestagent import guestd
-from mom_plugins_guestagent.guestd import MOST_CLIENTS, MOST_LINE_BYTES, Clients, GuestFigures, converse, find_port
+from mom_plugins_guestagent.guestd import MOST_CLIENTS, MOST_LINE_BYTES, Clients, GuestFigures, converse
 
 STATS = "mem_available:1000000\nmem_unused:300000\nswap_in:40\nswap_out:80\nmajor_fault:100\nminor_fault:4900\n"
 
@@ -40,7 +40,7 @@ def serve(guest: GuestFigures) -> Iterator[Serve]:
 
     def begin(allowed: Sequence[str] = ()) -> tuple[str, int]:
         networks = [ipaddress.ip_network(network) for network in allowed]
-        server = Clients(guest, "127.0.0.1", 0, networks, threading.Semaphore(MOST_CLIENTS))
+        server = Clients(guest, "127.0.0.1", 0, networks)
         begun.append((server, threading.Thread(target=server.serve_forever, args=(0.02,))))
         begun[-1][1].start()
         host, port = server.socket.getsockname()
@@ -154,14 +154,6 @@ def test_idle_and_stalled_clients_are_closed(serve: Serve, monkeypatch: pytest.M
         for _ in range(100_000):
             client.sendall(b"stats a\n" * 500)
         pytest.fail("a client that never reads is served for ever")
-
-
-def test_the_channels_device_is_found_by_its_name(tmp_path: Path) -> None:
-    assert find_port("/dev/somewhere", str(tmp_path)) == "/dev/somewhere"
-    assert find_port("org.mom.guestd.0", str(tmp_path)) == str(tmp_path / "dev/virtio-ports/org.mom.guestd.0")
-    names = {"vport1p1": "org.qemu.guest_agent.0", "vport1p2": "org.mom.guestd.0"}
-    host_of(tmp_path, {f"sys/class/virtio-ports/{port}/name": f"{name}\n" for port, name in names.items()})
-    assert find_port("org.mom.guestd.0", str(tmp_path)) == str(tmp_path / "dev/vport1p2")
 
 
 # --- the file ----------------------------------------------------------------------------------------------------------------------

@@ -75,7 +75,7 @@ def test_collectors_and_controllers_become_plugins() -> None:
         "[guest]\ncollectors: GuestQemuProc, GuestLibvirt, GuestMemory, GuestBalloon, GuestQemuAgent, GuestIoTuneOptional\n"
     )["plugins"]
     assert list(plugins) == ["host", "libvirt", "ksm", "balloon", "guestagent", "qos", "policy"]
-    assert plugins["guestagent"] == {"guestd": False, "qemu_agent": True}
+    assert plugins["guestagent"] == {"qemu_agent": True}
     assert "ignore" not in plugins["policy"]
 
 

@@ -55,11 +55,13 @@ MakeMom = Callable[..., Mom]
 
 
 @pytest.fixture
-def make_agents(make_mom: Callable[..., LibvirtMom]) -> Iterator[MakeMom]:
+def make_agents(make_mom: Callable[..., LibvirtMom], monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeMom]:
     made: list[GuestAgentPlugin] = []
 
-    def make(**settings: object) -> Mom:
-        mine = GuestAgentPlugin.Settings.model_validate({"period": "1s", "timeout": "3s", **settings})
+    def make(*without: str, **settings: object) -> Mom:
+        for channel in without:
+            monkeypatch.setattr(f"mom_plugins_guestagent.plugin.{channel}", "none")
+        mine = GuestAgentPlugin.Settings.model_validate({"period": "1s", **settings})
         agents = GuestAgentPlugin(mine, PluginContext(name="guestagent", guest_settings=lambda guest: GuestAgentPlugin.GuestSettings()))
         agents.mom_setup()
         made.append(agents)
@@ -115,16 +117,13 @@ def number(fields: Mapping[str, Value], name: str) -> float:
     return value
 
 
-WAYS: dict[str, dict[str, object]] = {
-    "guestd-channel": {"qemu_agent": False},
-    "agent-socket": {"guestd": False},
-    "agent-hypervisor": {"guestd": False, "agent_channels": []},
-}
+WAYS = {"guestd-channel": [], "agent-socket": ["CHANNEL"], "agent-hypervisor": ["CHANNEL", "OWN_CHANNEL"]}
+"""The channels that mom must not know, so that it goes each way."""
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_every_way_gives_what_the_balloon_driver_says_and_more(make_agents: MakeMom, guest: RealGuest, way: str) -> None:
-    mom = make_agents(**WAYS[way])
+    mom = make_agents(*WAYS[way])
     fields = mom.once_known(guest, "major_fault")
     assert fields["guest_agent"] == way
     assert fields["guest_agent_untrusted"] == 0
@@ -157,8 +156,8 @@ def test_a_host_that_hangs_up_in_the_middle_confuses_nobody(make_agents: MakeMom
         talk(laboratory.socket("agents", GUESTD), beginning)
     for beginning in (b'{"execute": "guest-', b'{"execute": "guest-info"}\n' * 3, b"[" * 500):
         talk(laboratory.socket("agents", OURS), beginning)
-    assert make_agents(**WAYS["guestd-channel"]).once_known(guest, "mem_available")["guest_agent_untrusted"] == 0
-    assert make_agents(**WAYS["agent-socket"]).once_known(guest, "mem_available")["guest_agent_untrusted"] == 0
+    assert make_agents().once_known(guest, "mem_available")["guest_agent_untrusted"] == 0
+    assert make_agents(*WAYS["agent-socket"]).once_known(guest, "mem_available")["guest_agent_untrusted"] == 0
 
 
 def talk(path: Path, text: bytes) -> None:
@@ -199,7 +198,7 @@ def test_a_guest_that_stands_still_delays_no_other_and_is_known_again_when_it_go
     make_agents: MakeMom, guest: RealGuest, laboratory: AgentsLab
 ) -> None:
     still = laboratory.start("still", LIBVIRTS, OURS, GUESTD).wait_until_up()
-    mom = make_agents(timeout="1s")
+    mom = make_agents()
     mom.once_known(still, "mem_available")
     still.domain.suspend()
     wait_until(lambda: number(mom.fields(still), "guest_agent_failures") > 0, "it is noticed", 60)

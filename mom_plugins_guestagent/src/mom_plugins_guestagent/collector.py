@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
@@ -20,12 +19,10 @@ from zlib import crc32
 
 from mom_core import Entity, NotSupported, Value
 from mom_kvm import Callers
-from mom_plugins_guestagent.fields import SHORT_LEFT, STATISTICS
+from mom_plugins_guestagent.fields import STATISTICS
 from mom_plugins_guestagent.figures import AgentSample, judge
-from mom_plugins_guestagent.guestd import MOST_SHORT_SECONDS
 from mom_plugins_guestagent.guestd_client import GuestdWay
 from mom_plugins_guestagent.qemu_agent import AgentWay, PassOn
-from mom_plugins_guestagent.settings import AgentSettings
 from mom_plugins_guestagent.ways import OF_AGENTS, AgentAddress, AgentKind, VisitAnswer, Way
 from mom_plugins_guestagent.wire import Misbehaves, NoAnswer
 
@@ -46,11 +43,21 @@ _LONGEST_WAIT_SECONDS = 120.0
 _SPREAD = 0.1
 
 _SHORT_PERIODS = 3
-_LONGEST_SHORT_PERIOD_SECONDS = MOST_SHORT_SECONDS / _SHORT_PERIODS
-"""Longest time between messages that the host is short of memory. Each has effect for `_SHORT_PERIODS` periods and a timeout, at most
-`MOST_SHORT_SECONDS`."""
+"""A message that the host is short of memory has effect for this many periods and a timeout."""
+
+TIMEOUT_SECONDS = 3.0
+"""Timeout of one query."""
+
+FACTS_SECONDS = 300.0
+"""Time between two reads of facts that rarely change: versions, and the agent's commands."""
+
+HYPERVISOR_SECONDS = 60.0
+"""Time between two queries through the hypervisor to a guest with balloon statistics, because a query takes a dozen commands."""
 
 _FACTS_PERIODS = 3
+_STALE_PERIODS = 3
+_STALE_LONG_PERIODS = 2
+"""Numbers of periods, and of periods of `HYPERVISOR_SECONDS`, after which statistics are stale."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,18 +86,11 @@ class AgentState:
     complaint: str = ""
     silence: str = ""
     task: asyncio.Task[None] | None = None
-    due: asyncio.Event = field(default_factory=asyncio.Event)
-    surprised: bool = False
 
     @property
     def disabled(self) -> tuple[str, ...]:
         """Commands that the guest's agents lack or may not run."""
         return tuple(name for way in self.ways for name in way.disabled)
-
-    @property
-    def helps(self) -> bool:
-        """Whether the guest's owner allows help for a host that is short of memory."""
-        return self.sample is not None and SHORT_LEFT in self.sample.fields
 
     @property
     def spread(self) -> float:
@@ -101,8 +101,8 @@ class AgentState:
 class AgentCollector:
     """Collector of statistics from agents, in its own thread from `start` to `stop`."""
 
-    def __init__(self, asking: AgentSettings, log: logging.Logger, pass_on: PassOn | None = None) -> None:
-        self._asking = asking
+    def __init__(self, period: float, log: logging.Logger, pass_on: PassOn | None = None) -> None:
+        self._period = period
         self._log = log
         self.pass_on = pass_on
         self._loop, self._stopping = asyncio.new_event_loop(), asyncio.Event()
@@ -157,10 +157,7 @@ class AgentCollector:
         :param known: guests with fresh balloon statistics; if mom reaches them through the hypervisor, it queries them less often
         :param short: guests to tell that the host is short of memory
         """
-        new = short - self._short
         self._maxima, self._known, self._short = maxima, known, short
-        if new and not self._stopped:
-            self._loop.call_soon_threadsafe(self._hurry, new)
 
     def states(self) -> Mapping[str, AgentState]:
         """Return the states, keyed by guest ID."""
@@ -180,7 +177,7 @@ class AgentCollector:
             if self._is_fresh(state, sample):
                 fields.update((name, value) for name, value in sample.fields.items() if name not in left_out)
                 fields["guest_agent"] = str(by)
-        if state.facts_at is not None and now - state.facts_at <= _FACTS_PERIODS * self._asking.facts_period:
+        if state.facts_at is not None and now - state.facts_at <= _FACTS_PERIODS * FACTS_SECONDS:
             fields.update(state.facts)
         if state.rounds:
             fields["guest_agent_failures"] = state.failures
@@ -188,8 +185,10 @@ class AgentCollector:
         return fields
 
     def _is_fresh(self, state: AgentState, sample: AgentSample) -> bool:
-        stale = self._asking.stale(state.by, by_hypervisor=state.target.guest.id in self._known)
-        return time.monotonic() - sample.monotonic <= stale
+        periods, period = _STALE_PERIODS, self._period
+        if state.by is AgentKind.AGENT_HYPERVISOR and state.target.guest.id in self._known:
+            periods, period = _STALE_LONG_PERIODS, max(period, HYPERVISOR_SECONDS)
+        return time.monotonic() - sample.monotonic <= periods * period + TIMEOUT_SECONDS
 
     # --- the loop ----------------------------------------------------------------------------------------------------------------
 
@@ -213,21 +212,15 @@ class AgentCollector:
         self._guests = guests
 
     def _ways(self, target: AgentTarget, before: Sequence[Way]) -> list[Way]:
-        earlier, seconds = {way.place: way for way in before}, self._asking.timeout
+        earlier, seconds = {way.place: way for way in before}, TIMEOUT_SECONDS
         agent = partial(AgentWay, seconds=seconds, guest=target.guest, call=self._call, pass_on=self._passed_on)
         short = partial(self._short_seconds, target.guest.id)
         return [
             earlier.get(place) or (agent(place) if place.kind in OF_AGENTS else GuestdWay(place, seconds, short)) for place in target.places
         ]
 
-    def _hurry(self, identities: AbstractSet[str]) -> None:
-        for identity in identities & self._guests.keys():
-            if self._guests[identity].helps:
-                self._guests[identity].due.set()
-
     def _short_seconds(self, identity: str) -> int:
-        period = min(self._asking.period, _LONGEST_SHORT_PERIOD_SECONDS)
-        return math.ceil(min(MOST_SHORT_SECONDS, _SHORT_PERIODS * period + self._asking.timeout)) if identity in self._short else 0
+        return math.ceil(_SHORT_PERIODS * self._period + TIMEOUT_SECONDS) if identity in self._short else 0
 
     def _passed_on(self, guest: Entity, command: str, seconds: float) -> str:
         if self.pass_on is None:
@@ -235,46 +228,37 @@ class AgentCollector:
         return self.pass_on(guest, command, seconds)
 
     async def _keep_asking(self, state: AgentState) -> None:
-        period = self._asking.period * state.spread
+        period = self._period * state.spread
         while True:
             began = self._loop.time()
             try:
                 await self._round(state)
             except Exception:  # noqa: BLE001  # containment: an error with one guest must not end the queries of that guest
-                self._log.log(logging.DEBUG if state.surprised else logging.ERROR, "querying %s failed", state.target.guest, exc_info=True)
-                state.surprised = True
+                self._log.exception("querying %s failed", state.target.guest)
             # Wait for the next period, and until at least one way may be tried again.
             wait = max(began + period, min((way.not_before for way in state.ways), default=0.0)) - self._loop.time()
-            if state.helps and state.target.guest.id in self._short:
-                wait = min(wait, _LONGEST_SHORT_PERIOD_SECONDS)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(wait):
-                    await state.due.wait()
-            state.due.clear()
+            await asyncio.sleep(wait)
 
     async def _round(self, state: AgentState) -> None:
-        facts_due = state.facts_at is None or time.monotonic() - state.facts_at >= self._asking.facts_period
+        facts_due = state.facts_at is None or time.monotonic() - state.facts_at >= FACTS_SECONDS
         sample: AgentSample | None = None
         by: AgentKind | None = None
         facts: dict[str, Value] = {}
         complaints: list[str] = []
         answered = resting = False
         for way in state.ways:
-            of_memory = sample is not None and sample.of_memory
-            if of_memory and (facts or not facts_due):
+            if sample is not None and (facts or not facts_due):
                 break
             if self._rests(state, way):
                 resting = True
             elif self._loop.time() >= way.not_before and (answer := await self._visit(way, complaints, facts=facts_due)) is not None:
                 answered = True
                 facts = {**answer.facts, **facts}
-                if answer.figures and not of_memory:
+                if answer.figures and sample is None:
                     maximum, by = self._maxima.get(state.target.guest.id), way.place.kind
                     sample = judge(answer.figures, time.monotonic(), state.sample, maximum)
                     complaints.extend(sample.lies)
-        # Do not replace a fresh sample that has memory statistics by one without them.
-        before = state.sample
-        if sample is not None and (sample.of_memory or before is None or not before.of_memory or not self._is_fresh(state, before)):
+        if sample is not None:
             state.by, state.sample = by, sample  # another thread reads `by` after `sample`
         if facts_due and answered:
             state.facts, state.facts_at = facts, time.monotonic()
@@ -294,7 +278,7 @@ class AgentCollector:
         except (TimeoutError, NoAnswer, Misbehaves) as error:
             way.failures += 1
             way.answered_at = None
-            way.not_before = self._loop.time() + min(_LONGEST_WAIT_SECONDS, self._asking.period * 2 ** min(way.failures, 10))
+            way.not_before = self._loop.time() + min(_LONGEST_WAIT_SECONDS, self._period * 2 ** min(way.failures, 10))
             way.why = "no answer in time" if isinstance(error, TimeoutError) else str(error)
             if isinstance(error, Misbehaves):
                 complaints.append(error.message)
@@ -307,4 +291,4 @@ class AgentCollector:
         if way.place.kind is not AgentKind.AGENT_HYPERVISOR or way.answered_at is None or state.target.guest.id not in self._known:
             return False
         # Use the round that is nearest to the end of the long period.
-        return self._loop.time() - way.answered_at < self._asking.hypervisor_period * state.spread - self._asking.period / 2
+        return self._loop.time() - way.answered_at < HYPERVISOR_SECONDS * state.spread - self._period / 2

@@ -26,10 +26,6 @@ _MOST_GROWTH: Final = {Unit.KIB_PER_SECOND: 1 << 30, Unit.PER_SECOND: 1e10}
 
 _GROWTH_OF: Final = {spec.name: _MOST_GROWTH[spec.unit] for spec in FIGURES if spec.unit in _MOST_GROWTH}
 
-_KILLS: Final = "guest_oom_kills"
-_MOST_KILLS: Final = 1000.0
-"""Maximum OOM kills per second: a kernel searches all tasks before each kill."""
-
 _LEAST_SECONDS: Final = 0.5
 """Shortest time between two samples for a reliable rate."""
 
@@ -44,12 +40,8 @@ class AgentSample:
     fields: Mapping[str, Value] = field(default_factory=dict)
     counts: Mapping[str, float] = field(default_factory=dict)
     """Counts since boot. The fields of the next sample contain rates, computed from the growth of these counts."""
-    of_memory: bool = True
-    """False if only the load is known."""
     lies: tuple[str, ...] = ()
     """Faults of the answer, described without any number or string from the guest."""
-    kills: float | None = None
-    """Last plausible number of OOM kills; None if never reported."""
 
 
 def judge(said: Mapping[str, object], monotonic: float, previous: AgentSample | None = None, maximum_kib: int | None = None) -> AgentSample:
@@ -79,12 +71,7 @@ def judge(said: Mapping[str, object], monotonic: float, previous: AgentSample | 
     if any(rate > _GROWTH_OF[name] for name, rate in growth.items()):
         lies.append("the guest's counters grow faster than is possible")
         growth = {}
-    kills = None if previous is None else previous.kills
-    if previous is not None and kills is not None and numbers.get(_KILLS, 0) - kills > _MOST_KILLS * (monotonic - previous.monotonic):
-        lies.append("the guest's count of OOM kills grows faster than is possible")
-        del numbers[_KILLS]
-    of_memory = any(not name.startswith("load_") for name in said)
-    return AgentSample(monotonic, {**numbers, **growth}, counts, of_memory, tuple(lies), numbers.get(_KILLS, kills))
+    return AgentSample(monotonic, {**numbers, **growth}, counts, tuple(lies))
 
 
 def _number(value: object) -> float | None:

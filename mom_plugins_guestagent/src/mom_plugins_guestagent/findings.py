@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from mom_core import Finding, Guest, Severity, as_number, count_of, first_names, printable
+from mom_core import Finding, Guest, Severity, count_of, first_names, printable
 from mom_plugins_guestagent.collector import AgentState
-from mom_plugins_guestagent.fields import REPORTING_ORDER
-from mom_plugins_guestagent.guestd import USUAL_ORDER
 
 SUBJECT = "guest agents"
 
@@ -30,11 +28,10 @@ _WRONG = {
 _WITHOUT, _DISABLED, _SPEECHLESS, _SILENT = _WRONG
 
 
-def examined(guests: Sequence[Guest], states: Mapping[str, AgentState], *, tells: bool = False) -> Iterable[Finding]:
+def examined(guests: Sequence[Guest], states: Mapping[str, AgentState]) -> Iterable[Finding]:
     """Yield findings about agents.
 
     :param states: states of the agents that mom has reached and queried, keyed by guest ID
-    :param tells: whether mom tells guests when the host is short of memory
     """
     faults = [(guest, _fault(states.get(guest.id))) for guest in guests]  # once: states change meanwhile
     wrong = {text: [guest for guest, fault in faults if fault == text] for text in _WRONG}
@@ -47,16 +44,6 @@ def examined(guests: Sequence[Guest], states: Mapping[str, AgentState], *, tells
             silence = states[named[0].id].silence if text == _SILENT else ""
             why = f" ({printable(silence, 200)})" if silence else ""
             yield Finding(Severity.WARNING, SUBJECT, text.format(count_of(len(named), "guest"), _names(named)) + why, _WRONG[text])
-    able = [guest for guest in guests if guest.id in states and states[guest.id].helps]
-    unasked = [guest for guest in guests if guest not in able and _order(states.get(guest.id)) > USUAL_ORDER]
-    if unasked:
-        some = count_of(len(unasked), "guest")
-        message = f"{some} could report smaller blocks of free memory while the host is short of memory: {_names(unasked)}"
-        cure = "if their owners agree, run mom-guestd --reporting-order --trim there, and set tell_short: true for the guestagent plugin"
-        yield Finding(Severity.OK, SUBJECT, message, cure)
-    if able and not tells:
-        message = f"mom does not tell {count_of(len(able), 'guest')} that could help while the host is short of memory: {_names(able)}"
-        yield Finding(Severity.OK, SUBJECT, message, "set tell_short: true for the guestagent plugin")
     liars = [guest for guest in guests if guest.id in states and states[guest.id].complaint]
     if liars:
         complaint = states[liars[0].id].complaint
@@ -68,14 +55,9 @@ def examined(guests: Sequence[Guest], states: Mapping[str, AgentState], *, tells
 def _fault(state: AgentState | None) -> str:
     if state is None:
         return _WITHOUT
-    if state.sample is not None and state.sample.of_memory:
+    if state.sample is not None:
         return ""
-    return _DISABLED if state.disabled else _SILENT if state.sample is None else _SPEECHLESS
-
-
-def _order(state: AgentState | None) -> float:
-    fields = {} if state is None or state.sample is None else state.sample.fields
-    return as_number(fields.get(REPORTING_ORDER)) or 0
+    return _DISABLED if state.disabled else _SILENT if state.silence else _SPEECHLESS
 
 
 def _names(guests: Sequence[Guest]) -> str:

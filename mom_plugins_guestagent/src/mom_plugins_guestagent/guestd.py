@@ -8,7 +8,7 @@ virtio-serial channel, TCP, or both. It changes nothing, unless the guest's owne
 Requests and answers are lines:
 
     stats           mem_available:N, mem_unused:N, swap_in:N, swap_out:N, major_fault:N, minor_fault:N
-    props           kernel, system and CPUs, one name:value a line
+    props           kernel and system, one name:value a line
     short N         the host is short of memory for the next N seconds (0 if it is not). The answer shows how the guest helps
     stats TOKEN     begin:TOKEN, all statistics, end:TOKEN; other requests work the same way
 
@@ -59,9 +59,6 @@ IDLE_SECONDS = 60.0
 STALL_SECONDS = 10.0
 """mom-guestd serves at most `MOST_CLIENTS` TCP clients. It drops those that send no request for `IDLE_SECONDS`, or read no answer for
 `STALL_SECONDS`."""
-
-FRESH_SECONDS = 0.1
-"""Shortest time between two reads of statistics, to limit the CPU time that clients can cause."""
 
 HANGUP_SECONDS = 0.5
 """Time between checks whether the host has opened the channel. Until then, each read returns immediately."""
@@ -159,13 +156,11 @@ def _page_kib(free_kib: int | None, free_pages: int | None) -> int | None:
 
 
 def properties(root: str = "/") -> dict[str, str]:
-    """Return kernel, system and CPUs as printable strings."""
-    values = {"guestd": VERSION, "hostname": platform.node(), "kernel": platform.release(), "vcpus": str(os.cpu_count() or "")}
-    for name in ("etc/os-release", "usr/lib/os-release"):
-        match = re.search(r'^PRETTY_NAME="?([^"\n]*)', _read(Path(root, name)), re.MULTILINE)
-        if match:
-            values["os"] = match.group(1)
-            break
+    """Return kernel and system as printable strings."""
+    values = {"guestd": VERSION, "kernel": platform.release()}
+    match = re.search(r'^PRETTY_NAME="?([^"\n]*)', _read(Path(root, "etc/os-release")), re.MULTILINE)
+    if match:
+        values["os"] = match.group(1)
     return {name: _UNPRINTABLE.sub("?", value)[:120] for name, value in values.items() if value}
 
 
@@ -469,9 +464,6 @@ class GuestFigures:
         self._root = root
         self._page_kib = page_kib or os.sysconf("SC_PAGE_SIZE") // 1024
         self._relief = relief or Relief(root)
-        self._figures: dict[str, int | float] = {}
-        self._read_at = -FRESH_SECONDS
-        self._lock = threading.Lock()
 
     def answer(self, request: str) -> str:
         """Return the answer to a request, in complete lines."""
@@ -484,7 +476,8 @@ class GuestFigures:
         kind, seconds, token = match.groups()
         values: Mapping[str, int | float | str]
         if kind == "stats":
-            values = {**self.figures(), **self._relief.figures()}
+            text = "\n".join(_read(Path(self._root, "proc", name)) for name in FILES)
+            values = {**figures(text, self._page_kib), **self._relief.figures()}
         elif kind == "props":
             values = properties(self._root)
         else:
@@ -495,15 +488,6 @@ class GuestFigures:
             return "".join(f"{name}:{values[name]}\n" for name in names)
         lines = "".join(f"{name}:{value}\n" for name, value in values.items())
         return f"begin:{token}\n{lines}end:{token}\n"
-
-    def figures(self) -> dict[str, int | float]:
-        """Return the present statistics."""
-        with self._lock:
-            now = time.monotonic()
-            if now - self._read_at >= FRESH_SECONDS:
-                self._figures = figures("\n".join(_read(Path(self._root, "proc", name)) for name in FILES), self._page_kib)
-                self._read_at = now
-            return self._figures
 
 
 def converse(guest: GuestFigures, lines: io.BufferedIOBase, send: Callable[[bytes], object]) -> None:
@@ -523,10 +507,9 @@ def converse(guest: GuestFigures, lines: io.BufferedIOBase, send: Callable[[byte
 
 
 class Clients(socketserver.ThreadingTCPServer):
-    """Server of TCP clients at one address, with a thread for each.
+    """Server of TCP clients, with a thread for each.
 
     :param allowed: networks whose clients are answered; empty for all
-    :param places: limit for the clients at all addresses together
     """
 
     allow_reuse_address = True
@@ -534,22 +517,16 @@ class Clients(socketserver.ThreadingTCPServer):
     block_on_close = False
     request_queue_size = MOST_CLIENTS
 
-    def __init__(self, guest: GuestFigures, address: str, port: int, allowed: Sequence[Network], places: threading.Semaphore) -> None:
+    def __init__(self, guest: GuestFigures, address: str, port: int, allowed: Sequence[Network]) -> None:
         self.guest = guest
-        self.places = places
+        self.places = threading.Semaphore(MOST_CLIENTS)
         self._allowed = allowed
         self.address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
         super().__init__((address, port), _Client)
 
-    def server_bind(self) -> None:
-        """Bind an IPv6 address without IPv4, because IPv4 may have its own server."""
-        if self.address_family == socket.AF_INET6:
-            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        super().server_bind()
-
     def verify_request(self, request: object, client_address: tuple[str, int]) -> bool:
         """Return whether mom-guestd serves this client."""
-        address = ipaddress.ip_address(client_address[0].partition("%")[0])
+        address = ipaddress.ip_address(client_address[0].partition("%")[0].replace("::ffff:", ""))  # IPv4 through an IPv6 socket
         return not self._allowed or any(address in network for network in self._allowed)
 
     def handle_error(self, request: object, client_address: object) -> None:
@@ -577,7 +554,7 @@ def serve_channel(guest: GuestFigures, channel: str, root: str = "/") -> NoRetur
     """Serve the channel forever. Print to stderr when the channel's state changes."""
     status = ""
     while True:
-        path = find_port(channel, root)
+        path = channel if channel.startswith("/") else str(Path(root, "dev/virtio-ports", channel))
         text = f"serving {path}"
         try:
             with Path(path).open("r+b", buffering=0) as port, io.BufferedReader(port) as lines:
@@ -596,26 +573,12 @@ def _say(text: str, before: str) -> str:
     return text
 
 
-def find_port(channel: str, root: str = "/") -> str:
-    """Return the path of a channel's device."""
-    if channel.startswith("/"):
-        return channel
-    named = Path(root, "dev/virtio-ports", channel)
-    if not named.exists():
-        for name in sorted(Path(root).glob("sys/class/virtio-ports/*/name")):
-            if _read(name).strip() == channel:
-                return str(Path(root, "dev", name.parent.name))
-    return str(named)
-
-
 def parser_of_options() -> argparse.ArgumentParser:
     """Return the command line's parser."""
     parser = argparse.ArgumentParser(prog="mom-guestd", description="Reports this guest's memory to the host.")
     parser.add_argument("--version", action="version", version="mom-guestd " + VERSION)
     parser.add_argument("--channel", default=CHANNEL, help="virtio-serial channel, or the path of its device (default: %(default)s)")
-    parser.add_argument(
-        "--listen", action="append", default=[], metavar="ADDRESS", help="also listen on this numeric TCP address; may be repeated"
-    )
+    parser.add_argument("--listen", metavar="ADDRESS", help="also listen on this numeric TCP address (:: for all, IPv4 too)")
     parser.add_argument("--port", type=int, default=PORT, help="TCP port (default: %(default)s)")
     parser.add_argument(
         "--allow", action="append", default=[], metavar="NETWORK", help="answer only TCP clients of this network, such as 192.168.122.1/32"
@@ -656,20 +619,19 @@ def main(arguments: list[str] | None = None) -> int:
         return 0 if ReportingOrder(chosen.root).put_back() else 1
     try:
         allowed = tuple(ipaddress.ip_network(network) for network in chosen.allow)
-        listen = [str(ipaddress.ip_address(address)) for address in chosen.listen]
+        listen = chosen.listen and str(ipaddress.ip_address(chosen.listen))
     except ValueError as error:
         parser.error(str(error))
     relief = Relief(chosen.root, chosen.reporting_order, chosen.trim)
     guest = GuestFigures(chosen.root, relief=relief)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
-    places = threading.Semaphore(MOST_CLIENTS)
     try:
-        servers = [Clients(guest, address, chosen.port, allowed, places) for address in listen]
+        server = Clients(guest, listen, chosen.port, allowed) if listen else None
     except OSError as error:
         hint = " (is another mom-guestd running?)" if error.errno == errno.EADDRINUSE else ""
         sys.stderr.write(f"mom-guestd: cannot listen: {error.strerror}{hint}\n")
         return 1
-    for server in servers:
+    if server is not None:
         threading.Thread(target=server.serve_forever, args=(3600.0,), daemon=True).start()
     try:
         relief.begin()

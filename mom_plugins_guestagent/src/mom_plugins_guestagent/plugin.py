@@ -15,7 +15,6 @@ from mom_core import (
     PluginContext,
     Problem,
     Report,
-    Scope,
     Severity,
     Snapshot,
     Source,
@@ -26,6 +25,7 @@ from mom_core import (
 from mom_kvm import pid_of
 from mom_plugins_guestagent.capabilities import AgentAccess
 from mom_plugins_guestagent.fields import FIELDS, HOST_STATE, PLENTY, REPORTING
+from mom_plugins_guestagent.guestd import CHANNEL
 from mom_plugins_guestagent.settings import AgentGuestSettings, AgentSettings
 from mom_plugins_guestagent.ways import AgentAddress, AgentKind, parse_address
 
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from mom_plugins_guestagent.collector import AgentCollector, AgentTarget
 
 LIBVIRTS_CHANNEL = "org.qemu.guest_agent.0"
+
+OWN_CHANNEL = "org.qemu.guest_agent.1"
+"""Channel of a qemu-guest-agent that only mom uses. mom connects to the channel's socket, not through libvirt."""
 
 BALLOON, PERIOD = "balloon_target", "balloon_stats_period"
 """Controls of other plugins: the guest's size, and the period of its balloon statistics in seconds."""
@@ -64,22 +67,13 @@ class GuestAgentPlugin:
     def mom_declare(self) -> Iterable[FieldSpec]:
         return FIELDS
 
-    @hookimpl
-    def mom_check(self) -> Iterable[Finding]:
-        declared = self._context.declarations.fields
-        spec = declared.get((Scope.HOST, HOST_STATE))
-        if not self._settings.tell_short or not declared or (spec is not None and spec.collected):
-            return []
-        message = f"mom cannot tell guests that the host is short of memory (tell_short): no plugin reports the host's {HOST_STATE}"
-        return [Finding(Severity.WARNING, "guest agents", message, "enable the balloon plugin")]
-
     # --- life --------------------------------------------------------------------------------------------------------------------
 
     @hookimpl
     def mom_setup(self) -> None:
         from mom_plugins_guestagent.collector import AgentCollector
 
-        self._collector = AgentCollector(self._settings, self._context.log)
+        self._collector = AgentCollector(self._settings.period, self._context.log)
         self._collector.start()
 
     @hookimpl
@@ -144,6 +138,7 @@ class GuestAgentPlugin:
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
+        from mom_plugins_guestagent.collector import TIMEOUT_SECONDS
         from mom_plugins_guestagent.findings import NO_ACCESS, examined
 
         if self._collector is None or hypervisor is None:
@@ -156,13 +151,13 @@ class GuestAgentPlugin:
         if guests and not targets and not isinstance(hypervisor, AgentAccess):
             return [NO_ACCESS]
         self._collector.follow(targets)
-        end = time.monotonic() + min(self._settings.timeout + 1, 0.8 * self._settings.deadline)
+        end = time.monotonic() + min(TIMEOUT_SECONDS + 1, 0.8 * self._settings.deadline)
         ids = {target.guest.id for target in targets}
         while time.monotonic() < end and not ids <= {each for each, state in self._collector.states().items() if state.rounds}:
             time.sleep(_DOCTOR_STEP_SECONDS)
         asked_for = [guest for guest in guests if self._guest_settings(guest).ask_agent]
         states = {identity: state for identity, state in self._collector.states().items() if identity in ids}
-        return list(examined(asked_for, states, tells=self._settings.tell_short))
+        return list(examined(asked_for, states))
 
     # --- addresses -------------------------------------------------------------------------------------------------------------
 
@@ -183,19 +178,21 @@ class GuestAgentPlugin:
 
     def _places(self, guest: Guest, channels: Mapping[str, str]) -> tuple[AgentAddress, ...]:
         # The cheapest address comes first, the hypervisor last.
-        settings, mine, process = self._settings, self._guest_settings(guest), pid_of(guest) or 0
+        mine, process = self._guest_settings(guest), pid_of(guest) or 0
+        if not mine.ask_agent:
+            return ()
         places = []
-        if settings.guestd and mine.ask_agent:
-            if mine.guestd_socket:
-                places.append(AgentAddress(AgentKind.GUESTD_CHANNEL, mine.guestd_socket))
-            elif path := channels.get(settings.guestd_channel):
-                places.append(AgentAddress(AgentKind.GUESTD_CHANNEL, path, process))
-            if mine.guestd_address:
-                places.append(AgentAddress(AgentKind.GUESTD_TCP, parse_address(mine.guestd_address)))
-        if settings.qemu_agent and mine.ask_agent:
-            paths = [channels.get(name) for name in settings.agent_channels]
-            own = [AgentAddress(AgentKind.AGENT_SOCKET, path, process) for path in paths if path]
-            places += [AgentAddress(AgentKind.AGENT_SOCKET, mine.agent_socket)] if mine.agent_socket else own
-            if LIBVIRTS_CHANNEL in channels and LIBVIRTS_CHANNEL not in settings.agent_channels:
+        if mine.guestd_socket:
+            places.append(AgentAddress(AgentKind.GUESTD_CHANNEL, mine.guestd_socket))
+        elif path := channels.get(CHANNEL):
+            places.append(AgentAddress(AgentKind.GUESTD_CHANNEL, path, process))
+        if mine.guestd_address:
+            places.append(AgentAddress(AgentKind.GUESTD_TCP, parse_address(mine.guestd_address)))
+        if self._settings.qemu_agent:
+            if mine.agent_socket:
+                places.append(AgentAddress(AgentKind.AGENT_SOCKET, mine.agent_socket))
+            elif path := channels.get(OWN_CHANNEL):
+                places.append(AgentAddress(AgentKind.AGENT_SOCKET, path, process))
+            if LIBVIRTS_CHANNEL in channels:
                 places.append(AgentAddress(AgentKind.AGENT_HYPERVISOR))
         return tuple(places)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import NoReturn, TypeAlias
+from typing import TypeAlias
 
 from mom_core import Entity, GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, Value, printable
 from mom_plugins_guestagent.guestd import FILES
@@ -52,8 +52,6 @@ _MOST_COMMANDS = 1000
 
 FILE_COMMANDS = ("guest-file-open", "guest-file-read", "guest-file-close")
 SYSTEM_COMMAND = "guest-get-osinfo"
-LOAD_COMMAND, LOADS_FILE = "guest-get-load", "loadavg"
-"""Command for load averages, which replaces three file commands. Some agents lack it."""
 
 
 class RawAgent:
@@ -146,7 +144,7 @@ def _answer(line: bytes) -> Json | RefusedByAgent:
 
 def _returned(line: bytes) -> Json:
     try:
-        answer = json.loads(line, parse_constant=_no_number)
+        answer = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise Misbehaves("its answer is not JSON") from error
     if isinstance(answer, dict) and "return" in answer:
@@ -155,10 +153,6 @@ def _returned(line: bytes) -> Json:
     if isinstance(answer, dict) and isinstance(answer.get("error"), dict):
         raise RefusedByAgent(printable(str(answer["error"].get("desc", "an error without a description")), _LONGEST_TEXT))
     raise Misbehaves("its answer is neither a result nor an error")
-
-
-def _no_number(text: str) -> NoReturn:
-    raise ValueError(f"{text} is not JSON")
 
 
 # --- one way ---------------------------------------------------------------------------------------------------------------
@@ -173,9 +167,6 @@ class AgentWay(Way):
         self._call = call
         self._pass_on = pass_on
         self._able: frozenset[str] | None = None
-        self._missing: set[str] = set()
-        self._refused: set[str] = set()
-        """Files that the last query could not open."""
         self._open: list[int] = []
         """Handles of files that an interrupted query left open."""
 
@@ -208,12 +199,7 @@ class AgentWay(Way):
 
     async def _figures(self, agent: RawAgent | AgentBehindHypervisor) -> Mapping[str, object]:
         # An agent may not be allowed to read files.
-        values: dict[str, object] = dict(figures_in(await self._files(agent) if self._can(*FILE_COMMANDS) else ""))
-        if "load_1" not in values and self._can(LOAD_COMMAND):
-            (load,) = await agent.ask((LOAD_COMMAND, {}))
-            if isinstance(load, Mapping):
-                values.update({f"load_{minutes}": load.get(f"load{minutes}m") for minutes in (1, 5, 15)})
-        return values
+        return figures_in(await self._files(agent)) if self._can(*FILE_COMMANDS) else {}
 
     def _can(self, *names: str) -> bool:
         return self._able is None or all(name in self._able for name in names)
@@ -224,27 +210,18 @@ class AgentWay(Way):
             raise Misbehaves("it does not list its commands")
         named = ((command.get("name"), command.get("enabled")) for command in commands[:_MOST_COMMANDS] if isinstance(command, Mapping))
         self._able = frozenset(name for name, enabled in named if isinstance(name, str) and enabled is True)
-        self._missing.clear()
         self.disabled = tuple(name for name in FILE_COMMANDS if name not in self._able)
         return _short(info.get("version"))
 
     async def _files(self, agent: RawAgent | AgentBehindHypervisor) -> str:
-        # Files that fail twice are skipped until mom reads the facts again.
         if self._open:
             await agent.ask(*(("guest-file-close", {"handle": handle}) for handle in self._open))
             self._open = []
-        spared = {LOADS_FILE} if self._able is not None and LOAD_COMMAND in self._able else frozenset()
-        names = [name for name in FILES if name not in self._missing | spared]
         handles: Answers = []
         try:
-            await agent.ask(*(("guest-file-open", {"path": f"/proc/{name}", "mode": "r"}) for name in names), answers=handles)
+            await agent.ask(*(("guest-file-open", {"path": f"/proc/{name}", "mode": "r"}) for name in FILES), answers=handles)
         finally:
             self._open = [handle for handle in handles if type(handle) is int]
-        if self._open:
-            # Ignore a first failure: libvirt reports the same error for an agent under load.
-            refused = {name for name, handle in zip(names, handles, strict=True) if type(handle) is not int}
-            self._missing |= refused & self._refused
-            self._refused = refused
         reading: list[Command] = []
         for handle in self._open:
             reading.append(("guest-file-read", {"handle": handle, "count": _READ_BYTES}))

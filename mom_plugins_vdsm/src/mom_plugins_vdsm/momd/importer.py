@@ -242,7 +242,6 @@ def _collectors(reader: _Reader, hypervisor: str) -> None:
         for plugin, names in by_plugin.items():
             enabled = reader.imported.plugin(plugin, f"[{section}] collectors: {', '.join(names)}")
             if plugin == "guestagent":
-                enabled.set("guestd", "GuestNetworkDaemon" in names)
                 enabled.set("qemu_agent", "GuestQemuAgent" in names)
 
 
