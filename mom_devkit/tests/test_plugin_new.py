@@ -79,14 +79,14 @@ def test_its_ci_installs_mom_from_a_clone() -> None:
     assert seen == {f"mom-{folder}" for folder in folders.split(",")}
 
 
-@pytest.mark.parametrize("name", ["", "Zswap", "z-", "9lives", "ünïcode", "../up", "x" * 31, "class", "match", "json"])
+@pytest.mark.parametrize("name", ["", "Zswap", "z-", "9lives", "ünïcode", "../up", "x" * 31, "class"])
 def test_a_bad_name_is_refused(name: str, new, tmp_path: Path) -> None:
     code, text = new("--kind", "collector", "--", name)
     assert code == 2, text
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["ksm", "interval", "state-directory", "core"])
+@pytest.mark.parametrize("name", ["ksm", "core"])
 def test_a_name_of_moms_own_is_refused(name: str, new, tmp_path: Path) -> None:
     code, text = new(name, "--kind", "collector")
     assert code == 2
@@ -103,8 +103,8 @@ def test_a_name_that_an_installed_plugin_or_package_has_is_refused(new, tmp_path
     (site / "mom_zcache").mkdir()
     (site / "mom_zcache/__init__.py").write_text("")
     monkeypatch.syspath_prepend(str(site))
-    assert "a plugin of acme-tools" in new("page-cache", "--kind", "collector")[1]
-    assert "a package mom_zcache already" in new("zcache", "--kind", "collector")[1]
+    for name in ("page-cache", "zcache"):
+        assert "use another name" in new(name, "--kind", "collector")[1]
     assert [path.name for path in tmp_path.iterdir()] == ["site"]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import keyword
 import os
 import re
-import sys
 import tomllib
 from collections.abc import Mapping
 from importlib import resources
@@ -49,7 +48,6 @@ def new_command(name: str, kind: str, directory: Path | None) -> None:
     QEMU's processes, a reporter writes cycles to a file. Existing files stay unchanged.
     """
     _refuse_bad_name(name)
-    _refuse_taken_name(name)
     target = directory if directory is not None else Path(f"mom-{name.replace('_', '-')}")
     write_project(name, kind, target)
     print_prose(f"wrote {target}: {'an' if kind[0] in 'aeiou' else 'a'} {kind} that works unchanged", 2)
@@ -64,27 +62,12 @@ def _package(name: str) -> str:
 
 
 def _refuse_bad_name(name: str) -> None:
-    hint = "lower case letters and digits, joined by single - or _, such as zswap or page-cache"
-    if not _NAME.fullmatch(name) or not name.isascii():
+    hint = f"at most {LONGEST_NAME} lower case letters and digits, joined by single - or _, such as zswap or page-cache"
+    if not _NAME.fullmatch(name) or len(name) > LONGEST_NAME or keyword.iskeyword(name):
         raise click.BadParameter(f"{name!r:.60} is no name for a plugin ({hint})", param_hint="NAME")
-    if len(name) > LONGEST_NAME:
-        raise click.BadParameter(f"it has {len(name)} characters; at most {LONGEST_NAME} are allowed", param_hint="NAME")
-    if keyword.iskeyword(name) or keyword.issoftkeyword(name) or name in sys.stdlib_module_names:
-        raise click.BadParameter(f"{name!r} is a keyword or module of Python: use another name", param_hint="NAME")
-
-
-def _refuse_taken_name(name: str) -> None:
-    from mom_core.config.schema import SECTIONS, CoreSettings, setting_names
-
-    spelled = name.replace("-", "_")
-    taken = {word.replace("-", "_") for word in (*RESERVED, *catalog(), *SECTIONS, *setting_names(CoreSettings))}
-    if spelled in taken:
-        raise click.BadParameter(f"{name!r} is a name of mom itself: use another name", param_hint="NAME")
-    for installed, plugins in available_plugins().items():
-        if installed.replace("-", "_") == spelled:
-            raise click.BadParameter(f"{name!r} is a plugin of {plugins[0].distribution}: use another name", param_hint="NAME")
-    if find_spec(_package(name)) is not None:
-        raise click.BadParameter(f"there is a package {_package(name)} already: use another name", param_hint="NAME")
+    taken = {word.replace("-", "_") for word in (*RESERVED, *catalog(), *available_plugins())}
+    if name.replace("-", "_") in taken or find_spec(_package(name)) is not None:
+        raise click.BadParameter(f"{name!r} is a name of mom or of an installed plugin: use another name", param_hint="NAME")
 
 
 def write_project(name: str, kind: str, target: Path) -> None:

@@ -84,13 +84,11 @@ def _ask_for_findings(findings: list[tuple[str, Finding]], plugin: Plugin) -> No
 
 def findings_in(hook: str, answer: object) -> list[Finding]:
     """Return a hook's findings. An invalid result becomes an error."""
-    findings, wrong = sorted_out(hook, answer)
-    cure = "tell the plugin's authors; the lost finding may be about a fault of this host"
-    return [*findings, Finding(Severity.ERROR, "plugin", wrong, cure)] if wrong else findings
-
-
-def sorted_out(hook: str, answer: object) -> tuple[list[Finding], str]:
-    """Return a hook's findings, and a message about its invalid results; empty if there are none."""
     items = answer if isinstance(answer, list | tuple) else [] if answer is None else [answer]
-    wrong = next((type(item).__name__ for item in items if not isinstance(item, Finding)), None)
-    return [item for item in items if isinstance(item, Finding)], "" if wrong is None else f"{hook} returned {wrong} instead of Finding"
+    cure = "tell the plugin's authors; the lost finding may be about a fault of this host"
+    return [
+        item
+        if isinstance(item, Finding)
+        else Finding(Severity.ERROR, "plugin", f"{hook} returned {type(item).__name__} instead of Finding", cure)
+        for item in items
+    ]

@@ -10,34 +10,20 @@ import re
 import signal
 import threading
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from pydantic import SecretBytes, SecretStr
 
-from mom_core import (
-    ControlSpec,
-    Decision,
-    Entity,
-    Finding,
-    Guest,
-    GuestColumn,
-    GuestGone,
-    Hypervisor,
-    HypervisorError,
-    MomError,
-    Report,
-    Scope,
-)
+from mom_core import ControlSpec, Decision, Entity, Finding, Guest, GuestGone, Hypervisor, HypervisorError, MomError, Report, Scope
 from mom_core.plugins.bounded import describe, located
 from mom_core.plugins.registry import explainers_of
 from mom_core.plugins.secrets import secrets_in
 from mom_daemon import Explainers
 from mom_daemon.config.draft import suggested_by
 from mom_daemon.look.status import status_parts
-from mom_daemon.plugins.declared import sorted_out
+from mom_daemon.plugins.declared import findings_in
 from mom_daemon.status import status_of
 from mom_devkit.conformance.subject import Bench, ExaminedPlugin, Life, alive, configured
 from mom_devkit.hypervisors import FakeGuest, FakeHypervisor
@@ -60,10 +46,6 @@ def _troubles(subject: ExaminedPlugin, report: Report, when: str = "") -> Iterat
             yield subject.fault(when + problem.message, "return only declared fields; omit unknown values, or set them to None")
     if own.failures:
         yield subject.fault(f"{when}{own.failures} of {own.calls} calls failed: {own.last_error}", "raise only on real errors")
-    deadline = subject.read_settings().deadline
-    for hook, seconds in own.durations.items():
-        if seconds > deadline / 2:
-            yield subject.remark(f"{hook} took {seconds:.2f} s of a deadline of {deadline:g} s", "see docs/authors/recipes.md")
 
 
 def results(subject: ExaminedPlugin) -> Iterator[Finding]:
@@ -76,7 +58,6 @@ def results(subject: ExaminedPlugin) -> Iterator[Finding]:
             if decision.source.name == subject.name and not decision.reason:
                 yield subject.remark(f"a decision on {decision.control} has no reason", "set `reason`: operators need it")
         yield from _findings(subject, life)
-        yield from _columns(subject, report)
         yield from _shown_by_verbs(subject, life, report)
 
 
@@ -85,22 +66,13 @@ def _findings(subject: ExaminedPlugin, life: Life) -> Iterator[Finding]:
     calls = [("mom_check", {}), *(("mom_doctor", {"hypervisor": each}) for each in (life.engine.hypervisor, None))]
     for hook, arguments in [(hook, arguments) for hook, arguments in calls if hook in plugin.hooks]:
         try:
-            _, fault = sorted_out(hook, plugin.worker.call(hook, plugin.work(hook, **arguments)))
+            findings = findings_in(hook, plugin.worker.call(hook, plugin.work(hook, **arguments)))
         except BaseException as error:  # noqa: BLE001  # any error is a finding
             yield subject.fault(f"{hook} failed: {located(error)}", "report faults of the host or the configuration as a Finding")
         else:
-            if fault:
-                yield subject.fault(fault, "yield Finding objects")
-
-
-def _columns(subject: ExaminedPlugin, report: Report) -> Iterator[Finding]:
-    for column in subject.declared_as(GuestColumn):
-        try:
-            if column.made is not None:
-                for guest in report.snapshot.guests.values():
-                    column.made(guest.fields)
-        except Exception as error:  # noqa: BLE001  # any error is a finding
-            yield subject.fault(f"its column {column.name} raises {describe(error)}", "return None for an unknown value")
+            for finding in findings:
+                if finding.message.startswith(f"{hook} returned "):
+                    yield subject.fault(finding.message, "yield Finding objects")
 
 
 def _shown_by_verbs(subject: ExaminedPlugin, life: Life, report: Report) -> Iterator[Finding]:
@@ -290,14 +262,12 @@ SECRET: Final = "conformance-3b1f0c9e"  # noqa: S105  # planted to find leaks
 
 def traces(subject: ExaminedPlugin) -> Iterator[Finding]:
     """No thread or open file is left after teardown. The plugin changes no process state, and shows no secret from its settings."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield from _secrets(subject)  # files opened once per process are no leak
-        threads, files = set(threading.enumerate()), _open_files()
-        with alive(subject) as life:
-            for _ in range(CYCLES):
-                life.cycle()
-            worker = life.subject.worker
+    yield from _secrets(subject)  # files opened once per process are no leak
+    threads, files = set(threading.enumerate()), _open_files()
+    with alive(subject) as life:
+        for _ in range(CYCLES):
+            life.cycle()
+        worker = life.subject.worker
     if worker.hung:
         yield subject.fault(f"it does not end in time: {worker.why_not('mom_teardown')}", "limit each wait in mom_teardown")
         threads |= {thread for thread in threading.enumerate() if thread.name == f"mom-{subject.name}"}  # mom's own thread for the plugin
@@ -311,9 +281,6 @@ def traces(subject: ExaminedPlugin) -> Iterator[Finding]:
     more = sorted(target for descriptor, target in _open_files().items() if files.get(descriptor) != target)
     if more:
         yield subject.fault(f"it leaves open: {', '.join(more[:5])}", "close in mom_teardown what mom_setup opened")
-    for warning in caught:
-        if issubclass(warning.category, ResourceWarning | DeprecationWarning):
-            yield subject.remark(f"{warning.category.__name__}: {warning.message}", f"{warning.filename}:{warning.lineno}")
 
 
 def _secrets(subject: ExaminedPlugin) -> Iterator[Finding]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -17,9 +16,6 @@ from mom_devkit.conformance.behaviour import changes_since, process_state
 from mom_devkit.runs import plugin_settings
 
 LOADING: Final = "loading"
-
-SLOW_IMPORT_SECONDS: Final = 10.0
-"""An import that takes longer gets a warning."""
 
 
 def steps(name: str, settings: Mapping[str, object], host: str | None, may_touch: bool) -> Iterator[tuple[str, Sequence[Finding] | None]]:
@@ -42,12 +38,9 @@ def steps(name: str, settings: Mapping[str, object], host: str | None, may_touch
 
 
 def _loaded(name: str) -> tuple[LoadedPlugin | None, list[Finding]]:
-    state, threads, began = process_state(), set(threading.enumerate()), time.monotonic()
+    state, threads = process_state(), set(threading.enumerate())
     loaded, errors = load_plugins([name])
-    seconds = time.monotonic() - began
     findings = [Finding(Severity.ERROR, LOADING, error.message, error.hint) for error in errors]
-    if seconds > SLOW_IMPORT_SECONDS and not errors:
-        findings.append(Finding(Severity.WARNING, LOADING, f"its import takes {seconds:.1f} s", "do slow work in mom_setup"))
     started = [thread.name for thread in threading.enumerate() if thread not in threads]
     if started:
         text = f"its import starts threads: {', '.join(started)}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import keyword
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
@@ -41,15 +40,10 @@ RULES: Final[Mapping[type, Sequence[Rule]]] = {
         *_NAMED,
         (lambda spec: not str(spec.field).isidentifier(), "needs the name of the field that holds its present value", ""),
         (lambda spec: not spec.unit.is_number and _bounds(spec), "has bounds or choices, but is no number", "remove them"),
-        (lambda spec: not all(map(math.isfinite, _bounds(spec))), "needs finite numbers as bounds", ""),
         (lambda spec: _bounds(spec) != sorted(_bounds(spec)), "has a minimum above its maximum", "exchange them"),
-        (lambda spec: len(set(spec.choices)) < len(spec.choices), "has equal choices", "use different integers"),
-        (lambda spec: spec.unit is Unit.FLAG and _bounds(spec) != [0, 1], "is a flag with other values than 0 and 1", "use Unit.COUNT"),
-        (lambda spec: spec.minimum is not None and spec.minimum == spec.maximum, "can have only one value", "widen its bounds"),
     ),
     DefaultPolicy: (
         (lambda spec: not POLICY_NAME.fullmatch(spec.name), "has a name without a number", "name it 10_… to 90_…, to define the order"),
-        (lambda spec: not spec.text.strip(), "has no text", ""),
     ),
     GuestColumn: (
         (lambda spec: not spec.name or not spec.fields, "needs a name and the names of fields", ""),
@@ -58,7 +52,6 @@ RULES: Final[Mapping[type, Sequence[Rule]]] = {
             "needs a valid Prometheus metric name that mom does not use",
             "a name with mom_ must begin with mom_guest_",
         ),
-        (lambda spec: spec.mark_from is not None and not math.isfinite(spec.mark_from), "needs a finite number as mark_from", ""),
     ),
 }
 

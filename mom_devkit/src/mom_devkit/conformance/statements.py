@@ -5,8 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
-import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -16,24 +15,17 @@ from pydantic import BaseModel
 
 import mom_core
 import mom_kvm
-from mom_core import ControlSpec, FieldSpec, Finding, MomError, PluginContext, PluginSettings, Scope, Unit
+from mom_core import ControlSpec, FieldSpec, Finding, MomError, PluginContext, PluginSettings
 from mom_core.config.wording import is_secret
 from mom_core.plugins.bounded import attempt, describe
 from mom_core.plugins.discovery import GROUP, on_core, pip_install
 from mom_core.plugins.registry import HookManager, register
 from mom_core.settings import descriptions
 from mom_daemon.plugins.class_hooks import registered
-from mom_daemon.plugins.declared import declared_by, everything_installed
 from mom_devkit.conformance.declaration_rules import fault_of, missing_of
 from mom_devkit.conformance.subject import ExaminedPlugin
 
-PLUGIN_NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*")
-"""Matches plugin names that are easy to write in YAML and shells."""
-
 SECRET_NAMES: Final = re.compile(r"password|passwd|passphrase|secret|token|credential|api_?key|private_?key")
-
-CONSTRUCTION_SECONDS: Final = 2.0
-"""Time limit of a constructor, even on a machine that swaps."""
 
 
 # --- packaging -----------------------------------------------------------------------------------------------------------------
@@ -41,8 +33,6 @@ CONSTRUCTION_SECONDS: Final = 2.0
 
 def packaging(subject: ExaminedPlugin) -> Iterator[Finding]:
     """For packaging, the distribution has an entry point and a description, and requires mom-core. The code imports only public names."""
-    if not PLUGIN_NAME.fullmatch(subject.name):
-        yield subject.fault(f"its name {subject.name!r:.60} is not easily written in YAML", "use lower case words joined by _ or -")
     entry = entry_of(subject.plugin_class)
     if entry is None or entry.dist is None:
         yield subject.remark(
@@ -133,8 +123,6 @@ def declarations(subject: ExaminedPlugin) -> Iterator[Finding]:
     if "mom_source" in hooks and not isinstance(vars(subject.plugin_class).get("mom_source"), staticmethod):
         yield subject.fault("mom_source is no static method", "put @staticmethod above @hookimpl: mom calls it on the class")
     units = {(spec.scope, spec.name): spec.unit for spec in fields if spec.collected}
-    for field in fields:
-        yield from _unit_of_others(subject, field)
     for control in controls:
         if control.unit.is_number and control.minimum is None and control.maximum is None:
             yield subject.remark(f"the control {control.name} has no bounds", "declare the bounds of the kernel or hypervisor")
@@ -142,36 +130,14 @@ def declarations(subject: ExaminedPlugin) -> Iterator[Finding]:
             yield subject.fault(f"the control {control.name} has another unit than its field {control.field}", "give both the same unit")
 
 
-def _unit_of_others(subject: ExaminedPlugin, field: FieldSpec) -> Iterator[Finding]:
-    for plugin, unit in _declared_here().get((field.scope, field.name), ()):
-        if plugin != subject.name and unit is not field.unit:
-            message = f"it declares the field {field.name} in {field.unit}, and the {plugin} plugin in {unit}"
-            yield subject.fault(message, "give the field that unit, or another name")
-            return
-
-
-@cache
-def _declared_here() -> Mapping[tuple[Scope, str], Sequence[tuple[str, Unit]]]:
-    units: dict[tuple[Scope, str], list[tuple[str, Unit]]] = {}
-    for plugin, declared in declared_by(everything_installed()[0], []).items():
-        for spec in declared:
-            if isinstance(spec, FieldSpec):
-                units.setdefault((spec.scope, spec.name), []).append((plugin, spec.unit))
-    return units
-
-
 def _constructed(subject: ExaminedPlugin) -> Generator[Finding, None, Any]:
     folder = subject.new_folder("empty")
     context = PluginContext(name=subject.name, root=folder, state_directory=folder / "state", run_directory=folder / "run")
     settings = subject.read_settings()
-    began = time.monotonic()
     result = attempt(lambda: subject.plugin_class(settings, context))
-    seconds = time.monotonic() - began
     if result.error is not None:
         cure = "open files and connections in mom_setup: mom also constructs plugins to check a configuration, without a host"
         yield subject.fault(f"it cannot be constructed on an empty host: {describe(result.error)}", cure)
-    elif seconds > CONSTRUCTION_SECONDS:
-        yield subject.fault(f"its constructor takes {seconds:.1f} s", "do slow work in mom_setup")
     if any(folder.rglob("*")):
         yield subject.fault("its constructor writes files", "write them in mom_setup")
     return result.value

@@ -27,7 +27,6 @@ class ConformanceTests:
     - `host`: files keyed by path, or a folder to copy. The default is a copy of this host's usual files of /proc and /sys
     - `values`: values to try, keyed by control, if bounds and present value do not yield valid values
     - `may_touch`: whether the plugin may change guests of its own hypervisor, and listen on sockets
-    - `skipped`: reasons, keyed by check, for checks that make no sense for this plugin
     """
 
     plugin: ClassVar[type]
@@ -36,7 +35,6 @@ class ConformanceTests:
     host: ClassVar[Mapping[str, str] | Path | None] = None
     values: ClassVar[Mapping[str, Sequence[Value]]] = {}
     may_touch: ClassVar[bool] = False
-    skipped: ClassVar[Mapping[str, str]] = {}
 
     def hypervisor(self) -> Hypervisor:
         """Return the hypervisor for a plugin without one."""
@@ -47,8 +45,6 @@ class ConformanceTests:
         """Run one check of the kit."""
         if not isinstance(getattr(self, "plugin", None), type):
             pytest.fail(f"{type(self).__name__} does not specify the plugin to test: set `plugin` to its class", pytrace=False)
-        if check in self.skipped:
-            pytest.skip(self.skipped[check])
         host = mom_usual_host if self.host is None else self.host
         options: dict[str, Any] = {name: getattr(self, name) for name in ("settings", "values", "may_touch", "hypervisor")}
         with examined(self.plugin, name=self.plugin_name, host=host, **options) as subject:
