@@ -12,7 +12,6 @@ from mom_core.testing import snapshot
 from mom_devkit import wait_until
 from mom_kvm import AvailableGauge
 from mom_plugins_host.host import HostPlugin
-from mom_plugins_host.host.cpu_lists import CpuLists
 from mom_plugins_host.host.watch import HostSettings, HostWatch, Patience, StallGauge
 
 GIB = 1 << 20
@@ -45,11 +44,6 @@ class TestStalls:
         looks = ((0.0, 0), (0.2, 20_000), (0.4, 30_000), (1.5, 30_000), (2.5, 30_000))
         seen = [gauge.stalled(1_000_000 + total, now) for now, total in looks]
         assert seen == pytest.approx([0.0, 0.02, 0.03, 0.0, 0.0])
-
-    def test_a_counter_that_goes_back_begins_anew(self) -> None:
-        gauge = StallGauge()
-        gauge.stalled(500_000, 0.0)
-        assert gauge.stalled(100, 0.2) == 0.0
 
 
 def test_trouble_that_goes_on_is_told_at_growing_gaps_and_new_trouble_at_once() -> None:
@@ -177,21 +171,6 @@ class TestTheThread:
         cycle(plugin)
         put(root, available=2 * GIB)
         assert woken.event.wait(60)
-
-    def test_it_goes_on_and_wakes_mom_where_no_thread_can_be_started(
-        self, root: Path, make: MakePlugin, woken: Woken, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        def take_back(lists: CpuLists, least_kib: float) -> None:
-            raise RuntimeError("can't start new thread")
-
-        monkeypatch.setattr(CpuLists, "take_back", take_back)
-        monkeypatch.setattr("mom_plugins_host.host.watch._LONGEST_REST_SECONDS", 0.01)
-        plugin = make(root)
-        wait_until(lambda: "reading the host's memory failed" in caplog.text)  # 6 GiB are less than twice the 4 that should be there
-        cycle(plugin)
-        put(root, available=3 * GIB)
-        assert woken.event.wait(60)
-        assert woken == ["host memory pressure: 3.00 GiB available, less than 4.00 GiB"]
 
     def test_it_can_be_switched_off(self, root: Path, make: MakePlugin, woken: Woken) -> None:
         plugin = make(root, watch="0s")

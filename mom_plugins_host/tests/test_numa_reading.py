@@ -5,15 +5,8 @@ from pathlib import Path
 import pytest
 from numa_trees import GIB, nodes_tree, process_tree, tree
 
-from mom_plugins_host.numa.nodes import cpus_to_nodes, node_fields, read_nodes, remote_share
+from mom_plugins_host.numa.nodes import cpus_to_nodes, node_fields, read_nodes
 from mom_plugins_host.numa.sampler import Process, take_sample
-
-
-def test_the_remote_share_is_what_is_expected() -> None:
-    assert remote_share({0: 1, 1: 1}, {0: 1}) == 0.5
-    assert remote_share({0: 1}, {0: 3, 1: 1}) == 0.25
-    assert remote_share({}, {0: 1}) is None
-    assert remote_share({0: 1}, {}) is None
 
 
 def test_nodes_are_read_with_memory_cpus_and_distances(tmp_path: Path) -> None:
@@ -29,15 +22,6 @@ def test_nodes_are_read_with_memory_cpus_and_distances(tmp_path: Path) -> None:
     assert fields["numa_node_count"] == 2
     assert fields["numa_imbalance"] == pytest.approx(100 * 20 / 64, abs=0.01)
     assert fields["numa_available_least"] == 12 * GIB
-
-
-def test_a_node_without_memory_has_cpus_and_counts_for_nothing_else(tmp_path: Path) -> None:
-    files = nodes_tree()
-    files["sys/devices/system/node/node1/meminfo"] = "Node 1 MemTotal: 0 kB\nNode 1 MemFree: 0 kB\n"
-    fields = node_fields(read_nodes(tree(tmp_path, files)))
-    assert fields["numa_node_count"] == 1
-    assert fields["numa_imbalance"] == 0.0
-    assert fields["numa_available_least"] == 32 * GIB
 
 
 @pytest.mark.parametrize("damaged", ["", "Node 1 MemTotal: x kB\n", "\0\xff"])

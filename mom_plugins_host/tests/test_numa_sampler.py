@@ -1,7 +1,6 @@
 """Sampling where guests are: in turn, in a bounded thread."""
 
 import logging
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pytest
 from numa_trees import process_tree, tree
 
 from mom_devkit import wait_until
-from mom_plugins_host.numa.sampler import NodeSampler, Process
+from mom_plugins_host.numa.sampler import NodeSampler
 
 LOG = logging.getLogger("mom.test")
 
@@ -28,37 +27,6 @@ def sampler(root: Path) -> Iterator[NodeSampler]:
 
 def seen(sampler: NodeSampler, pids: dict[str, int]) -> Sequence[str]:
     return sorted(sampler.follow(pids))
-
-
-def test_a_guest_that_goes_while_it_is_sampled_leaves_nothing(sampler: NodeSampler, monkeypatch: pytest.MonkeyPatch) -> None:
-    sampled: list[str] = []
-
-    def goes(process: Process, *_: object) -> None:
-        sampled.append(str(process.folder))
-        sampler.follow({f"later{len(sampled)}": 2000})
-
-    monkeypatch.setattr("mom_plugins_host.numa.sampler.take_sample", goes)
-    sampler.follow({"first": 1000})
-    wait_until(lambda: len(sampled) >= 5)
-    monkeypatch.undo()
-    wait_until(lambda: seen(sampler, {"a": 1000}) == ["a"])
-
-
-def test_where_no_thread_can_be_started_once_guests_are_sampled_later(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def start(thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    sampler, ended = (NodeSampler(root, 1.0, 1.0, lambda: {0: 0}, LOG) for _ in range(2))
-    with monkeypatch.context() as without_threads:
-        without_threads.setattr(threading.Thread, "start", start)
-        for one in (sampler, ended):
-            with pytest.raises(RuntimeError):
-                one.follow({"a": 1000})
-    ended.end()
-    try:
-        wait_until(lambda: seen(sampler, {"a": 1000}) == ["a"])
-    finally:
-        sampler.end()
 
 
 def test_a_guest_without_a_process_keeps_no_other_from_being_sampled(sampler: NodeSampler) -> None:

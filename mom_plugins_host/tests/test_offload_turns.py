@@ -2,8 +2,6 @@
 
 import mmap
 import os
-import tracemalloc
-from itertools import islice
 
 import pytest
 
@@ -58,14 +56,6 @@ def test_no_more_cpu_time_is_used_than_was_given() -> None:
     assert {one.why for one in requests} == {"the time for the request ran out"}
 
 
-def test_a_bite_of_a_group_that_cannot_be_told_how_much_is_short_at_first() -> None:
-    kernel = Kernel(pid1=1 << 30)
-    follow([request(1, 10 * PIECE, "v1")], kernel, 60, 60)
-    first, *later = [order.b for order in kernel.orders]
-    assert first == 10_000
-    assert all(2_000 <= one <= 100_000 for one in later)
-
-
 def test_a_taker_that_has_ended_ends_it_and_what_went_counts() -> None:
     kernel = Kernel(pid1=1 << 30)
 
@@ -113,19 +103,3 @@ def test_a_process_that_is_not_there_is_not_walked_through() -> None:
     one = ReclaimRequest("guest", "process", PIECE, 1 << 22, 5)
     follow([one], Kernel(), 60, 60)
     assert one.why == "its process has ended"
-
-
-def test_terabytes_of_addresses_are_gone_through_step_by_step() -> None:
-    small, huge = (1 << 30, (1 << 30) + (9 << 20)), (1 << 40, 9 << 40)
-    step = PIECE << 10
-    count = 3 + (8 << 40) // step
-    tracemalloc.start()
-    found = list(islice(steps_of([small, huge], count - 1), 5))
-    assert tracemalloc.get_traced_memory()[1] < 1 << 20
-    tracemalloc.stop()
-    begin = small[0]
-    assert found == [
-        (huge[1] - step, step), (begin, step), (begin + step, step), (begin + 2 * step, 1 << 20), (huge[0], step),
-    ]  # fmt: skip
-    assert len(list(steps_of([small], count - 1))) == 3
-    assert list(steps_of([], 7)) == []

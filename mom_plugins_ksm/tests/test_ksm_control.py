@@ -188,27 +188,6 @@ def test_restore_waits_for_the_last_shared_pages(monkeypatch: pytest.MonkeyPatch
     assert kernel.files["run"] == 1
 
 
-class LateUnmerging(Kernel):
-    """KSM that unmerges too late to answer, or stops instead."""
-
-    stands = 2
-
-    def ksm_write(self, knobs: Mapping[str, int]) -> None:
-        super().ksm_write(knobs)
-        if knobs.get("run") == 2:
-            self.files["run"] = self.stands
-            raise HypervisorError("no answer within 2s")
-
-
-@pytest.mark.parametrize("stands", [2, 0], ids=["too late", "not at all"])
-def test_ksm_merges_again_after_unmerging_without_an_answer(stands: int) -> None:
-    kernel = LateUnmerging(mergeable=100, run=1, merge_across_nodes=0)
-    kernel.stands = stands
-    outcome = put_back(kernel, merge_across_nodes=(1, 0))["merge_across_nodes"]
-    assert (outcome.status, outcome.error) == (Status.FAILED, "no answer within 2s")
-    assert (kernel.files["merge_across_nodes"], kernel.files["run"]) == (0, 1)
-
-
 knob_values = {
     "run": st.integers(0, 2),
     "pages_to_scan": st.integers(1, 1_000_000),

@@ -241,12 +241,6 @@ def test_guest_that_comes_late_in_a_look_is_new_after_it(worth: float, looks: bo
     assert (memory.kept.until, memory.kept.seen) == (16, frozenset({"g", "new"}))
 
 
-def test_reset_scan_counter_does_not_make_a_look_endless() -> None:
-    memory = Memory(replace(LOOKING, until=500))
-    decide(SHORT, memory, **RUNS, ksm_full_scans=1)
-    assert memory.kept.until == 4
-
-
 # --- what may be missing -------------------------------------------------------------------------------------------------------------
 
 
@@ -381,15 +375,6 @@ class Answering:
             self.ksm.write({control.removeprefix("ksm_"): value for control, value in decided.items()})
             self.decisions.append(decided)
         return self.ksm.cpu_seconds - before
-
-
-def test_quick_cycles_do_not_make_the_speed_swing() -> None:
-    host = Answering(equal=20_000, own=20_000, available=1024, interval=0.3, price=2.5)
-    host.cycles(60)
-    assert host.memory.kept.looks is True
-    host.decisions.clear()
-    host.cycles(60)
-    assert {pages for decided in host.decisions if (pages := decided.get("ksm_pages_to_scan"))} == set()
 
 
 @settings(deadline=None, max_examples=8)

@@ -1,7 +1,6 @@
 """A program that moves guests: what it is told, what it may be, and what becomes of one that hangs, dies or outlives mom."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from pydantic import ValidationError
 
 from mom_core import Entity, HypervisorError, NotSupported, PluginContext, Scope
 from mom_devkit import wait_until
-from mom_kvm import Destination, ProcessStat
+from mom_kvm import Destination
 from mom_plugins_sla.eviction.movers import command
 from mom_plugins_sla.eviction.movers.command import CommandMoverPlugin, arguments_of
 from mom_plugins_sla.eviction.protocols import MoveJob, MoveReport, MoveStanding
@@ -48,23 +47,6 @@ def test_it_is_told_what_to_move_in_place_of_whole_arguments_and_no_shell_reads_
     one.begin(JOB)
     until(lambda: one.look(JOB), MoveStanding.DONE)
     assert said.read_text().splitlines() == ["migrate", "web-1", JOB.guest.id, "pve2", "host://pve2", "ab12", "$(reboot); *"]
-
-
-def test_of_moves_that_nobody_looks_at_any_more_neither_a_dead_process_nor_its_output_is_kept() -> None:
-    """As of one whose guest had gone before its command ended."""
-    one, began = mover("/bin/true"), 2 * command.KEPT_ENDED
-    processes = [int(one.begin(replace(JOB, id=f"ab{number}")).split()[0]) for number in range(began)]
-    wait_until(lambda: all(_has_ended(pid) for pid in processes), "they do not end")
-    one.begin(JOB)
-    assert len(one._runs) <= command.KEPT_ENDED + 1
-    assert not any(Path(f"/proc/{pid}").exists() for pid in processes)
-    assert one.look(replace(JOB, id=f"ab{began - 1}")).standing is MoveStanding.DONE
-    until(lambda: one.look(JOB), MoveStanding.DONE)
-
-
-def _has_ended(pid: int) -> bool:
-    found = ProcessStat.of(Path(f"/proc/{pid}"))
-    return found is None or found.state in "ZX"
 
 
 @pytest.mark.parametrize("name", ["-o", "a b", "$(reboot)", "../../etc"])

@@ -10,7 +10,7 @@ from mom_core.testing import snapshot
 from mom_plugins_sla.eviction.jobs import Job, JobState
 from mom_plugins_sla.eviction.ladder import Ladder, climb
 from mom_plugins_sla.eviction.settings import EvictionSettings
-from mom_plugins_sla.eviction.steps import EvictionCandidate, HostPressure, Step, candidate_of, choose, most_stopped, needs_of, warning_of
+from mom_plugins_sla.eviction.steps import EvictionCandidate, HostPressure, Step, choose, needs_of
 
 TOTAL = 1_000_000.0
 FULL, ROOM = HostPressure(50.0, TOTAL, 5_000.0), HostPressure(0.0, TOTAL, 800_000.0)
@@ -96,32 +96,6 @@ def test_the_lowest_rung_comes_first_then_the_cheapest_class_then_the_smallest_t
     assert choose([guest("nothing")], 0) is None
 
 
-@pytest.mark.parametrize(("guests", "share", "most"), [(0, 0.5, 0), (1, 0.9, 0), (2, 0.25, 1), (3, 0.9, 2), (4, 0.25, 1), (100, 0.25, 25)])
-def test_one_of_several_may_stop_and_never_all_of_them(guests: int, share: float, most: int) -> None:
-    assert most_stopped(guests, share) == most
-
-
-def a_guest(*permitted: Step, **fields: Value) -> EvictionCandidate | None:
-    known: dict[str, Value] = {"rss": 1000, "balloon_cur": 2000, "priority": 10, "reclaim_cost": 1.0, **fields}
-    return candidate_of(snapshot(guests={"vm": known}).guests["vm"], permitted)
-
-
-def test_only_guests_that_can_be_stopped_and_of_which_enough_is_known_are_candidates() -> None:
-    one = a_guest(Step.SAVE)
-    assert one is not None
-    assert (set(one.allowed), one.frees) == ({Step.SAVE}, 1000.0)
-    assert a_guest() is a_guest(Step.SAVE, rss=None, balloon_cur=None) is None
-    warned, silent = (snapshot(guests={"vm": {"leave_warning": seconds}}).guests["vm"] for seconds in (60.0, None))
-    assert (warning_of(warned), warning_of(silent)) == (60, 30)
-    there = snapshot(guests={"vm": {"rss": 1}}).guests["vm"]
-    for blocked in ({"*": "it is paused"}, {"guest_save": "no"}):
-        assert candidate_of(replace(there, blocked=blocked), [Step.SAVE]) is None
-    assert candidate_of(replace(there, properties={"state": "paused"}), [Step.SAVE]) is None
-    assert a_guest(Step.SAVE, rss=None) == replace(one, frees=2000.0), "of a guest whose process is not known, its size"
-    assert a_guest(Step.SAVE, priority=70.0, reclaim_cost=4.0) == replace(one, priority=70, cost=4.0)
-    assert a_guest(Step.SAVE, priority=None, reclaim_cost=None) == replace(one, priority=50, cost=1.0)
-
-
 # --- over time ------------------------------------------------------------------------------------------------------------------------
 
 
@@ -141,13 +115,6 @@ def test_what_is_wanted_is_not_any_more_when_the_host_is_well_or_unknown_or_the_
         assert ladder.chosen == ("vm", Step.SAVE)
         assert wanted(ladder, 70, pressure, [one] if there else []) is None
         assert bool(wanted(ladder, 95, FULL, [one])) is not there, "pressure must last anew"
-
-
-def test_what_was_announced_stays_though_another_guest_would_be_chosen_by_now() -> None:
-    ladder, first, cheaper = Ladder(SETTINGS), guest("first", Step.SAVE, priority=50), guest("cheaper", Step.SAVE, priority=10)
-    assert [wanted(ladder, now, FULL, [first]) for now in (0, 60)] == [None, ("first", Step.SAVE)]
-    assert wanted(ladder, 65, FULL, [first, cheaper]) == ("first", Step.SAVE)
-    assert wanted(ladder, 70, FULL, [cheaper]) == ("cheaper", Step.SAVE), "the first one is gone"
 
 
 def test_who_was_stopped_last_comes_back_first_when_there_has_been_room_for_long() -> None:

@@ -218,27 +218,6 @@ def test_a_guest_of_which_the_mover_says_that_it_has_moved_has_not_before_it_is_
     bench.until(lambda: bench.kept == [])
 
 
-def test_what_takes_minutes_is_waited_for_as_long_as_it_may_take(bench: MovingBench) -> None:
-    bench.plugin.mom_teardown()
-    bench.start(destination="host://spare", timeout="10m")
-    goes_on = threading.Event()
-
-    def fails(guest: Entity, timeout_seconds: float) -> None:
-        goes_on.wait(30)
-        raise HypervisorError("the disk is full")
-
-    bench.hypervisor.save = fails  # type: ignore[method-assign]  # it takes long
-    bench.drain("vm1")
-    bench.until(lambda: bench.mover.looked)
-    bench.cycles(40, ("vm2", "guest_save", 1))
-    bench.clock.now += 90
-    bench.cycles(10)
-    assert [bench.moving(name) for name in ("vm1", "vm2")] == ["being moved to host://spare", "being saved to disk"]
-    assert ([one["lost"] for one in bench.kept], bench.mover.cancelled) == (["", ""], [])
-    goes_on.set()
-    bench.until(lambda: bench.error("vm2") == "the disk is full")
-
-
 def test_the_moves_of_the_last_guests_end_too_but_not_while_the_guests_are_unknown(
     bench: MovingBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -287,21 +266,6 @@ def test_a_mover_that_refuses_has_begun_nothing_and_one_that_makes_a_mistake_may
     bench.until(lambda: len(bench.mover.jobs) == 2)
     assert bench.drain("vm2") == [], "it may be moving"
     assert len(bench.mover.jobs) == 2
-
-
-def test_a_mover_that_is_gone_from_the_configuration_leaves_its_moves_unknown(bench: MovingBench) -> None:
-    bench.drain("vm1")
-    bench.mover.name = "another"  # as after a change of the configuration
-    bench.crash()
-    bench.cycle()
-    assert bench.kept[0]["lost"] == "the mover cluster no longer exists"
-    assert bench.drain("vm1") == []
-
-
-def test_what_cannot_be_noted_is_not_begun(bench: MovingBench) -> None:
-    (bench.folder / "eviction").write_text("in the way")
-    assert bench.drain("vm1") == [Status.FAILED]
-    assert bench.mover.jobs == []
 
 
 def test_a_mover_that_may_let_guests_stand_still_moves_those_only_whose_class_allows_that(bench: MovingBench) -> None:

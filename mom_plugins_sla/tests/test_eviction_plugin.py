@@ -31,7 +31,6 @@ from mom_core import (
     Scope,
     Snapshot,
     Source,
-    StateFile,
     Status,
     Target,
     Unit,
@@ -41,7 +40,7 @@ from mom_core.testing import snapshot
 from mom_devkit import FakeGuest, HandClock, apply_decisions, put_back
 from mom_kvm import Destination, GuestMoves, GuestState, HostDrain, Promises
 from mom_plugins_sla import EvictionPlugin
-from mom_plugins_sla.eviction.jobs import FORM, TITLE, Job
+from mom_plugins_sla.eviction.jobs import Job
 from mom_plugins_sla.eviction.requests import request
 from mom_plugins_sla.eviction.settings import EvictionSettings
 from mom_plugins_sla.eviction.steps import EvictionField, Step
@@ -186,17 +185,6 @@ def test_a_guest_whose_class_allows_it_is_saved_and_comes_back_when_there_has_be
     assert bench.remembered == []
 
 
-def test_a_guest_of_which_much_may_be_in_swap_comes_back_only_where_that_has_room(tmp_path: Path) -> None:
-    shared: Mapping[str, Value] = {**VAPOR, "rss": 100_000, "balloon_cur": 900_000}  # of its memory, no swap is told
-    bench = Bench(tmp_path, enabled=True, fields={"vm2": shared})
-    bench.host = {**FULL, "swap_usage": 800_000}
-    assert applied(bench.cycles(200)) == [("vm2", "guest_save")]
-    assert [one.needs for one in bench.plugin.jobs.stopped] == [900_000]
-    bench.host = ROOM
-    bench.cycles(900)
-    assert bench.remembered == ["vm2: save"], "the host would be full again"
-
-
 def test_nobody_is_stopped_without_a_word_of_the_operator_or_without_a_class(tmp_path: Path) -> None:
     assert applied(Bench(tmp_path, ordinary=MAY_ALL).cycles(300)) == []
     assert applied(Bench(tmp_path, enabled=True).cycles(300)) == []
@@ -259,23 +247,6 @@ def test_a_step_that_fails_is_not_tried_again_and_again(tmp_path: Path) -> None:
     assert reports[-1].snapshot.guests[bench.identity("vm2")].fields["guest_eviction_error"] == "the disk is full"
 
 
-def test_one_that_cannot_come_back_does_not_keep_the_others_away(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, enabled=True, guests=8, fields={"vm1": VAPOR, "vm2": VAPOR})
-    bench.cycles(400)
-    assert bench.remembered == ["vm1: save", "vm2: save"]
-    start = bench.hypervisor.start
-
-    def only_vm1(guest: Entity, timeout_seconds: float) -> None:
-        if guest.name == "vm2":
-            raise GuestBusy("its disk is away")
-        start(guest, timeout_seconds)
-
-    bench.hypervisor.start = only_vm1  # type: ignore[method-assign]  # one that fails for the other
-    bench.host = ROOM
-    bench.cycles(1400)
-    assert bench.remembered == ["vm2: save"]
-
-
 # --- guests that shut down late -----------------------------------------------------------------------------------------------------------
 
 
@@ -322,17 +293,6 @@ def test_what_a_guest_was_promised_is_told_while_it_is_not_listed_and_after_a_cr
     bench.host = ROOM
     bench.cycles(700)
     assert bench.cycle().snapshot.host.fields["mem_promised_stopped"] == 0, "it counts by itself again"
-
-
-@pytest.mark.long
-def test_a_guest_that_shuts_down_long_after_it_was_asked_does_so_for_a_reason_of_its_own(tmp_path: Path) -> None:
-    bench = asked(tmp_path)
-    bench.step = 20
-    bench.cycles(1900)
-    assert bench.remembered == []
-    bench.hypervisor.shut_down(bench.entity("vm1"))
-    bench.cycles(2000)
-    assert bench.hypervisor.stopped
 
 
 def test_nothing_is_done_to_a_guest_that_may_shut_down_at_any_moment(tmp_path: Path) -> None:
@@ -587,14 +547,6 @@ def test_a_paused_guest_that_does_not_answer_keeps_no_other_one_from_going_on(tm
     assert bench.remembered == ["vm1: pause"]
 
 
-def test_what_was_done_to_one_guest_is_seen_though_another_one_does_not_answer(tmp_path: Path) -> None:
-    bench = two_paused(tmp_path)
-    bench.hypervisor.silent = {bench.identity("vm1")}
-    bench.hypervisor.resume(bench.entity("vm2"))
-    bench.cycle()
-    assert bench.remembered == ["vm1: pause"]
-
-
 def test_a_saved_guest_survives_a_crash_and_the_next_run_lets_it_go_on(tmp_path: Path) -> None:
     bench = Bench(tmp_path, ordinary=MAY_ALL)
     bench.cycles(60, ("vm1", "guest_save", 1))
@@ -604,23 +556,6 @@ def test_a_saved_guest_survives_a_crash_and_the_next_run_lets_it_go_on(tmp_path:
     assert outcomes[0].status is Status.GONE
     assert bench.hypervisor.stopped, "it stays saved"
     bench.start()
-    bench.host = ROOM
-    bench.cycles(700)
-    assert not bench.hypervisor.stopped
-
-
-def test_a_save_that_was_under_way_when_mom_was_killed_is_not_forgotten(tmp_path: Path) -> None:
-    bench = paused(tmp_path)
-    path = tmp_path / "eviction" / "jobs.json"
-    kept = json.loads(path.read_text())["content"]
-    kept[0] |= {"step": "save", "state": "begun"}
-    StateFile(path, TITLE, FORM).write(kept)
-    bench.hypervisor.resume(bench.entity("vm1"))
-    bench.start()
-    bench.cycles(100)
-    assert bench.remembered == ["vm1: save"], "libvirt may be saving it still"
-    bench.hypervisor.save(bench.entity("vm1"), 1.0)
-    bench.cycle()
     bench.host = ROOM
     bench.cycles(700)
     assert not bench.hypervisor.stopped

@@ -55,21 +55,6 @@ def test_a_server_that_hangs_drips_or_talks_nonsense_is_given_up_in_time(server:
     assert time.monotonic() - began < LONG_SECONDS / 2
 
 
-def test_an_answer_without_end_is_not_read_to_its_end(server: Server) -> None:
-    sent: list[int] = []
-
-    def endless(handler: BaseHTTPRequestHandler) -> None:
-        handler.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
-        for _ in range(60_000):
-            handler.wfile.write(b'{"hold": 90}' + b" " * 1012)
-            sent.append(1)
-
-    server.writes = endless
-    with pytest.raises(UnclearAnswerError):
-        api(server.url).ask("GET", "/")
-    assert len(sent) < 60_000
-
-
 def test_where_a_server_points_to_is_not_gone_to(server: Server) -> None:
     server.writes = lambda handler: handler.wfile.write(b"HTTP/1.1 307 There\r\nLocation: /there\r\nContent-Length: 0\r\n\r\n")
     with pytest.raises(HypervisorError, match="307"):
