@@ -100,7 +100,6 @@ class Connection:
         self.callers = callers or Callers("libvirt-call")
         self._own_callers = self.callers if callers is None else None
         self._patience = patience or CallPatience(monotonic)
-        self._shares_patience = patience is not None
         self._own_loop: EventLoop | None = None
         self._live: OpenConnection | None = None
         self._opening_since: float | None = None
@@ -236,7 +235,7 @@ class Connection:
         return Callers.came_back(call, patience)
 
     def _left_behind(self, call: Future[Any], *, single: bool) -> None:
-        if single or not self._shares_patience:  # this libvirtd must not shorten the timeouts of others
+        if single:
             self._patience.given_up()
         with self._changed:
             self._open_calls.append(call)
@@ -296,20 +295,11 @@ class Connection:
             if now - self._opening_since > self.settings.call_timeout:
                 raise HypervisorError(f"{self.settings.uri} cannot be reached: libvirtd does not answer", hint=_NO_ANSWER_CURE)
             return
-        if self._pause() > 0 and self._refusal is not None:
+        if self._refusal is not None and now < self._retry_at:
             raise type(self._refusal)(self._refusal.message, hint=self._refusal.hint)
-        try:
-            self.callers.start(partial(self._open, now))
-        except RuntimeError as error:
-            why = "mom cannot start another thread"
-            raise HypervisorError(
-                f"{self.settings.uri} cannot be reached: {why}", hint="increase TasksMax of mom's unit, or pids.max"
-            ) from error
+        self.callers.start(partial(self._open, now))
         self._opening_since = now
         self._opening += 1
-
-    def _pause(self) -> float:
-        return 0.0 if self._refusal is None else self._retry_at - self._monotonic()
 
     def _open(self, since: float) -> None:
         uri = self.settings.uri
