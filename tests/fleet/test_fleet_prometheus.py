@@ -1,5 +1,6 @@
-"""A real Prometheus reads the list of hosts that `mom fleet targets` prints, and scrapes them."""
+"""A real Prometheus finds hosts by what `mom fleet status --json` prints, and scrapes them."""
 
+import json
 import signal
 import subprocess
 from collections.abc import Callable
@@ -20,7 +21,11 @@ def test_prometheus_finds_and_scrapes_all_hosts_that_serve_metrics_by_a_file(fle
 
     def write_targets() -> None:
         new = targets.with_suffix(".new")
-        new.write_text(fleet.fleet("targets"))
+        rows = [row for row in fleet.status()["hosts"] if row["metrics"]]
+        found = [
+            {"targets": [row["metrics"]], "labels": {"host": row["host"], "group": row["group"], "__scheme__": "https"}} for row in rows
+        ]
+        new.write_text(json.dumps(found))
         new.replace(targets)
 
     with running_prometheus(fleet.folder, config, unused_port()) as prometheus:

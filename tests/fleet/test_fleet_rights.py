@@ -131,7 +131,6 @@ def test_buckets_that_were_made_with_less_care_are_made_safe_by_another_init(fle
     assert any(fleet.asked(allows))
     fleet.fleet("init")
     assert not any(fleet.asked(allows))
-    assert "--replicas 1" in fleet.refused("init", "--replicas", "3")
 
 
 def test_a_key_of_a_host_and_one_of_nobody_change_nothing_and_that_is_said_plainly(

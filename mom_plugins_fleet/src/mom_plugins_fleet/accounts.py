@@ -186,16 +186,12 @@ def _section(kind: str, content: str) -> str:
     return f"-----BEGIN {kind}-----\n{content}\n------END {kind}------\n"
 
 
-async def give(store: Store, account: str) -> None:
-    """Push an account to the servers. Raise `MomError` if they reject the account."""
-    answer = await store.request(_UPDATE, account.encode())
-    try:
-        result = json.loads(answer)
-        error = result.get("error") or ({} if result.get("data", {}).get("code") == 200 else result)
-    except (ValueError, AttributeError):
-        error = {"description": "invalid answer"}
-    if error:
-        raise MomError(f"the servers reject the account: {printable(str(error.get('description', error)), 300)}")
+async def give(store: Store, *accounts: str) -> None:
+    """Push accounts to the servers. Raise `MomError` if they reject an account."""
+    for account in accounts:
+        answer = await store.request(_UPDATE, account.encode())
+        if b'"code":200' not in answer:
+            raise MomError(f"the servers reject the account: {printable(answer.decode(errors='replace'), 300)}")
 
 
 def _share(kind: str, subject: str) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Generic
 
@@ -35,7 +34,6 @@ class Bucket(Generic[Kind]):
     newest_heard: float = field(default_factory=time.monotonic)
     """Monotonic time when `newest` arrived here."""
     current: bool = False
-    completed: Callable[[], None] = lambda: None
     stored: dict[str, StoredEntry] = field(default_factory=dict)
     """Signed entries, kept to verify them again when the trusted keys change."""
     _revisions: dict[str, int] = field(default_factory=dict)
@@ -50,7 +48,6 @@ class Bucket(Generic[Kind]):
         for gone in (self.records.keys() | self.damaged.keys() | self.set_at.keys()) - self._revisions.keys():
             self._put(gone, StoredEntry(0, None))
         self.current = True
-        self.completed()
 
     def take(self, key: str, kept: StoredEntry) -> None:
         """Store an entry, unless a newer one is known."""

@@ -193,12 +193,9 @@ class Store:
             except nats.js.errors.NotFoundError:
                 await self._jetstream.create_key_value(config)
                 info = await self._jetstream.stream_info(stream)
-            if info.config.num_replicas not in (None, replicas):
-                copies = info.config.num_replicas
-                raise LinkError(f"the bucket {config.bucket} is already kept on {copies} servers", hint=f"use --replicas {copies}")
             # By default any client's Nats-Rollup header may replace the whole bucket.
-            if info.config.allow_rollup_hdrs:
-                await self._jetstream.update_stream(info.config, allow_rollup_hdrs=False)
+            if info.config.allow_rollup_hdrs or info.config.num_replicas not in (None, replicas):
+                await self._jetstream.update_stream(info.config, allow_rollup_hdrs=False, num_replicas=replicas)
 
     async def _ask(self, action: str, question: Coroutine[Any, Any, Answer], unanswered: str = "") -> Answer:
         began = time.monotonic()
@@ -291,6 +288,7 @@ async def linked(
         try:
             with suppress(nats.errors.Error, TimeoutError, OSError):
                 await asyncio.wait_for(client.close(), 1.0)
+            await _end_tasks(client)
         finally:
             _hang_up(client)  # closes a socket that the library missed or just opened
 
@@ -335,6 +333,18 @@ def ask(access: Access, name: str, log: logging.Logger, work: Callable[[Store], 
         return asyncio.run(connect())
     except TimeoutError:
         raise LinkError(f"the fleet's servers did not answer within {PATIENCE_SECONDS:.0f} s") from None
+
+
+async def _end_tasks(client: FleetClient) -> None:
+    # A client that is closed while it reconnects may start new tasks, which would never end.
+    for _ in range(3):
+        tasks = (client._reconnection_task, client._reading_task, client._ping_interval_task, client._flusher_task)
+        running = {task for task in tasks if task is not None and not task.done()}
+        if not running:
+            return
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running, timeout=0.2)
 
 
 def _text(error: Exception) -> str:

@@ -82,7 +82,6 @@ class FleetPlugin:
         self.agent: FleetAgent | None = None
         """None in commands that only read."""
         self._report: Report | None = None
-        self._undecided = False
         self._empty = 0
         self._begun: dict[str, int] = {}
         """Cycle that decided each unfinished move, keyed by guest id."""
@@ -183,9 +182,6 @@ class FleetPlugin:
         agent, mover = self.agent, self._context.service(GuestMoves)
         if agent is None:
             return
-        if self._undecided:
-            self._undecided = False
-            agent.look()
         if mover is None or not self._begun:
             return
         name, control = self._context.name, mover.control
@@ -206,7 +202,6 @@ class FleetPlugin:
         guest = None if report is None else report.snapshot.guests.get(move.guest)
         # A guest that is moving may follow orders that the servers have lost.
         if report is None or self._is_blind(report) or (guest is not None and mover is not None and _is_moving(guest, mover)):
-            self._undecided = True
             return None
         if report.mode != "enforce":
             return "mom on the host only observes"
@@ -237,9 +232,6 @@ class FleetPlugin:
         from mom_plugins_fleet.subjects import ROSTER
 
         subject = f"fleet {', '.join(map(printable, self._settings.servers))}"
-        if not self._settings.operators:
-            cure = "set `operators` of the fleet plugin to the public keys that `mom fleet key` printed"
-            return [Finding(Severity.ERROR, subject, "no operators are set: this host follows no policies or orders of the fleet", cure)]
 
         async def look(store: Store) -> Member | None:
             kept = await store.read(ROSTER, self._host)

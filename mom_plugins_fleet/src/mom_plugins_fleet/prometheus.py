@@ -1,7 +1,4 @@
-"""Fleet metrics for Prometheus: addresses of hosts, and the coordinator's own metrics.
-
-Hosts report only a port, so that they cannot redirect Prometheus and its token.
-"""
+"""Metrics of a coordinator for Prometheus."""
 
 from __future__ import annotations
 
@@ -9,9 +6,9 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from mom_core import replace_file
 from mom_plugins_fleet.view import FleetView
@@ -25,24 +22,6 @@ LOOK_SECONDS: Final = 1.0
 
 UNTIL: Final = "mom_fleet_coordinates_until_timestamp_seconds"
 """Metric with the lease's end, which reveals a file that a killed coordinator left behind."""
-
-
-def targets(view: FleetView) -> tuple[Sequence[Mapping[str, Any]], Sequence[str]]:
-    """Return the hosts with metrics for Prometheus, and the names of the other hosts.
-
-    A host's name in Prometheus is the name in its address or, without an address, its name in the fleet.
-    """
-    groups, without = [], []
-    for name, (_, member) in sorted(view.members.records.items()):
-        state = view.states.get(name)
-        if state is None or state.metrics_port is None:
-            without.append(name)
-            continue
-        reached = (None if member.address is None else member.address.host) or name
-        address = f"[{reached}]" if ":" in reached else reached
-        labels = {"host": name, "group": member.group, "__scheme__": "https", "__metrics_path__": "/metrics"}
-        groups.append({"targets": [f"{address}:{state.metrics_port}"], "labels": labels})
-    return groups, without
 
 
 def metrics(view: FleetView, active_until: float) -> str:
@@ -70,19 +49,15 @@ def _family(name: str, doc: str, samples: Iterable[tuple[Mapping[str, str], int]
 
 async def write_metrics(path: Path, coordinator: Coordinator, log: logging.Logger) -> NoReturn:
     """Write metrics for node_exporter until cancelled. Remove the file at the end."""
-    failed = known = False
     try:
-        while True:
-            known = known or coordinator.view.current
-            if known:  # also while the view is outdated
-                until = time.time() + 2 * WRITE_SECONDS if coordinator.is_active else 0.0
-                try:
-                    replace_file(path, metrics(coordinator.view, until), durable=False, mode=0o644)
-                    failed = False
-                except OSError as error:
-                    if not failed:
-                        log.warning("the metrics cannot be written: %s: %s", path, error.strerror)
-                    failed = True
-            await asyncio.sleep(WRITE_SECONDS if known else LOOK_SECONDS)
+        while not coordinator.view.current:
+            await asyncio.sleep(LOOK_SECONDS)
+        while True:  # also while the view is outdated
+            until = time.time() + 2 * WRITE_SECONDS if coordinator.is_active else 0.0
+            try:
+                replace_file(path, metrics(coordinator.view, until), durable=False, mode=0o644)
+            except OSError as error:
+                log.warning("the metrics cannot be written: %s: %s", path, error.strerror)
+            await asyncio.sleep(WRITE_SECONDS)
     finally:
         path.unlink(missing_ok=True)

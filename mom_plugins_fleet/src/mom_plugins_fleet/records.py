@@ -201,19 +201,6 @@ class GroupStatus(FleetRecord):
     classes_unused: str = ""
 
 
-class DayTotals(FleetRecord):
-    """Totals of a host since midnight UTC."""
-
-    given_back: Kib | None = None
-    """Average memory given back to the host."""
-    waited: Annotated[float, Field(ge=0, le=1e12)] | None = None
-    """Upper limit of the seconds that guests waited because of mom, summed over guests."""
-    promise_broken: Annotated[float, Field(ge=0, le=1e12)] | None = None
-    """Seconds with broken promises, summed over guests."""
-    killed: Count | None = None
-    """Processes killed by guest kernels."""
-
-
 class HostState(FleetRecord):
     """State reported by a host. Unknown values are absent."""
 
@@ -241,7 +228,6 @@ class HostState(FleetRecord):
     """None if no plugin can move the host's guests."""
     metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None
     """HTTPS port of the host's metrics; None without metrics."""
-    today: DayTotals = DayTotals()
 
     @cached_property
     def guests_by_id(self) -> Mapping[str, HostedGuest]:
@@ -287,10 +273,6 @@ class Orders(FleetRecord):
     """Signed entries of the destinations, which keep a coordinator from choosing other addresses."""
     finished: Annotated[tuple[FinishedMove, ...], Field(max_length=MOST_TOLD), FailFast()] = ()
 
-    def of(self, guest: str) -> Move | None:
-        """Return this guest's move; None without one."""
-        return next((move for move in self.moves if move.guest == guest), None)
-
 
 class AuthorizedKeys(FleetRecord):
     """Authorized coordinators."""
@@ -311,22 +293,6 @@ class Invitation(FleetRecord):
     servers: Annotated[tuple[Annotated[str, AfterValidator(a_server)], ...], Field(max_length=16), FailFast()]
     ca: str = ""
     """CA certificates in PEM; if empty, the system's."""
-
-
-class Lease(FleetRecord):
-    """Lease of the active coordinator."""
-
-    bucket = "mom-leases"
-
-    holder: str
-
-
-def lease_holder(data: bytes) -> str:
-    """Return a lease's holder as text."""
-    try:
-        return read(Lease, data).holder
-    except MomError:
-        return "a coordinator whose lease cannot be read"
 
 
 def shown(error: Exception) -> str:

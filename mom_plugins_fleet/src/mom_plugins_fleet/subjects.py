@@ -11,14 +11,15 @@ from typing import Final
 
 from nats.js.api import KeyValueConfig, StorageType
 
-from mom_plugins_fleet.records import LARGEST_RECORD, AuthorizedKeys, Group, HostState, Lease, Member, Orders
+from mom_plugins_fleet.records import LARGEST_RECORD, AuthorizedKeys, Group, HostState, Member, Orders
 
 ROSTER: Final = Member.bucket
 GROUPS: Final = Group.bucket
 STATES: Final = HostState.bucket
 ORDERS: Final = Orders.bucket
 AUTHORIZED: Final = AuthorizedKeys.bucket
-LEASES: Final = Lease.bucket
+LEASES: Final = "mom-leases"
+"""Bucket of the active coordinator's lease, which is the coordinator's name."""
 
 COORDINATOR: Final = "coordinator"
 

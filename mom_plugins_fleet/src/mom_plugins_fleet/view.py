@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from mom_kvm import Destination
@@ -76,7 +76,7 @@ class FleetView:
     async def follow(self, store: Store, trouble: Callable[[str], None]) -> None:
         """Keep the view current until cancelled. Raise `LinkError` if the servers refuse the key.
 
-        :param trouble: called with why the view is outdated, or "" if current
+        :param trouble: called with why the view is outdated
         """
         try:
             async with asyncio.TaskGroup() as group:
@@ -85,27 +85,7 @@ class FleetView:
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
 
-    async def look_often(
-        self, store: Store, look: Callable[[Store], Awaitable[None]], seconds: float, trouble: Callable[[str], None]
-    ) -> None:
-        """Follow the fleet. Every `seconds`, call `look` if the view is current."""
-        following = asyncio.create_task(self.follow(store, trouble))
-        try:
-            while not following.done():
-                try:
-                    if self.current:
-                        await look(store)
-                        trouble("")
-                except LinkError as error:
-                    trouble(shown(error))
-                await asyncio.wait([following], timeout=seconds)
-            await following
-        finally:
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
-
     async def _follow(self, store: Store, bucket: Bucket[Any], trouble: Callable[[str], None]) -> None:
-        bucket.completed = lambda: trouble("") if self.current else None
         while True:
             try:
                 await store.watch(bucket)

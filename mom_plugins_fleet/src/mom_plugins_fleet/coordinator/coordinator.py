@@ -19,7 +19,7 @@ from mom_plugins_fleet.coordinator.balance import for_balance
 from mom_plugins_fleet.coordinator.placement import TargetHost
 from mom_plugins_fleet.coordinator.plan import next_orders, places
 from mom_plugins_fleet.link import ConflictError, LinkError, Store, linked
-from mom_plugins_fleet.records import MOST_TOLD, Lease, MoveState, Orders, lease_holder, shown
+from mom_plugins_fleet.records import MOST_TOLD, MoveState, Orders, shown
 from mom_plugins_fleet.revisions import SeenRevisions, off_clock
 from mom_plugins_fleet.signatures import Signer, next_revision
 from mom_plugins_fleet.subjects import COORDINATOR, LEASES, ORDERS, StoredEntry
@@ -71,8 +71,20 @@ class Coordinator:
         """Take the lease whenever it is free, and work."""
         self._log.info("connecting to the fleet's servers: %s", printable(", ".join(self._access.servers), 400))
         async with linked(self._access, "coordinator", self._log, patient=True, cannot=self._log.warning) as store:
-            self._log.info("connected; reading the fleet's records")
-            await self.view.look_often(store, self.work, LOOK_SECONDS, self._say)
+            following = asyncio.create_task(self.view.follow(store, self._say))
+            try:
+                while not following.done():
+                    try:
+                        if self.view.current:
+                            await self.work(store)
+                            self._say("")
+                    except LinkError as error:
+                        self._say(shown(error))
+                    await asyncio.wait([following], timeout=LOOK_SECONDS)
+                await following
+            finally:
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
 
     def _say(self, trouble: str) -> None:
         if trouble and not self._trouble:
@@ -145,9 +157,9 @@ class Coordinator:
             if kept.revision != self._other_lease[0]:
                 self._other_lease = kept.revision, now
             if now - self._other_lease[1] < LEASE_SECONDS:
-                if (holder := lease_holder(kept.data)) != self._waits_for:
+                if (holder := printable(kept.data.decode(errors="replace"), 200)) != self._waits_for:
                     takes_over = f"this coordinator takes over when the lease is not renewed for {LEASE_SECONDS:g} s"
-                    self._log.info("%s coordinates the fleet; %s", printable(holder, 200), takes_over)
+                    self._log.info("%s coordinates the fleet; %s", holder, takes_over)
                 self._waits_for = holder
                 return False
         try:
@@ -159,7 +171,7 @@ class Coordinator:
 
     async def _set_lease(self, store: Store, before: int) -> None:
         began = time.monotonic()
-        self._revision = await store.put(LEASES, COORDINATOR, Lease(holder=self._holder).packed(), before)
+        self._revision = await store.put(LEASES, COORDINATOR, self._holder.encode(), before)
         self._sure_until = began + SURE_SECONDS
 
     async def _renew(self, store: Store) -> None:
@@ -202,22 +214,15 @@ class Coordinator:
         with suppress(ConflictError):
             data = self._signer.signed(host, target, revision)
             view.orders.take(host, StoredEntry(await store.put(ORDERS, host, data, kept.revision), data))
-            self._log_moves(host, present or Orders(), target, revision)
+            for move in target.moves:
+                if move.order == revision:
+                    self._log.info("guest %s will move from %s to %s", printable(move.name), host, move.to)
 
     def _complete(self, orders: Orders, revision: int) -> Orders:
         plain = {"state": MoveState.ORDERED, "error": ""}
         moves = tuple(move.model_copy(update={**plain, "order": move.order or revision}) for move in orders.moves)
         entries = {to: signed for to in sorted({move.to for move in moves}) if (signed := self.view.members.signed(to))}
         return orders.model_copy(update={"moves": moves, "entries": entries, "finished": orders.finished[-MOST_TOLD:]})
-
-    def _log_moves(self, host: str, before: Orders, after: Orders, revision: int) -> None:
-        for move in after.moves:
-            if move.order == revision:
-                self._log.info("guest %s will move from %s to %s", printable(move.name), host, move.to)
-        for finished in after.finished:
-            earlier = before.of(finished.guest)
-            if finished.state is MoveState.DONE and earlier is not None and earlier.order == finished.order:
-                self._log.info("guest %s has moved from %s to %s", printable(finished.name), host, finished.to)
 
     @contextmanager
     def _contained(self, subject: str) -> Iterator[None]:
@@ -263,6 +268,8 @@ class Coordinator:
         host, move = choice
 
         def add(before: Orders) -> Orders:
-            return before if before.of(move.guest) else before.model_copy(update={"epoch": self.epoch, "moves": (*before.moves, move)})
+            if any(earlier.guest == move.guest for earlier in before.moves):
+                return before
+            return before.model_copy(update={"epoch": self.epoch, "moves": (*before.moves, move)})
 
         await self.change(store, host, add)

@@ -79,11 +79,6 @@ class FleetAgent:
             self._call_soon(self._task.cancel)
         self._thread.join(CLOSING_SECONDS)
 
-    @property
-    def runs(self) -> bool:
-        """Whether the thread is running."""
-        return self._thread.is_alive()
-
     def finished(self, guest: str, state: MoveState, error: str = "") -> None:
         """Report the end of a move."""
         self.orders.finish(guest, state, error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
@@ -101,7 +101,9 @@ class GroupPolicies:
             raise MomError("no plugin on this host accepts policies", hint="enable the policy plugin")
         record, path = opened.record, self._classes
         current = {name: text.text for name, text in policies.state().texts.items() if FLEET_POLICY.match(name)}
-        changes = policy_changes(record, current)
+        target = {name: text for name, text in record.policies.items() if name != CLASSES}
+        changed: dict[str, str | None] = {name: text for name, text in target.items() if current.get(name) != text}
+        changes = {**changed, **dict.fromkeys(current.keys() - target.keys())}
         new = path.with_suffix(".new")
         try:
             differ = record.classes.encode() != (path.read_bytes() if path.exists() else b"")
@@ -151,10 +153,3 @@ class GroupPolicies:
         except MomError as error:
             self._context.log.warning("the policies of the group %s are no longer in force: %s", printable(content.group), shown(error))
             return content.group, Opened(Group(), 0, "no operator")
-
-
-def policy_changes(record: Group, current: Mapping[str, str]) -> Mapping[str, str | None]:
-    """Return a record's changes for `PolicyTexts.change`."""
-    target = {name: text for name, text in record.policies.items() if name != CLASSES}
-    changed = {name: text for name, text in target.items() if current.get(name) != text}
-    return {**changed, **dict.fromkeys(current.keys() - target.keys() - {CLASSES})}

@@ -93,14 +93,10 @@ class HostOrders:
     def _accept(self, data: bytes, member: Member) -> None:
         authorized = self._opened(AuthorizedKeys, COORDINATORS, self._authorized) or AuthorizedKeys()
         orders = self._opened(Orders, self._host, data, authorized.keys) or Orders()
-        before, balanced_at = self._revisions.moves, self._balanced_at
+        before = self._revisions.moves
         steps = [self._step(move, before, member, orders) for move in orders.moves]
         progress = tuple(step for step in steps if step is not None)
-        try:
-            self._revisions.note(progress)
-        except MomError:
-            self._balanced_at = balanced_at  # no move starts without a record on disk
-            raise
+        self._revisions.note(progress)  # no move starts without a record on disk
         accepted = {step.guest for step in progress if step.state is MoveState.ACCEPTED}
         self._take({move.guest: move for move in orders.moves if move.guest in accepted})
 

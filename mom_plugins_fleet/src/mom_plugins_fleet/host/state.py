@@ -9,7 +9,7 @@ from typing import Any, Final
 from mom_core import Guest, Problem, Report, Severity, Snapshot, Value, as_number, printable
 from mom_kvm import NO_PROMISES, UNDESCRIBED, GuestMoves, Promises, unhealthy_reasons
 from mom_plugins_fleet.coordinator.placement import listed
-from mom_plugins_fleet.records import LARGEST_KIB, DayTotals, HostedGuest, HostState, MoverState
+from mom_plugins_fleet.records import LARGEST_KIB, HostedGuest, HostState, MoverState
 
 GRAIN_KIB: Final = 16 << 10
 """Sizes are rounded to this unit, so that small changes are not reported."""
@@ -41,12 +41,6 @@ def host_state(report: Report, promises: Promises, mover: GuestMoves | None, sta
         others=len(unlisted),
         others_promised=min(LARGEST_KIB, sum(_promised(guest, promises) for guest in unlisted)),
         mover=_mover(mover),
-        today=DayTotals(
-            given_back=_kib(host.get("given_back_today"), GRAIN_KIB),
-            waited=_seconds(host.get("waited_today")),
-            promise_broken=_seconds(host.get("promise_broken_today")),
-            killed=_kib(host.get("killed_today"), 1),
-        ),
         **more,
     )
 
@@ -101,8 +95,3 @@ def _promised(guest: Guest, promises: Promises) -> int:
 def _kib(value: Value, grain: int) -> int | None:
     number = as_number(value)
     return int(number) // grain * grain if number is not None and 0 <= number <= LARGEST_KIB else None
-
-
-def _seconds(value: Value) -> float | None:
-    number = as_number(value)
-    return None if number is None or not 0 <= number < 1e12 else float(round(number))

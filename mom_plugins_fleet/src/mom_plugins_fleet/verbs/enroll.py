@@ -7,13 +7,12 @@ from pathlib import Path
 
 import click
 
+from mom_core import MomError
 from mom_daemon import print_prose
 from mom_kvm import Destination
 from mom_plugins_fleet.accounts import FleetRoot, write_secret
-from mom_plugins_fleet.link import Store
-from mom_plugins_fleet.records import Group, Invitation, Member
+from mom_plugins_fleet.records import Invitation, Member
 from mom_plugins_fleet.signatures import Opened, next_revision
-from mom_plugins_fleet.subjects import GROUPS
 from mom_plugins_fleet.verbs.changes import change, named, standing
 from mom_plugins_fleet.verbs.home import FleetHome
 
@@ -43,21 +42,20 @@ def enroll_command(home: FleetHome, hosts: tuple[str, ...], group: str, address:
 
 
 def _enroll(home: FleetHome, host: str, given: Mapping[str, object], before: Opened[Member] | None, file: Path | None) -> None:
-    # Write the entry first: a repetition of the command completes the account.
     known_key = 0 if before is None else before.record.key_issued
     issued = next_revision(known_key) if file else known_key
-    changes_account = file is not None or before is None or before.record.group != given["group"]
-    root = home.root() if issued and changes_account else None
+    root = home.root() if before is None or file is not None or before.record.group != given["group"] else None
     if root is not None and file is not None:
         write_secret(file, _invitation(home, root, host, issued).packed())
     try:
-        entry = home.ask(lambda store: _put(home, store, host, {**given, "key_issued": issued}))
+        entry = home.ask(lambda store: change(home, store, Member, host, lambda _: {**given, "key_issued": issued}))
         if root is not None:
             home.give(root.host_account(host, entry.record.group, issued, entry.revision))
-    except BaseException:
-        if file is not None:
-            file.unlink(missing_ok=True)
-        raise
+    except MomError as error:
+        if file is None:
+            raise
+        file.unlink(missing_ok=True)
+        raise MomError(error.message, hint=f"{error.hint}; then repeat the command with --new-key".removeprefix("; ")) from None
 
 
 def _invitation(home: FleetHome, root: FleetRoot, host: str, issued: int) -> Invitation:
@@ -65,11 +63,3 @@ def _invitation(home: FleetHome, root: FleetRoot, host: str, issued: int) -> Inv
     ca = access.ca.read_text() if access.ca else ""
     credentials = root.host_credentials(host, issued)
     return Invitation(host=host, credentials=credentials, operators=tuple(sorted(home.operators)), servers=tuple(access.servers), ca=ca)
-
-
-async def _put(home: FleetHome, store: Store, host: str, fields: Mapping[str, object]) -> Opened[Member]:
-    entry = await change(home, store, Member, host, lambda _: fields)
-    if (await store.read(GROUPS, entry.record.group)).data is None:  # an existing record lets hosts notice a server that hides policies
-        print_prose(f"The group {entry.record.group} is new: it has no policies yet.", 2)
-        await change(home, store, Group, entry.record.group, lambda _: {})
-    return entry

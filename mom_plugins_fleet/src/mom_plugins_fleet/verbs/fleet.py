@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import signal
@@ -11,6 +10,7 @@ import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -27,6 +27,9 @@ from mom_plugins_fleet.verbs.keys import authorize_command, key_command, revoke_
 from mom_plugins_fleet.verbs.plan import plan_command
 from mom_plugins_fleet.verbs.policies import policy_group
 from mom_plugins_fleet.verbs.status import status_command
+
+REPLICAS: Final = 3
+"""Number of servers that store each record, if there are so many: the fleet then survives the loss of a server."""
 
 
 @click.group("fleet", short_help="Manage many hosts: policies, state, draining.", context_settings={"help_option_names": ["-h", "--help"]})
@@ -53,10 +56,9 @@ for other_verb in (enroll_command, plan_command, status_command, policy_group, k
 
 @fleet.command("init")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--replicas", type=click.IntRange(1, 5), default=1, show_default=True, help="Number of servers that store each record.")
 @click.option("--no-start", is_flag=True, help="Make the files, but do not start the server.")
 @click.pass_obj
-def init_command(home: FleetHome, names: tuple[str, ...], replicas: int, no_start: bool) -> None:
+def init_command(home: FleetHome, names: tuple[str, ...], no_start: bool) -> None:
     """Start a fleet: make its keys and certificates, and run a NATS server on this machine. Hosts reach it as NAME or NAME:PORT.
 
     Without NAME, or when repeated: create missing buckets on the servers. With the root key, also send all hosts' accounts to the servers:
@@ -73,7 +75,7 @@ def init_command(home: FleetHome, names: tuple[str, ...], replicas: int, no_star
     root = home.root() if (home.path / ROOT).exists() else None
 
     async def made(store: Store) -> list[str]:
-        await store.make(replicas)
+        await store.make(REPLICAS if len(home.access.servers) >= REPLICAS else 1)
         if root is None:
             return []
         members = (await home.view(store)).members.records.items()
@@ -162,20 +164,6 @@ def coordinator_command(home: FleetHome, metrics: Path | None) -> None:
 
     with suppress(asyncio.CancelledError):
         asyncio.run(work())
-
-
-@fleet.command("targets")
-@click.pass_obj
-def targets_command(home: FleetHome) -> None:
-    """Print the addresses of all hosts' metrics as a file for Prometheus. Hosts without metrics are listed on standard error."""
-    from mom_plugins_fleet.prometheus import targets
-
-    groups, without = targets(home.ask(home.view))
-    click.echo(json.dumps(groups))
-    for host in without:
-        print_prose(
-            f"{printable(host)} has not reported that it serves metrics to other machines: set `tcp` of its http plugin", 2, err=True
-        )
 
 
 def _flag(name: str, doc: str, said: str, **changes: bool) -> click.Command:

@@ -78,13 +78,8 @@ class FleetHome:
 
     def give(self, *accounts: str) -> None:
         """Push accounts to the servers."""
-
-        async def give_all(store: Store) -> None:
-            for account in accounts:
-                await give(store, account)
-
         access = self.access
-        ask(Access(access.servers, access.ca, self.root().system_user()), "root", LOG, give_all)
+        ask(Access(access.servers, access.ca, self.root().system_user()), "root", LOG, lambda store: give(store, *accounts))
 
     def ask(self, work: Callable[[Store], Awaitable[Answer]], *, patient: bool = False) -> Answer:
         """Connect, do the work, and save seen revisions if possible."""

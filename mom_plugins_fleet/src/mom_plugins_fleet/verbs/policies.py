@@ -73,8 +73,8 @@ def policy_remove_command(home: FleetHome, group: str, name: str) -> None:
 
 def _change(home: FleetHome, group: str, wanted: Callable[[Mapping[str, str]], Mapping[str, str]]) -> None:
     def changed(before: Group | None) -> Mapping[str, object]:
-        if before is None:  # the first host of a group makes its record
-            print_prose(f"The group {group} is new: no host is in it yet.", 2)
+        if before is None:
+            print_prose(f"This is the first policy of the group {group}.", 2)
         return {"policies": wanted({} if before is None else before.policies)}
 
     revision = home.ask(lambda store: change(home, store, Group, group, changed)).revision

@@ -1,4 +1,4 @@
-"""`mom fleet status`: all hosts, and the memory that mom reclaimed today."""
+"""`mom fleet status`: all hosts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 from mom_core import count_of, format_kib, lasting, printable
 from mom_daemon import TableColumn, brief, json_option, print_prose, print_table
 from mom_plugins_fleet.coordinator.coordinator import LEASE_SECONDS
-from mom_plugins_fleet.records import DayTotals, GroupStatus, HostState, lease_holder
+from mom_plugins_fleet.records import GroupStatus, HostState, Member
 from mom_plugins_fleet.verbs.home import FleetHome
 from mom_plugins_fleet.view import FleetView
 
@@ -20,10 +20,8 @@ _COLUMNS: Final = (
     TableColumn("group", 4),
     "avail",
     TableColumn("of", 3),
-    TableColumn("back", 5),
     "guests",
     "unhealthy",
-    TableColumn("killed", 2),
     TableColumn("policies", 1),
     TableColumn("heard", 1),
     TableColumn("remarks", prose=True),
@@ -34,14 +32,13 @@ _COLUMNS: Final = (
 @json_option
 @click.pass_obj
 def status_command(home: FleetHome, as_json: bool) -> None:
-    """Show all hosts: memory, guests, memory reclaimed today, policies and moves. Hosts with problems come first."""
+    """Show all hosts: memory, guests, policies and moves. Hosts with problems come first."""
     view = home.ask(home.view)
     holder = holder_of(view)
     hosts = host_rows(view)
     unsigned = dict(sorted(view.members.damaged.items()))
-    strangers = sorted(view.states.records.keys() - view.members.records.keys() - unsigned.keys())
     if as_json:
-        click.echo(json.dumps({"coordinator": holder or None, "hosts": hosts, "strangers": strangers, "unsigned": unsigned}))
+        click.echo(json.dumps({"coordinator": holder or None, "hosts": hosts, "unsigned": unsigned}))
         return
     print_prose(f"coordinator: {printable(holder) if holder else 'none is active: no guests are moved'}", 2)
     if view.lag:
@@ -49,15 +46,13 @@ def status_command(home: FleetHome, as_json: bool) -> None:
     print_hosts(hosts)
     for name, why in unsigned.items():
         print_prose(f"the fleet's entry of {printable(name)} is not trusted: {printable(why, 400)}", 2)
-    for name in strangers:
-        print_prose(f"{printable(name)} reports its state, but is not in the fleet: ignored", 2)
 
 
 def holder_of(view: FleetView) -> str:
     """Return the active coordinator's name, or an empty string."""
     if view.lease.data is None or view.lag or view.newest - view.lease.at >= LEASE_SECONDS:
         return ""
-    return lease_holder(view.lease.data)
+    return view.lease.data.decode(errors="replace")
 
 
 def host_rows(view: FleetView) -> list[dict[str, Any]]:
@@ -68,7 +63,7 @@ def host_rows(view: FleetView) -> list[dict[str, Any]]:
 
 def _host_row(view: FleetView, name: str) -> dict[str, Any]:
     member, state, orders = view.members.records[name][1], view.states.get(name), view.ordered(name)
-    group, today = (GroupStatus(), DayTotals()) if state is None else (state.group, state.today)
+    group = GroupStatus() if state is None else state.group
     return {
         "host": name,
         "group": member.group,
@@ -82,16 +77,21 @@ def _host_row(view: FleetView, name: str) -> dict[str, Any]:
         "total_kib": None if state is None else state.total,
         "available_kib": None if state is None else state.available,
         "guests": None if state is None else len(state.guests) + state.others,
-        "given_back_today_kib": today.given_back,
-        "waited_today_s": today.waited,
-        "promise_broken_today_s": today.promise_broken,
-        "killed_today": today.killed,
+        "metrics": _metrics(member, state, name),
         "group_revision": group.revision,
         "policies": _policies(state, view.groups.records.get(member.group, (0, None))[0]),
         "refused": group.refused,
         "classes_unused": group.classes_unused,
         "moves": [] if orders is None else [{"guest": m.name, "to": m.to, "state": str(m.state), "error": m.error} for m in orders.moves],
     }
+
+
+def _metrics(member: Member, state: HostState | None, name: str) -> str | None:
+    # Hosts report only a port, so that they cannot redirect Prometheus and its token.
+    if state is None or state.metrics_port is None:
+        return None
+    reached = (None if member.address is None else member.address.host) or name
+    return f"[{reached}]:{state.metrics_port}" if ":" in reached else f"{reached}:{state.metrics_port}"
 
 
 def _policies(state: HostState | None, newest: int) -> str:
@@ -105,18 +105,14 @@ def _policies(state: HostState | None, newest: int) -> str:
 def print_hosts(hosts: Sequence[Mapping[str, Any]]) -> None:
     """Print hosts as a table and text."""
     print_table(_COLUMNS, [_cells(row) for row in hosts])
-    reclaimed = [row["given_back_today_kib"] for row in hosts if row["given_back_today_kib"] is not None]
-    if reclaimed:
-        total = format_kib(sum(reclaimed))
-        print_prose(f"memory given back to the host since midnight, UTC, on average: {total} on {len(reclaimed)} of {len(hosts)} hosts", 2)
     for row in hosts:
         for line in _more_of(row):
             print_prose(f"{brief(row['host'], 80)}{line}", 4)
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
-    sizes = ["?" if row[name] is None else format_kib(row[name]) for name in ("available_kib", "total_kib", "given_back_today_kib")]
-    counts = ["?" if row[name] is None else str(row[name]) for name in ("guests", "unhealthy", "killed_today")]
+    sizes = ["?" if row[name] is None else format_kib(row[name]) for name in ("available_kib", "total_kib")]
+    counts = ["?" if row[name] is None else str(row[name]) for name in ("guests", "unhealthy")]
     heard = "?" if row["age_s"] is None else f"{row['age_s']:.0f} s"
     return [brief(row["host"], 80), brief(row["group"], 80), *sizes, *counts, row["policies"], heard, brief(remarks_of(row), 400)]
 
@@ -153,8 +149,4 @@ def remarks_of(row: Mapping[str, Any]) -> str:
         notes.append("plenty of memory" if row["memory_state"] == "high" else f"short of memory ({row['memory_state']})")
     if row["mode"] not in (None, "enforce"):
         notes.append(row["mode"])
-    if row["waited_today_s"]:
-        notes.append(f"guests waited {lasting(row['waited_today_s'])}")
-    if row["promise_broken_today_s"]:
-        notes.append(f"promises broken for {lasting(row['promise_broken_today_s'])}")
     return ", ".join(notes)
