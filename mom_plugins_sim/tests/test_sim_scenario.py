@@ -56,10 +56,10 @@ def test_properties_of_a_scenario_are_recorded(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("lasts: 10m", "lasts: 10", "s.yaml:3:8: lasts: .*no unit"),
+        ("lasts: 10m", "lasts: 10", "s.yaml:3:1: lasts: .*no unit"),
         ("lasts: 10m", "", "lasts: is missing"),
         ("count: 6", "cuont: 6", "guests.a.cuont: there is no such setting .did you mean 'count'"),
-        ("count: 6", "count: 0", "s.yaml:7:14: guests.a.count: must be at least 1"),
+        ("count: 6", "count: 0", "s.yaml:7:7: guests.a.count: must be at least 1"),
         ("memory: 2GiB", "memory: [3GiB, 2GiB]", "the first value must not be larger"),
         ("base: 20%", "base: 120%", "base: must be at most 1"),
         ("base: 20%", "base: many%", "must be a percentage"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import shutil
 import sys
 import tempfile
@@ -17,7 +18,7 @@ from rich.text import Text
 
 from mom_daemon import as_caller
 from mom_kvm import RunSummary, field_number, quiet
-from mom_plugins_sim.demo.story import CYCLES, NEXT, Moment, Summary, play, program, size
+from mom_plugins_sim.demo.story import CYCLES, NEXT, Moment, Summary, play, size
 from mom_plugins_sim.demo.view import WIDTH, clock, frame
 
 CYCLES_A_LINE = 5
@@ -74,7 +75,7 @@ def _conclude(console: Console, summary: Summary, recording: Path) -> None:
         console.print(Text(line), soft_wrap=True)
     console.print()
     console.print(Text(f"{rule * 2} What to type next ".ljust(WIDTH, rule), "bold"))
-    mom = program(Path(sys.argv[0]), shutil.which("mom"))
+    mom = "mom" if shutil.which("mom") else shlex.quote(str(Path(sys.argv[0]).resolve()))
     commands = [f"{mom} {words}" for words, _ in NEXT]
     for command, (_, why) in zip(commands, NEXT, strict=True):
         console.print(Text.assemble(("  " + command.ljust(max(map(len, commands)) + 2), "bold cyan"), why), soft_wrap=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,14 +124,3 @@ NEXT = (
     ("replay --help", "try policies on the recording"),
     ("doctor", "examine this host"),
 )
-
-
-def program(started: Path, on_path: str | None) -> str:
-    """Return the command with which a shell starts this mom.
-
-    :param on_path: path of the `mom` that a shell finds, if any
-    """
-    if started.name != "mom" or not started.exists() or (on_path is not None and Path(on_path).samefile(started)):
-        return "mom"
-    relative = os.path.relpath(started)
-    return shlex.quote(str(started.resolve()) if relative.startswith("..") else relative)
