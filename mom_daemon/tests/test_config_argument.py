@@ -13,4 +13,4 @@ def test_each_verb_that_takes_one_file_takes_it_as_argument_and_option(verb, way
     file = tmp_path / "mine.yaml"
     file.write_text("interval: never\n")
     assert run([*verb, *way, str(file)]) == 2
-    assert f"{file}:1:11" in capsys.readouterr().err
+    assert f"{file}:1:1" in capsys.readouterr().err

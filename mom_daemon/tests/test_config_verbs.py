@@ -78,7 +78,7 @@ def test_a_fine_configuration_is_said_to_be_fine_and_what_nobody_does_is_warned_
 def test_everything_that_is_wrong_is_told_and_the_exit_code_is_2(with_acme, file, check):
     code, out, err = check("mode: x\nplugins:\n  acme: {stp: 1}\n  no: {}\n")
     assert (code, out) == (2, "")
-    assert [line.split(": ")[0] for line in err.splitlines()] == [f"{file}:1:7", f"{file}:3:10", f"{file}:4:3"]
+    assert [line.split(": ")[0] for line in err.splitlines()] == [f"{file}:1:1", f"{file}:3:10", f"{file}:4:3"]
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_what_is_wrong_is_told_to_programs_by_its_place(with_acme, file, check):
     code, out, _ = check("plugins: {acme: {step: 5}}", "--json")
     assert code == 2
     (problem,) = json.loads(out)["problems"]
-    assert (problem["file"], problem["line"], problem["column"]) == (str(file), 1, 24)
+    assert (problem["file"], problem["line"], problem["column"]) == (str(file), 1, 18)
 
 
 CHECKS = """

@@ -24,8 +24,8 @@ MAX_BYTES: Final = 1 << 20
 
 MAX_DEPTH: Final = 50
 
-MAX_NODES: Final = 20_000
-"""Maximum number of keys and values after aliases are expanded."""
+MAX_KEYS: Final = 10_000
+"""Maximum number of keys and list items after aliases are expanded."""
 
 KeyPath: TypeAlias = "tuple[str | int, ...]"
 """Keys and list indices from the top to a value."""
@@ -43,12 +43,11 @@ NOWHERE: Final = Place(0, 0)
 
 @dataclass(slots=True)
 class Document:
-    """Parsed YAML: its value, the positions of `keys` and `values`, and all mistakes."""
+    """Parsed YAML: its value, the positions of its keys and list items, and all mistakes."""
 
     file: str
     value: object = None
     keys: dict[KeyPath, Place] = field(default_factory=dict)
-    values: dict[KeyPath, Place] = field(default_factory=dict)
     problems: list[ConfigProblem] = field(default_factory=list)
 
     @classmethod
@@ -57,29 +56,24 @@ class Document:
         root = _compose(text, file)
         document = Document(file)
         if root is None:
-            document.values[()] = Place(1, 1)
+            document.keys[()] = Place(1, 1)
         else:
             document.value = _Builder(document).build(root, ())
         return document
 
-    def complain(self, path: KeyPath, message: str, hint: str = "", *, at_key: bool = False) -> None:
-        """Record a problem of a value, or of its key if `at_key`."""
-        self.note(self.place(path, at_key=at_key), f"{dotted(path)}: {message}" if path else message, hint)
+    def complain(self, path: KeyPath, message: str, hint: str = "") -> None:
+        """Record a problem of a key or its value."""
+        self.note(self.place(path), f"{dotted(path)}: {message}" if path else message, hint)
 
     def note(self, place: Place, message: str, hint: str = "") -> None:
         """Add a problem at a position."""
         self.problems.append(ConfigProblem(self.file, *place, message, hint))
 
-    def place(self, path: KeyPath, *, at_key: bool = False) -> Place:
-        """Return the position of a value or key; if unknown, the position of its nearest known parent."""
-        if not at_key and path in self.values:
-            return self.values[path]
-        while path:
-            position = self.keys.get(path) or self.values.get(path)
-            if position:
-                return position
+    def place(self, path: KeyPath) -> Place:
+        """Return the position of a key or list item; if unknown, the position of its nearest known parent."""
+        while path and path not in self.keys:
             path = path[:-1]
-        return self.values.get((), NOWHERE)
+        return self.keys.get(path, NOWHERE)
 
 
 def dotted(path: Sequence[str | int]) -> str:
@@ -210,11 +204,11 @@ class _Builder:
     document: Document
 
     def build(self, node: yaml.Node, path: KeyPath) -> object:
-        self.document.values[path] = _place(node)
+        self.document.keys.setdefault(path, _place(node))
         if len(path) > MAX_DEPTH:
             raise _refused(self.document.file, _place(node), f"nested deeper than {MAX_DEPTH} levels, with aliases expanded")
-        if len(self.document.keys) + len(self.document.values) > MAX_NODES:
-            raise _refused(self.document.file, _place(node), f"more than {MAX_NODES:,} keys and values, with aliases expanded")
+        if len(self.document.keys) > MAX_KEYS:
+            raise _refused(self.document.file, _place(node), f"more than {MAX_KEYS:,} keys and list items, with aliases expanded")
         if isinstance(node, yaml.MappingNode) and node.tag == f"{_TAG}map":
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode) and node.tag == f"{_TAG}seq":

@@ -85,7 +85,7 @@ def _validated(document: Document, path: KeyPath, model: type[Model], settings: 
         complain(document, path, settings, model, made.error.errors(include_url=False))
     elif made.error is not None:
         hint = "this is a bug in the plugin"
-        document.complain(path, f"{owner} cannot check its settings: {describe(made.error)}", hint, at_key=True)
+        document.complain(path, f"{owner} cannot check its settings: {describe(made.error)}", hint)
     return made.value
 
 
@@ -98,7 +98,7 @@ def _core(document: Document, top: Mapping[str, object]) -> CoreSettings | None:
         message, hint = unknown_key(key, names)
         if key in installed:
             message, hint = "is a plugin, not a setting of mom", "indent it under `plugins:`"
-        document.complain((key,), message, hint, at_key=True)
+        document.complain((key,), message, hint)
     own = {key: value for key, value in top.items() if key in own_names}
     return _validated(document, (), CoreSettings, own, "mom")
 
@@ -106,14 +106,14 @@ def _core(document: Document, top: Mapping[str, object]) -> CoreSettings | None:
 def _plugins(document: Document, top: Mapping[str, object], causes: list[PluginError]) -> dict[str, ConfiguredPlugin]:
     section = top.get("plugins")
     if section is None or section == {}:
-        document.complain(("plugins",), *_NO_PLUGIN, at_key=True)
+        document.complain(("plugins",), *_NO_PLUGIN)
         return {}
     if not isinstance(section, Mapping):
         document.complain(("plugins",), "must be a mapping from plugin names to settings", "write each plugin as `name: {}`")
         return {}
     loaded, errors = load_plugins(list(section))
     for error in errors:
-        document.note(document.place(("plugins", error.plugin), at_key=True), error.message, error.hint)
+        document.note(document.place(("plugins", error.plugin)), error.message, error.hint)
     causes += errors
     # Check settings for guests even if the plugin's own settings are wrong.
     settings = {name: _plugin_settings(document, section[name], plugin) or PluginSettings() for name, plugin in loaded.items()}
@@ -148,7 +148,7 @@ def _guests(document: Document, section: object, plugins: Mapping[str, Configure
         try:
             GuestPattern.of(pattern)
         except MomError as error:
-            document.complain(path, error.message, error.hint, at_key=True)
+            document.complain(path, error.message, error.hint)
         settings = {} if value is None else value
         if not isinstance(settings, Mapping):
             document.complain(path, "the settings for guests must be a mapping", f"available settings: {', '.join(names)}" if names else "")
@@ -156,7 +156,7 @@ def _guests(document: Document, section: object, plugins: Mapping[str, Configure
         for key in settings:
             if key not in names and complete:
                 message, hint = unknown_key(key, names, "setting for guests in the enabled plugins")
-                document.complain((*path, key), message, hint, at_key=True)
+                document.complain((*path, key), message, hint)
         rules.append(GuestRule(pattern, MappingProxyType(dict(settings))))
     for name, model in models.items():
         for rule in rules:

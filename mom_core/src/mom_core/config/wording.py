@@ -28,24 +28,24 @@ _LIMITS: Final[Mapping[str, tuple[str, str]]] = {
 
 def complain(document: Document, base: KeyPath, value: object, model: type[BaseModel], errors: Sequence[ErrorDetails]) -> None:
     """Add pydantic's errors to the document's problems."""
-    groups: dict[tuple[KeyPath, bool], list[tuple[str, str]]] = {}
+    groups: dict[KeyPath, list[tuple[str, str]]] = {}
     for error in errors:
         loc = error["loc"]
         path = base + _walk(value, loc)
         outermost = str(loc[0]) if loc else ""
         inner = _model_at(model, loc[:-1])
         if error["type"] == "extra_forbidden":
-            groups.setdefault((path, True), []).append(unknown_key(str(loc[-1]), setting_names(inner)))
+            groups.setdefault(path, []).append(unknown_key(str(loc[-1]), setting_names(inner)))
         elif error["type"] == "missing":
             about = " ".join(descriptions(inner).get(str(loc[-1]), "").split())
-            groups.setdefault((base + loc, True), []).append(("is missing", about))
+            groups.setdefault(base + loc, []).append(("is missing", about))
         else:
-            groups.setdefault((path, False), []).append(_wording(error, model.model_fields.get(outermost)))
-    for (path, at_key), wordings in groups.items():
+            groups.setdefault(path, []).append(_wording(error, model.model_fields.get(outermost)))
+    for path, wordings in groups.items():
         # pydantic reports one mistake for each member of a union.
         messages = dict.fromkeys(message for message, _ in wordings)
         hint = next((hint for _, hint in wordings if hint), "")
-        document.complain(path, "; or it ".join(messages), hint, at_key=at_key)
+        document.complain(path, "; or it ".join(messages), hint)
 
 
 def unknown_key(key: str, names: Sequence[str], what: str = "setting") -> tuple[str, str]:
