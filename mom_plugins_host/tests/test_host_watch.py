@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from mom_core import PluginContext, Problem, Severity
+from mom_core import PluginContext
 from mom_core.testing import snapshot
 from mom_devkit import wait_until
 from mom_kvm import AvailableGauge
@@ -141,23 +141,6 @@ class TestTheThread:
         list(plugin.mom_problems(snapshot(host=collected)))
         put(root, available=3 * GIB, total=16 * GIB)
         assert woken.event.wait(60)
-
-    def test_where_its_thread_cannot_be_started_mom_goes_on_and_says_so(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        def start(thread: threading.Thread) -> None:
-            raise RuntimeError("can't start new thread")
-
-        plugin = HostPlugin(HostPlugin.Settings(), PluginContext(root=root))
-        before = set(Path("/proc/self/fd").iterdir())
-        monkeypatch.setattr(threading.Thread, "start", start)
-        plugin.mom_setup()
-        why = "memory pressure is not watched between cycles: can't start new thread"
-        told = [one for one in plugin.mom_problems(snapshot(host=plugin.mom_collect_host())) if isinstance(one, Problem)]
-        assert [(one.severity, one.hint) for one in told if one.message == why] == [
-            (Severity.WARNING, "check TasksMax of mom's unit, and pids.max; then restart mom")
-        ]
-        assert why in [finding.message for finding in plugin.mom_doctor(None) if finding.severity is Severity.WARNING]
-        plugin.mom_teardown()
-        assert set(Path("/proc/self/fd").iterdir()) <= before
 
     @pytest.mark.parametrize("text", [None, "", "MemTotal: 1 kB\nMemAvailable: x kB\n"])
     def test_files_that_vanish_or_break_do_no_harm(self, root: Path, make: MakePlugin, woken: Woken, text: str | None) -> None:

@@ -55,22 +55,6 @@ def test_the_engines_job_says_how_it_is(server: Server, secret: Path, status: ob
     assert server.asked == [("GET", f"/ovirt-engine/api/jobs/{TASK}")]
 
 
-def test_without_a_job_the_machine_itself_says_it_and_that_it_is_still_there_says_nothing(server: Server, secret: Path) -> None:
-    mover = made(server, secret, chooses=False)
-    there = job(f"host://{HOST}")
-    for content, standing in (
-        ({"status": "migrating", "host": {"id": "x"}}, "running"),
-        ({"status": "up", "host": {"id": HOST}}, "done"),
-        ({"status": "up", "host": {"id": "another"}}, "unknown"),
-        ({"status": "unassigned", "host": {"id": HOST}}, "unknown"),
-        ({"status": "down"}, "unknown"),
-        ([], "unknown"),
-    ):
-        says(server, content)
-        assert mover.look(there).standing == standing
-    assert set(server.asked) == {("GET", f"/ovirt-engine/api/vms/{VM}")}
-
-
 def test_a_move_is_given_up_by_the_action_for_that(server: Server, secret: Path) -> None:
     made(server, secret).cancel(job())
     assert server.asked == [("POST", f"/ovirt-engine/api/vms/{VM}/cancelmigration")]

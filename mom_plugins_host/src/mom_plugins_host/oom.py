@@ -52,8 +52,6 @@ class OomPlugin:
     def __init__(self, settings: PluginSettings, context: PluginContext) -> None:
         self._context, self._source = context, Source(context.name)
         self._guests: Mapping[str, Guest] = {}
-        self._scores: dict[tuple[str, str], int] = {}
-        """Last known scores, keyed by guest id and incarnation."""
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
@@ -63,15 +61,8 @@ class OomPlugin:
 
     @hookimpl
     def mom_collect_guests(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        remembered, self._scores = self._scores, {}
         self._guests = {guest.id: guest for guest in guests}
-        for guest in guests:
-            score = remembered.get(_key(guest))
-            if score is None:
-                score = self._read(guest)
-            if score is not None:
-                self._scores[_key(guest)] = score
-        return {name: {SCORE: score} for (name, _), score in self._scores.items()}
+        return {guest.id: {SCORE: self._read(guest)} for guest in guests}
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterator[Decision]:
@@ -99,7 +90,6 @@ class OomPlugin:
             if guest is None or not isinstance(change.value, int):
                 raise GuestGone("the guest is gone") if guest is None else NotSupported("a score is a whole number")
             self._write(guest, change.value)
-            self._scores[_key(guest)] = change.value
 
         return set_each(changes, write)
 
@@ -130,7 +120,3 @@ class OomPlugin:
         except OSError as error:
             kind = GuestGone if error.errno == errno.ESRCH else Refused
             raise kind(f"mom-helper did not set {SCORE}: {error.strerror}") from error
-
-
-def _key(guest: Guest) -> tuple[str, str]:
-    return guest.id, guest.incarnation

@@ -15,7 +15,6 @@ PLENTY_SHARE: Final = 0.1
 """If at least this share of the host's memory is available, stalls come from the limit of a control group."""
 
 _PSI_CURE: Final = "boot the kernel with the parameter psi=1 (it needs Linux 4.20 or newer, built with CONFIG_PSI)"
-_THREADS_CURE: Final = "check TasksMax of mom's unit, and pids.max; then restart mom"
 _ADD_SWAP: Final = (
     "add some swap as a safety net, best compressed: apt install systemd-zram-generator (dnf: zram-generator), write to"
     " /etc/systemd/zram-generator.conf the lines '[zram0]', 'zram-size = ram / 2', then: systemctl daemon-reload &&"
@@ -23,9 +22,9 @@ _ADD_SWAP: Final = (
 )
 
 
-def problems(fields: Mapping[str, Value], plugin: str, why_unwatched: str) -> Iterator[Problem]:
-    """Yield problems: missing fields, and a watch of memory pressure that does not run."""
-    for finding in (memory_finding(fields), pressure_finding(fields), watch_finding("", why_unwatched)):
+def problems(fields: Mapping[str, Value], plugin: str) -> Iterator[Problem]:
+    """Yield problems: missing fields."""
+    for finding in (memory_finding(fields), pressure_finding(fields)):
         if finding.severity is not Severity.OK:
             yield Problem(Source(plugin), finding.message, severity=Severity.WARNING, hint=finding.cure)
 
@@ -61,13 +60,6 @@ def pressure_finding(fields: Mapping[str, Value]) -> Finding:
         f"the kernel reports no pressure stall information for {', '.join(missing)}: policies see free memory, but not how long tasks wait"
     )
     return Finding(Severity.WARNING, "host pressure (PSI)", message, _PSI_CURE)
-
-
-def watch_finding(how: str, why_not: str) -> Finding:
-    """Return how memory pressure wakes mom, or why it does not."""
-    if why_not:
-        return Finding(Severity.WARNING, "host pressure watch", why_not, _THREADS_CURE)
-    return Finding(Severity.OK, "host pressure watch", f"mom watches memory pressure {how}")
 
 
 def swap_finding(fields: Mapping[str, Value]) -> Finding:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from mom_core import Condition, FieldSpec, Finding, Hypervisor, PluginContext, Problem, Snapshot, Suggestion, Value, hookimpl
+from mom_core import Condition, FieldSpec, Finding, Hypervisor, PluginContext, Problem, Severity, Snapshot, Suggestion, Value, hookimpl
 from mom_kvm import PAGE_KIB, Pressure, late_hook, parse_number_list, read_kernel_file, read_meminfo
 from mom_plugins_host.capabilities import ColdMemoryControl
 from mom_plugins_host.host import findings, readings
@@ -77,7 +77,7 @@ class HostPlugin:
         total, available, target = (snapshot.host.whole(name) for name in ("mem_available", "mem_really_available", AVAILABLE_TARGET))
         self._watch.update(available, total, target, self._collected_kib)
         self._processes.update(snapshot, self._context.root / "proc")
-        yield from findings.problems(snapshot.host.fields, self._context.name, self._watch.why_not)
+        yield from findings.problems(snapshot.host.fields, self._context.name)
         yield from findings.conditions(snapshot.host.fields)
 
     mom_status = late_hook("mom_daemon:StatusPart.of_memory", "report")
@@ -87,6 +87,6 @@ class HostPlugin:
         fields = self.mom_collect_host()
         yield findings.memory_finding(fields)
         yield findings.pressure_finding(fields)
-        yield findings.watch_finding(self._watch.how, self._watch.why_not)
+        yield Finding(Severity.OK, "host pressure watch", f"mom watches memory pressure {self._watch.how}")
         if not isinstance(hypervisor, ColdMemoryControl):  # simulated guests use another swap
             yield findings.swap_finding(fields)

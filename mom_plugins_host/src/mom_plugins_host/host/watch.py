@@ -105,8 +105,6 @@ class HostWatch:
     monotonic: Callable[[], float] = time.monotonic
     how: str = "only in cycles"
     """How memory pressure is watched, in words for `mom doctor`."""
-    why_not: str = ""
-    """Why an enabled watch does not run; empty if it runs."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _available: AvailableGauge = field(default_factory=AvailableGauge)
     _stalls: StallGauge = field(default_factory=StallGauge)
@@ -123,13 +121,8 @@ class HostWatch:
         self.lists = CpuLists(self.context.root, self.context.log, self.monotonic)
 
     def start(self) -> None:
-        """Start the thread, or set `why_not`."""
-        try:
-            self._thread.start(self.settings.watch)
-        except RuntimeError as error:  # scheduled cycles notice pressure later
-            self.why_not = f"memory pressure is not watched between cycles: {error}"
-            self.context.log.error("%s", self.why_not)
-            return
+        """Start the thread."""
+        self._thread.start(self.settings.watch)
         self.how = f"every {format_duration(self.settings.watch)}"
         self.context.log.info("memory pressure is watched %s", self.how)
 

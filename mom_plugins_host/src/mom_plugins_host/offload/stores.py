@@ -101,14 +101,11 @@ def _store(root: Path, name: str, is_file: bool, size: int, used: int, cached: d
 
 
 def _zram(root: Path, name: str, size: int, free: int) -> SwapStore:
-    # `mm_stat` has bytes: content, compressed content, memory, and limit.
+    # `mm_stat` has bytes: content, compressed content, and memory.
     words = read_kernel_file(root / f"sys/block/{name.removeprefix('/dev/')}/mm_stat").split()
-    if len(words) < 4 or not all(word.isdigit() for word in words[:4]):
+    if len(words) < 3 or not all(word.isdigit() for word in words[:3]):
         return SwapStore(name, SwapStore.Kind.ZRAM, size, free)
-    held, _, memory, limit = (int(word) >> 10 for word in words[:4])
-    if limit:
-        ratio = held / memory if held >= _JUDGED_KIB and memory else _USUAL_RATIO
-        free = min(free, int(max(0, limit - memory) * ratio))
+    held, _, memory = (int(word) >> 10 for word in words[:3])
     return SwapStore(name, SwapStore.Kind.ZRAM, size, free, held, memory)
 
 

@@ -25,7 +25,6 @@ from mom_core import (
     Value,
     first_names,
     hookimpl,
-    printable,
 )
 from mom_kvm import late_hook
 from mom_plugins_host.capabilities import CpuTuneControl, IoTuneControl, NetTuneControl
@@ -74,19 +73,10 @@ def limits_of_all(snapshot: Snapshot, settings: Mapping[str, QosGuestSettings]) 
 
 
 def mistakes_in(snapshot: Snapshot, settings: Mapping[str, QosGuestSettings], source: Source) -> Iterable[Problem]:
-    """Yield settings without effect: CPU limits if the number of the host's CPUs is unknown, and limits of disks that no guest has."""
+    """Yield settings without effect: CPU limits if the number of the host's CPUs is unknown."""
     if not snapshot.host.number(control.HOST_CPUS) and any(own.cpu_limit is not None for own in settings.values()):
         message = "cpu_limit needs the number of the host's CPUs (cpu_count), which is unknown"
         yield Problem(source, message, severity=Severity.WARNING, hint="enable the plugin host")
-    named, present = set[str](), set[str]()
-    for identity, own in settings.items():
-        guest = snapshot.guests.get(identity)
-        if own.disk_limits and guest is not None and (disks := guest.items(control.DISKS_NOW)) is not None:
-            named |= own.disk_limits.keys()
-            present |= own.disk_limits.keys() & {str(item["name"]) for item in disks}
-    for name in sorted(named - present):
-        message = f"disk_limits names the disk {printable(name)}, but no guest with this setting has such a disk"
-        yield Problem(source, message, severity=Severity.WARNING, hint="see mom guests --json")
 
 
 SUBJECT = "limits of guests"

@@ -303,10 +303,7 @@ class Jobs:
             raise
 
     def _call(self, job: Job, kind: str, function: Callable[[], Any], seconds: float = CALL_SECONDS) -> None:
-        try:
-            future = self._callers.start(function)
-        except RuntimeError as error:  # no more threads
-            raise MomError(f"the step cannot begin: {error}") from None
+        future = self._callers.start(function)
         self._calls[job.guest] = _Call(kind, future, self._context.monotonic(), seconds)
         if kind != "look":
             future.add_done_callback(lambda _: self._context.wake(f"guest {job.entity}: {kind}"))
@@ -346,8 +343,7 @@ class Jobs:
         by_name = {mover.name: mover for mover in reversed(movers)}
         for job in list(self._jobs.values()):
             if job.is_move:
-                with suppress(MomError):  # no more threads
-                    self._check_move(job, job.guest in present, by_name.get(job.mover))
+                self._check_move(job, job.guest in present, by_name.get(job.mover))
 
     def _record_result(self, job: Job, call: _Call) -> None:
         error = call.future.exception()
