@@ -32,8 +32,7 @@ from mom_core import (
     as_number,
 )
 from mom_devkit import FakeHypervisor, host_of, wait_until
-from mom_plugins_guestagent import GuestAgentPlugin, guestd
-from mom_plugins_guestagent.capabilities import AgentAccess
+from mom_plugins_guestagent import AgentAccess, GuestAgentPlugin, guestd
 from mom_plugins_guestagent.collector import AgentCollector, AgentState, AgentTarget
 from mom_plugins_guestagent.fields import STATISTICS
 from mom_plugins_guestagent.guestd import REPORTING, Relief

@@ -1,2 +1,2 @@
-from .capabilities import AgentAccess as AgentAccess
+from .plugin import AgentAccess as AgentAccess
 from .plugin import GuestAgentPlugin as GuestAgentPlugin

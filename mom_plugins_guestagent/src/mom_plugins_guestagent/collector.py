@@ -29,8 +29,7 @@ from mom_plugins_guestagent.wire import Misbehaves, NoAnswer
 T = TypeVar("T")
 
 _SOCKETS_AT_ONCE = 256
-_DOUBTFUL_SOCKETS_AT_ONCE = 64
-"""Maximum numbers of open sockets: `_SOCKETS_AT_ONCE` to guests that answered the last query, and this many to others."""
+"""Maximum number of open sockets."""
 
 _CALLS_AT_ONCE = 4
 _DOUBTFUL_CALLS_AT_ONCE = 2
@@ -113,13 +112,9 @@ class AgentCollector:
         self._maxima: Mapping[str, int] = {}
         self._known: AbstractSet[str] = frozenset()
         self._short: AbstractSet[str] = frozenset()
-        self._lanes = {
-            (False, True): asyncio.Semaphore(_SOCKETS_AT_ONCE),
-            (False, False): asyncio.Semaphore(_DOUBTFUL_SOCKETS_AT_ONCE),
-            (True, True): asyncio.Semaphore(_CALLS_AT_ONCE),
-            (True, False): asyncio.Semaphore(_DOUBTFUL_CALLS_AT_ONCE),
-        }
-        """Limits of simultaneous queries, keyed by (whether through the hypervisor, whether the guest answered the last query)."""
+        self._sockets = asyncio.Semaphore(_SOCKETS_AT_ONCE)
+        self._calls = asyncio.Semaphore(_CALLS_AT_ONCE)
+        self._doubtful_calls = asyncio.Semaphore(_DOUBTFUL_CALLS_AT_ONCE)
         self._stopped = False
 
     def start(self) -> None:
@@ -273,7 +268,8 @@ class AgentCollector:
         began = self._loop.time()
         try:
             # Guests that do not answer must not delay other guests.
-            async with self._lanes[way.place.kind is AgentKind.AGENT_HYPERVISOR, not way.failures]:
+            by_calls = self._doubtful_calls if way.failures else self._calls
+            async with by_calls if way.place.kind is AgentKind.AGENT_HYPERVISOR else self._sockets:
                 answer = await way.visit(facts=facts)
         except (TimeoutError, NoAnswer, Misbehaves) as error:
             way.failures += 1

@@ -1,18 +1,25 @@
-"""The guestagent plugin: statistics from agents."""
+"""The guestagent plugin: statistics from agents, its settings, and findings of `mom doctor`."""
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Protocol, runtime_checkable
+
+from pydantic import AfterValidator, Field
 
 from mom_core import (
+    Duration,
+    Entity,
     FieldSpec,
     Finding,
     Guest,
+    GuestSettings,
     Hypervisor,
     HypervisorError,
     PluginContext,
+    PluginSettings,
     Problem,
     Report,
     Severity,
@@ -20,17 +27,18 @@ from mom_core import (
     Source,
     Status,
     Value,
+    count_of,
+    first_names,
     hookimpl,
+    printable,
 )
 from mom_kvm import pid_of
-from mom_plugins_guestagent.capabilities import AgentAccess
 from mom_plugins_guestagent.fields import FIELDS, HOST_STATE, PLENTY, REPORTING
 from mom_plugins_guestagent.guestd import CHANNEL
-from mom_plugins_guestagent.settings import AgentGuestSettings, AgentSettings
 from mom_plugins_guestagent.ways import AgentAddress, AgentKind, parse_address
 
 if TYPE_CHECKING:
-    from mom_plugins_guestagent.collector import AgentCollector, AgentTarget
+    from mom_plugins_guestagent.collector import AgentCollector, AgentState, AgentTarget
 
 LIBVIRTS_CHANNEL = "org.qemu.guest_agent.0"
 
@@ -46,6 +54,62 @@ _STOP_SECONDS = 0.3
 _MOST_PROBLEMS = 20
 
 _DOCTOR_STEP_SECONDS = 0.05
+
+
+@runtime_checkable
+class AgentAccess(Protocol):
+    """Access to agents inside guests."""
+
+    def agent_channels(self, guests: Sequence[Entity]) -> Mapping[str, Mapping[str, str]]:
+        """Return paths of unix sockets, keyed by guest id and channel name (`org.qemu.guest_agent.0`).
+
+        A path is empty if only the hypervisor can connect.
+        """
+
+    def agent_command(self, guest: Entity, command: str, timeout_seconds: float) -> str:
+        """Send JSON text to the guest's qemu-guest-agent, and return its JSON answer.
+
+        Raises `GuestBusy` after the timeout, `NotSupported` without an agent, or another `HypervisorError`.
+        """
+
+
+def _addresses(text: str) -> str:
+    parse_address(text)
+    return text
+
+
+def _absolute(path: str) -> str:
+    if not path.startswith("/"):
+        raise ValueError("must be an absolute path")
+    return path
+
+
+_Path = Annotated[str, AfterValidator(_absolute)]
+
+
+class AgentSettings(PluginSettings):
+    """Which agents to query, and how often."""
+
+    period: Annotated[Duration, Field(ge=1, le=60)] = 10.0
+    """Time between two queries of each guest, in the background; up to 2m after failures."""
+    qemu_agent: bool = True
+    """Query qemu-guest-agent if a guest has a channel for it. Queries through libvirt mark the guest as tainted."""
+    tell_short: bool = False
+    """Tell mom-guestd when the host is short of memory. If the guest's owner allows it, the guest then reports smaller pieces of free
+    memory, and drops page cache that was unused for a long time."""
+
+
+class AgentGuestSettings(GuestSettings):
+    """Whether to ask a guest's agent, and at which address or socket."""
+
+    ask_agent: bool = True
+    """Query this guest's agent."""
+    guestd_address: Annotated[str, AfterValidator(_addresses)] | None = None
+    """Numeric address of the guest's mom-guestd, with or without a port: `10.0.0.7`, `[fd00::7]:2187`."""
+    guestd_socket: _Path | None = None
+    """Unix socket of the guest's mom-guestd channel, if the hypervisor does not report it."""
+    agent_socket: _Path | None = None
+    """Unix socket of a qemu-guest-agent that no other program uses, if the hypervisor does not report it."""
 
 
 class GuestAgentPlugin:
@@ -139,7 +203,6 @@ class GuestAgentPlugin:
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
         from mom_plugins_guestagent.collector import TIMEOUT_SECONDS
-        from mom_plugins_guestagent.findings import NO_ACCESS, examined
 
         if self._collector is None or hypervisor is None:
             return []
@@ -196,3 +259,59 @@ class GuestAgentPlugin:
             if LIBVIRTS_CHANNEL in channels:
                 places.append(AgentAddress(AgentKind.AGENT_HYPERVISOR))
         return tuple(places)
+
+
+SUBJECT = "guest agents"
+
+NO_ACCESS = Finding(
+    Severity.WARNING, SUBJECT, "no hypervisor gives access to guests' agents", "set guestd_address for the guests, under guests:"
+)
+
+_WRONG = {
+    "{} without a channel or address: {}": (
+        "add a channel to the guests, as mom-plugins-guestagent's README shows, and run an agent in the guests; or set guestd_address"
+    ),
+    "{} whose agent is not allowed to read files (guest-file-open, -read, -close): {}": (
+        "allow these commands in the guest's qemu-ga configuration, or run mom-guestd there"
+    ),
+    "{} whose agent reports no memory statistics: {}": "run mom-guestd in Linux guests; elsewhere, only a balloon driver reports memory",
+    "{} whose agent does not answer: {}": "start qemu-guest-agent or mom-guestd in these guests, unless they are booting or paused",
+}
+
+_WITHOUT, _DISABLED, _SPEECHLESS, _SILENT = _WRONG
+
+
+def examined(guests: Sequence[Guest], states: Mapping[str, AgentState]) -> Iterable[Finding]:
+    """Yield findings about agents.
+
+    :param states: states of the agents that mom has reached and queried, keyed by guest ID
+    """
+    faults = [(guest, _fault(states.get(guest.id))) for guest in guests]  # once: states change meanwhile
+    wrong = {text: [guest for guest, fault in faults if fault == text] for text in _WRONG}
+    kinds = Counter(str(states[guest.id].by) for guest, fault in faults if not fault)
+    if kinds:
+        how = ", ".join(f"{count} by {kind}" for kind, count in sorted(kinds.items()))
+        yield Finding(Severity.OK, SUBJECT, f"{count_of(kinds.total(), 'guest')} reported statistics: {how}")
+    for text, named in wrong.items():
+        if named:
+            silence = states[named[0].id].silence if text == _SILENT else ""
+            why = f" ({printable(silence, 200)})" if silence else ""
+            yield Finding(Severity.WARNING, SUBJECT, text.format(count_of(len(named), "guest"), _names(named)) + why, _WRONG[text])
+    liars = [guest for guest in guests if guest.id in states and states[guest.id].complaint]
+    if liars:
+        complaint = states[liars[0].id].complaint
+        yield Finding(
+            Severity.WARNING, SUBJECT, f"mom rejects statistics from {count_of(len(liars), 'guest')}: {_names(liars)} ({complaint})"
+        )
+
+
+def _fault(state: AgentState | None) -> str:
+    if state is None:
+        return _WITHOUT
+    if state.sample is not None:
+        return ""
+    return _DISABLED if state.disabled else _SILENT if state.silence else _SPEECHLESS
+
+
+def _names(guests: Sequence[Guest]) -> str:
+    return first_names([guest.name for guest in guests])
