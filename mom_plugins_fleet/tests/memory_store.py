@@ -50,6 +50,9 @@ class Memory(Store):
                 watched.take(key, self.kept[bucket, key])
         return self.revision
 
+    async def hear(self, bucket: str, key: str, changed: Callable[[], None]) -> None:
+        """Nothing is told to those who only listen."""
+
     async def watch(self, bucket: Bucket[Any], *, once: bool = False) -> None:
         self.watches -= 1
         if self.watches < 0:

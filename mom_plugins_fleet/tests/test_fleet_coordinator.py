@@ -222,15 +222,6 @@ async def test_a_coordinator_works_only_while_an_operator_authorizes_it(monkeypa
         assert (await store.read(LEASES, COORDINATOR)).data is None, "another coordinator may work"
 
 
-async def test_a_coordinator_that_believes_no_entry_of_any_host_takes_no_lease():
-    store, c1 = Memory(), Coordinator(Access(["nats://localhost:1"]), "c1", LOG, THIEF, [THIEF.public])
-    await store.put(ROSTER, "h1", OPERATOR.signed("h1", Member(group="g"), 1))
-    async with following(c1, store):
-        with pytest.raises(LinkError, match=r"no host's entry is valid here; the entry of h1, for example: .*--operator KEY coordinator"):
-            await asyncio.wait_for(c1.work(store), 5)
-    assert (await store.read(LEASES, COORDINATOR)).data is None
-
-
 @pytest.mark.parametrize(("ahead", "said"), [(92_000.0, "1 d 1 h ahead of"), (-92_000.0, "1 d 1 h behind")])
 async def test_a_coordinator_whose_clock_is_off_takes_no_lease(store, c1, ahead, said):
     await store.put(STATES, "h1", HostState(mode="enforce").packed())
@@ -373,7 +364,9 @@ def test_a_host_whose_orders_cannot_be_made_ends_nothing_for_the_others(monkeypa
     signed = OPERATOR.signed
 
     def too_large_for_h1(key: str, record: FleetRecord, revision: int) -> bytes:
-        return signed(key, Group(by="x" * LARGEST_RECORD) if key == "h1" and isinstance(record, Orders) else record, revision)
+        return signed(
+            key, Group(policies={"60_fleet_x": "x" * LARGEST_RECORD}) if key == "h1" and isinstance(record, Orders) else record, revision
+        )
 
     for host in ("h1", "h2"):
         asyncio.run(store.put(ROSTER, host, signed(host, Member(group="g", draining=True), 1)))
@@ -643,7 +636,8 @@ async def test_a_group_that_a_server_hides_or_invents_leaves_what_is_in_force(st
     assert group.revisions == [4]
 
 
-async def test_a_host_without_operators_follows_nothing_and_says_so():
+async def test_a_host_without_operators_follows_nothing_and_says_so(store):
     agent = an_agent(operators=())
-    await until(lambda: agent.trouble, agent.follow(Memory()))
-    assert "names no operator's key" in agent.trouble
+    await store.put(ROSTER, "h1", OPERATOR.signed("h1", Member(group="g"), 1))
+    await until(lambda: agent.trouble, agent.follow(store))
+    assert "which is not trusted (see `operators` of the fleet plugin)" in agent.trouble

@@ -78,10 +78,10 @@ def test_nonsense_is_not_signed_also_where_a_trusted_key_is_none(data: bytes) ->
 
 def test_the_largest_record_can_be_signed() -> None:
     signer = new_signer()
-    room = LARGEST_RECORD - len(Group(by="x").packed()) + 1
-    data = signer.signed("g" * 63, Group(by="x" * room), (1 << 62) - 1)
+    room = LARGEST_RECORD - len(Group(policies={"60_fleet_x": ""}).packed())
+    data = signer.signed("g" * 63, Group(policies={"60_fleet_x": "x" * room}), (1 << 62) - 1)
     assert LARGEST_RECORD < len(data) <= LARGEST_RECORD + LARGEST_HEADER + 1
-    assert opened(Group, "g" * 63, data, {signer.public}).record.by == "x" * room
+    assert opened(Group, "g" * 63, data, {signer.public}).record.policies == {"60_fleet_x": "x" * room}
 
 
 def test_a_host_takes_nothing_that_is_older_than_what_it_has_used_also_after_a_restart(tmp_path: Path) -> None:

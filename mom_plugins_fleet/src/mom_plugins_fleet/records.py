@@ -131,7 +131,6 @@ class Member(FleetRecord):
     """Whether guests may move to less full hosts of the group."""
     removed: bool = False
     """Whether an operator has removed the host. The entry stays, so that no server can repeat an earlier one."""
-    by: str = ""
 
 
 class Group(FleetRecord):
@@ -141,7 +140,6 @@ class Group(FleetRecord):
 
     policies: Mapping[PolicyName, str] = Field(default_factory=dict)
     """Mapping from name to text; `classes.yaml` holds service classes."""
-    by: str = ""
 
     @property
     def classes(self) -> str:
@@ -280,7 +278,6 @@ class AuthorizedKeys(FleetRecord):
     bucket = "mom-authorized"
 
     keys: Annotated[tuple[PublicKey, ...], Field(max_length=64), FailFast()] = ()
-    by: str = ""
 
 
 class Invitation(FleetRecord):

@@ -144,10 +144,6 @@ class Coordinator:
         if off:
             hint = "check the clock here; if the clock is right, no host has reported for that long"
             raise LinkError(f"the clock here is {off} the newest report (servers' clock), so this coordinator gives no orders", hint=hint)
-        if view.members.damaged and not view.members.records:
-            host, why = min(view.members.damaged.items())
-            hint = "list the keys of the fleet's operators with `mom fleet --operator KEY coordinator`"
-            raise LinkError(f"no host's entry is valid here; the entry of {host}, for example: {printable(why, 400)}", hint=hint)
 
     async def acquire(self, store: Store) -> bool:
         """Take the lease if its holder is silent. Return whether that succeeded."""

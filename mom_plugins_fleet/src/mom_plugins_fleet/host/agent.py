@@ -148,11 +148,6 @@ class FleetAgent:
                 await store.hear(bucket, key, self._dirty.set)
                 heard.add(bucket + key)
 
-        if not self.orders.operators:
-            raise MomError(
-                "the configuration names no operator's key: this host follows no policies or orders of the fleet",
-                hint="set `operators` of the fleet plugin to the public keys that `mom fleet key` printed",
-            )
         for bucket, key in ((ROSTER, self._host), (ORDERS, self._host), (AUTHORIZED, COORDINATORS)):
             await listen(bucket, key)
         member = await self.orders.read(store)

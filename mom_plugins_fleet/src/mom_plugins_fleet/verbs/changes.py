@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
 import re
-import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -94,9 +92,8 @@ def _standing(home: FleetHome, kind: type[Kind], key: str, data: bytes | None) -
 
 
 def _edited(kind: type[Kind], before: Kind | None, wanted: Callable[[Kind | None], Mapping[str, object]]) -> Kind:
-    by = f"{getpass.getuser()} on {socket.gethostname()}"
     try:
-        return kind.model_validate({**(before.model_dump() if before else {}), **wanted(before), "by": by})
+        return kind.model_validate({**(before.model_dump() if before else {}), **wanted(before)})
     except ValidationError as error:
         raise MomError(f"{first_wrong(error)}: {printable(str(error.errors()[0]['input']), 100)}") from None
 

@@ -28,13 +28,13 @@ def policy_group() -> None:
 def policy_show_command(home: FleetHome, group: str, name: str | None, as_json: bool) -> None:
     """Print the policies of GROUP, or the text of the policy NAME."""
     entry = home.ask(lambda store: standing(home, store, Group, group))
-    revision, record = (0, Group()) if entry is None else (entry.revision, entry.record)
+    revision, record, signer = (0, Group(), "nobody") if entry is None else (entry.revision, entry.record, entry.by)
     if as_json:
         click.echo(json.dumps({"revision": revision, **record.model_dump()}))
     elif name is None:
         for title in record.policies:
             print_prose(title, 2)
-        print_prose(f"revision {revision}, by {printable(record.by) or 'no operator'}", 2)
+        print_prose(f"revision {revision}, signed by {signer}", 2)
     else:
         _check_name(record.policies, group, name)
         print_text(record.policies[name])
