@@ -39,6 +39,6 @@ def about_enabled(config: Config) -> Iterator[Finding]:
         yield Finding(Severity.WARNING, subject, message, f"installed plugins for this task: {', '.join(having(hook)) or 'none'}")
     if len(evaluators) > 1:
         order = ", then ".join(evaluators)
-        text = f"several plugins decide: {order}; if two of them set the same control, mom ignores the later one from then on"
+        text = f"several plugins decide: {order}; if two of them set the same control, mom ignores the later one"
         cure = "disable plugins that you do not need, or list the preferred plugin first in `plugins`"
         yield Finding(Severity.WARNING, "evaluators", text, cure)
