@@ -70,7 +70,8 @@ def test_a_pipe_or_a_folder_in_the_files_place_is_not_waited_for(tmp_path: Path)
         host = Host(tmp_path / folder)
         make(host.file)
         host.classes()
-        assert host.problems() == [f"the last valid classes stay in force: {host.file}: not a regular file"]
+        (problem,) = host.problems()
+        assert problem.startswith(f"the last valid classes stay in force: {host.file}: ")
 
 
 def test_a_file_that_mom_may_not_read_counts_as_soon_as_it_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,7 +104,7 @@ def test_the_check_refuses_a_file_that_makes_no_sense_with_its_place(tmp_path: P
     host.write("classes:\n  silver:\n    guarantee: 500%\n")
     (finding,) = host.plugin.mom_check()
     assert (finding.severity, finding.cure) == (Severity.ERROR, "correct the file")
-    assert f"{host.file}:3:16: " in finding.message
+    assert f"{host.file}:3:" in finding.message
 
 
 def test_another_plugin_hears_why_its_file_is_not_used(tmp_path: Path) -> None:

@@ -125,15 +125,11 @@ STEP_LEAST: Final = 0.2
 SLEEP_REST_MS: Final = 200
 """Milliseconds between batches during a rest. ksmd then uses 0.1 % of a CPU, and still frees its data about guests that have ended."""
 
-AWAY_SECONDS: Final = 60.0
-"""Seconds to wait for guests to return if all vanish at once: libvirtd may be restarting."""
-
 
 class KsmReason(StrEnum):
     """Reason of a suggestion."""
 
     UNKNOWN = "unknown"  #: a value that the law needs is unknown
-    AWAY = "away"  #: all guests have vanished at the same time
     AMPLE = "ample"  #: memory is not short
     LOOK = "look"  #: there may be equal pages
     WORK = "work"  #: the last scan was worth its CPU time
@@ -177,7 +173,6 @@ class KsmMemory:
     rest: float = 0.0  #: length of the last rest
     wait: float = 0.0  #: length of the present rest
     paid: bool = True  #: the last look has paid off
-    alone: float | None = None  #: start of a time without guests
     seen: frozenset[str] = frozenset()  #: guests for which a look has begun, or that started while KSM was off
 
 
@@ -194,10 +189,7 @@ def decide(now: KsmState, memory: KsmMemory, parameters: KsmParameters) -> tuple
     """Return suggested values, and the law's state for the next cycle."""
     p, before = parameters, memory
     short = _is_short(now, memory, p)
-    away, memory = _awaited(now, replace(memory, short=short))
-    if away:
-        return KsmSuggestion(KsmReason.AWAY), memory
-    memory = replace(memory, seen=memory.seen & now.guests)
+    memory = replace(memory, short=short, seen=memory.seen & now.guests)
     if short or now.sold > p.sold_share * now.total:
         if now.scans is None:
             return KsmSuggestion(KsmReason.UNKNOWN), memory
@@ -221,15 +213,6 @@ def _is_short(now: KsmState, memory: KsmMemory, p: KsmParameters) -> bool:
     if now.saved is not None and now.available - max(0.0, now.saved) > STOP_FACTOR * start:
         return False
     return now.run == 1 if memory.short is None else memory.short
-
-
-def _awaited(now: KsmState, memory: KsmMemory) -> tuple[bool, KsmMemory]:
-    # Returns whether to wait for the guests, because all have just vanished, and the law's memory.
-    if now.guests or memory.held <= 0:
-        return False, replace(memory, alone=None)
-    if memory.alone is None or now.clock < memory.alone:
-        return True, replace(memory, alone=now.clock)
-    return now.clock - memory.alone < AWAY_SECONDS, memory
 
 
 def _merge(now: KsmState, scans: int, memory: KsmMemory, p: KsmParameters, *, begins: bool, short: bool) -> tuple[KsmSuggestion, KsmMemory]:

@@ -12,7 +12,6 @@ from mom_plugins_ksm.control import CONTROLS, PAGES_TO_SCAN, RUN, SLEEP
 from mom_plugins_ksm.law import KsmReason
 
 REASONS: Final[Mapping[str, str]] = {
-    KsmReason.AWAY: "all guests disappeared at the same time",
     KsmReason.AMPLE: "the host has enough memory",
     KsmReason.LOOK: "KSM scans for new equal pages",
     KsmReason.WORK: "the last scan was worth its CPU time",

@@ -10,9 +10,12 @@ from typing import Final
 from pydantic import TypeAdapter
 
 from mom_core import Snapshot, StateError, StateFile, Value
-from mom_plugins_ksm.law import AWAY_SECONDS, KsmMemory, KsmParameters, KsmReason, KsmState, KsmSuggestion, decide
+from mom_plugins_ksm.law import KsmMemory, KsmParameters, KsmReason, KsmState, KsmSuggestion, decide
 
 FORM: Final = TypeAdapter(KsmMemory)
+
+_AWAY_SECONDS: Final = 60.0
+"""Guests that are missing for less than this still count: libvirtd may be restarting."""
 
 
 class KsmSuggestions:
@@ -35,13 +38,12 @@ class KsmSuggestions:
             self._before = self._after = self._written = _taken_up(self._file.read() or KsmMemory())
         if snapshot.monotonic != self._at:
             self._at, self._before = snapshot.monotonic, self._after
-        if snapshot.guests:  # an empty list may mean an unreachable hypervisor
-            sizes, now = sizes_in(snapshot, self._sizes), snapshot.monotonic
-            # Guests of a hypervisor that did not answer for a while are not new when they return, and have not grown.
-            self._unlisted = {guest: self._unlisted.get(guest, now) for guest in self._sizes.keys() - sizes.keys()}
-            expected = [guest for guest, since in self._unlisted.items() if now - since < AWAY_SECONDS]
-            self._sizes = {**{guest: self._sizes[guest] for guest in expected}, **sizes}
-        state, suggestion = state_in(snapshot, self._sizes if snapshot.guests else {}), KsmSuggestion(KsmReason.UNKNOWN)
+        sizes, now = sizes_in(snapshot, self._sizes), snapshot.monotonic
+        # Guests of a hypervisor that did not answer for a while are not new when they return, and have not grown.
+        self._unlisted = {guest: self._unlisted.get(guest, now) for guest in self._sizes.keys() - sizes.keys()}
+        expected = [guest for guest, since in self._unlisted.items() if now - since < _AWAY_SECONDS]
+        self._sizes = {**{guest: self._sizes[guest] for guest in expected}, **sizes}
+        state, suggestion = state_in(snapshot, self._sizes), KsmSuggestion(KsmReason.UNKNOWN)
         self._after = self._before
         if state is not None:
             suggestion, self._after = decide(state, self._before, self._parameters)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -138,21 +137,17 @@ class SharedClasses:
 
     def look(self) -> bool:
         """Read the file if it changed. Return whether classes changed."""
-        before, version, self._version = self.classes, self._version, None  # after an error, read the file again
+        before, version, self._version = self.classes, self._version, None
         try:
             status = self._path.stat()
+            self._version = status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino  # a new mode or owner changes only ctime
         except FileNotFoundError:
             self.absent, self.wrong, self.classes = True, "", {}
             return bool(before)
-        except OSError as error:
-            self.absent, self.wrong = False, f"{self._path}: {error.strerror}"
-            return False
+        except OSError:
+            pass  # the reader says why
         self.absent = False
-        if not stat.S_ISREG(status.st_mode):  # reading a pipe would never end
-            self.wrong = f"{self._path}: not a regular file"
-            return False
-        self._version = status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino  # a new mode or owner changes only ctime
-        if self._version == version:
+        if self._version is not None and self._version == version:
             return False
         try:
             self.classes, self.wrong = read_settings(self._path, ClassesFile).classes, ""
