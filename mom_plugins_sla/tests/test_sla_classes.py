@@ -94,9 +94,9 @@ guests:
 @pytest.mark.parametrize(
     ("settings", "place", "message"),
     [
-        ("classes: {a: {guarantee: 100%, may_save: true}}", ":4:18", "guarantee is 100%, but may_save is true"),
-        ("classes: {a: {guarantee: 120%}}", ":4:30", "'120%' is more than 100%"),
-        ("classes: {a: {priority: 101}}", ":4:29", "must be at most 100"),
+        ("classes: {a: {guarantee: 100%, may_save: true}}", ":4:", "guarantee is 100%, but may_save is true"),
+        ("classes: {a: {guarantee: 120%}}", ":4:", "'120%' is more than 100%"),
+        ("classes: {a: {priority: 101}}", ":4:", "must be at most 100"),
         ("classes: {a: {reclaim_cost: 1.0e-320}}", ":", "must be at least 0.001"),
         ("classes: {a: {io_share: 1.0e-300}}", ":", "must be at least 0.001"),
         ("classes: {a: {priorty: 10}}", ":4:19", "did you mean 'priority'?"),
