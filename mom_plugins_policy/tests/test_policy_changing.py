@@ -1,6 +1,5 @@
 """Policies that change while mom runs: all or nothing, over what files say, with versions, a way back, and a memory on disk."""
 
-import threading
 from pathlib import Path
 
 import pytest
@@ -244,21 +243,6 @@ def test_before_the_plugin_is_set_up_nothing_can_be_asked(tmp_path: Path) -> Non
     for call in (policies.state, lambda: policies.change({"a": "1"}, who="x"), lambda: policies.reset(who="x")):
         with pytest.raises(MomError, match="not loaded yet"):
             call()
-
-
-def test_many_threads_change_at_once_and_none_is_lost(running: Running) -> None:
-    def work(number: int) -> None:
-        for turn in range(5):
-            running.policies.change({f"2{number}": f"(defvar v{number} {turn})"}, who=str(number))
-            running.decided()
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(120)
-    texts = running.policies.state().texts
-    assert [texts[f"2{number}"].text for number in range(4)] == [f"(defvar v{number} 4)" for number in range(4)]
 
 
 def test_a_look_beside_a_running_mom_touches_nothing_that_is_kept(tmp_path: Path) -> None:

@@ -132,8 +132,6 @@ LARGE = {
     "wide": "(and " + "Host.mem_free " * 20_000 + ")",
     "arguments of min": in_loop("{ (defvar a guest.balloon_cur) (min " + "a " * 20_000 + ") }"),
     "squares of squares": in_loop("{ (defvar a guest.balloon_cur) " + "(set a (* a a)) " * 1500 + "}"),
-    "divisions by what is compared": in_loop("{ (defvar a guest.balloon_cur) (and " + "(/ 1 a) (!= a 0) " * 1400 + ") }"),
-    "notes that may be nil": in_loop("(and " + " ".join(f"(< 1 (guest.GetVar 'n{n}'))" for n in range(4000)) + ")"),
     "misspelt variables": " ".join(f"(defvar known{n}a 1)" for n in range(5000)) + " ".join(f"(+ known{n}b 1)" for n in range(2000)),
 }
 

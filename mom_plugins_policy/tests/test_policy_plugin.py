@@ -128,7 +128,7 @@ def test_a_default_that_reads_what_nobody_collects_is_left_out_and_said_in_each_
     decided, (problem,) = found(it)
     assert decided == {("host", "knob"): 50}
     assert problem.message == "the default policy 10_a is not used: no plugin declares host.load"
-    assert problem.hint == "enable plugins that collect them: the host plugin collects fields of the host"
+    assert problem.hint == "enable the plugins that collect them"
 
 
 # --- what the log says -------------------------------------------------------------------------------------------------------------

@@ -73,12 +73,3 @@ def test_debug_writes_one_line_whatever_it_is_given_and_gives_the_last(caplog: p
     with caplog.at_level(logging.DEBUG, "mom.policy"):
         assert run('(debug "x\n2026-01-01 ERROR mom.engine: all is lost" "\x1b[2J") (debug "host:" Host nil 5)').values[-1] == 5
     assert caplog.messages == [r"x\n2026-01-01 ERROR mom.engine: all is lost \x1b[2J", "host: <Host> nil 5"]
-
-
-def test_declarations_count_for_texts_that_were_compiled_with_others() -> None:
-    texts, taken = {"50_mine": "(Host.Control 'ksm_run' (if (> Host.mem_free 5) 1 0))"}, snapshot(host={"mem_free": 9})
-    assert not Policy.compile(texts).evaluate(taken).errors
-    without = Policy.compile(texts, Declarations())
-    assert {name for _, name in without.undeclared} == {"mem_free"}
-    assert [fault.kind for fault in without.evaluate(taken).errors] == ["undefined-symbol"]
-    assert not Policy.compile(texts).evaluate(taken).errors

@@ -263,18 +263,6 @@ def test_what_is_given_and_is_no_decision_is_said(folder: Folder, given: str) ->
     assert "it must yield `guest.set(…)`" in problem.message
 
 
-def test_a_policy_may_decide_anew_what_it_has_decided_of_each_guest(folder: Folder) -> None:
-    many = guests(**{f"g{number}": {"used": 1} for number in range(500)})
-    text = """
-        def decide(host, guests):
-            for size in 1, 2, 3:
-                for guest in guests:
-                    yield guest.set("size", size, because="x")
-    """
-    decided, problems = folder.decide(text, many)
-    assert (len(decided), set(decided.values()), problems) == (500, {3}, [])
-
-
 # --- notes -------------------------------------------------------------------------------------------------------------------------
 
 COUNTS = """

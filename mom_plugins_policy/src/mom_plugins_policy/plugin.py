@@ -227,9 +227,7 @@ class PolicyPlugin:
             if undeclared:
                 names = ", ".join(f"{scope}.{field}" for scope, field in sorted(undeclared))
                 message = f"the default policy {name} is not used: no plugin declares {names}"
-                advice = (
-                    f"enable plugins that collect them: {', '.join(_COLLECTORS[scope] for scope in sorted({of for of, _ in undeclared}))}"
-                )
+                advice = "enable the plugins that collect them"
                 left_out.append(Problem(Source(self._context.name), message, severity=Severity.WARNING, hint=advice))
             else:
                 usable[name] = PolicyText(text, DEFAULT)
@@ -270,11 +268,6 @@ class PolicyPlugin:
 
 
 _WRITE_SOME: Final = "enable plugins with default policies, such as balloon and ksm, without `defaults: false`; or write your own policies"
-
-_COLLECTORS: Final = {
-    Scope.HOST: "the host plugin collects fields of the host",
-    Scope.GUEST: "the hypervisor's plugin, or a plugin such as guestagent, collects fields of guests",
-}
 
 
 def _problem(fault: Fault, result: Result) -> Problem:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from mom_core import Decision, Guest, Host, Source, Value, printable
 from mom_plugins_policy.language.errors import Fault
@@ -62,7 +62,7 @@ def plain(value: Any, files: Mapping[str, str]) -> Any:
     return value if value is None or isinstance(value, bool | int | float | str) else show(value)
 
 
-_BEFORE, _AFTER = 60, 40  # columns shown around a position in a long line
+_LONGEST_EXCERPT: Final = 200  # characters of a line
 
 
 def located(name: str, line: int, column: int, files: Mapping[str, str]) -> str:
@@ -72,23 +72,13 @@ def located(name: str, line: int, column: int, files: Mapping[str, str]) -> str:
 
 
 def excerpt(text: str, line: int, column: int) -> str:
-    """Return a line of the text, with a caret below the column. Line and column are 1-based."""
-    lines = text.split("\n")
-    if not 0 < line <= len(lines):
+    """Return a line of the text, with a caret below the column; empty for a very long line. Line and column are 1-based."""
+    lines = text.removeprefix("\ufeff").split("\n")
+    if not 0 < line <= len(lines) or len(lines[line - 1]) > _LONGEST_EXCERPT:
         return ""
-    shown, place = _as_wide(lines[line - 1].rstrip()), column - 1
-    before = after = ""
-    if len(shown) > _BEFORE + _AFTER:
-        first = max(0, place - _BEFORE)
-        before = "…" if first else ""
-        after = "…" if first + _BEFORE + _AFTER < len(shown) else ""
-        shown, place = shown[first : first + _BEFORE + _AFTER], place - first
+    shown, place = "".join(c if c.isprintable() or c == "\t" else "\u00b7" for c in lines[line - 1].rstrip()), column - 1
     blank = "".join("\t" if character == "\t" else " " for character in shown[:place].ljust(place))
-    return f"    {before}{shown}{after}\n    {' ' * len(before)}{blank}^"
-
-
-def _as_wide(line: str) -> str:
-    return "".join(c if c.isprintable() or c == "\t" else "\u00b7" for c in line.removeprefix("\ufeff"))
+    return f"    {shown}\n    {blank}^"
 
 
 def with_excerpt(source: Source, message: str, texts: Mapping[str, str], files: Mapping[str, str]) -> str:
