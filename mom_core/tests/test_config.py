@@ -212,14 +212,6 @@ def test_deep_nesting_and_too_many_keys_are_refused(problems, text, words):
     assert any(words in problem for problem in problems(text))
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("text", ["#" * 900_000, "a: " + "x" * 900_000, "'" + "x\n" * 100_000, "&a " * 100_000, "a\n" * 100_000])
-def test_a_large_invalid_file_is_refused_in_linear_time(problems, text):
-    began = time.monotonic()
-    assert problems(text)
-    assert time.monotonic() - began < 60
-
-
 # --- what is wrong with keys and values ----------------------------------------------------------------------------------------
 
 
@@ -411,25 +403,6 @@ def test_of_contradicting_patterns_the_last_counts(shelf, config, caplog):
     assert find(Guest("id", "db2")).model_dump() == {"low": 0, "high": 20}
     assert find(Guest("id", "x")).model_dump() == {"low": 50, "high": 100}
     assert caplog.text.count("contradict") == 1
-
-
-@pytest.mark.long
-@given(pattern=st.text(max_size=40), name=st.text(max_size=40))
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-def test_no_pattern_and_no_name_can_break_the_lookup(acme, pattern, name):
-    try:
-        config = load_config({"plugins": {"acme": {}}, "guests": {pattern: {"share": 2}}})
-    except ConfigError:
-        assert "=" in pattern  # no property, or one that nothing can match: that is told
-        return
-    assert config.guest_settings("acme")(Guest("id", name)).share in (1, 2)  # type: ignore[attr-defined]  # of the test's own plugin
-
-
-def test_a_pattern_cannot_be_made_to_take_for_ever(acme):
-    config = load_config({"plugins": {"acme": {}}, "guests": {"*a" * 40 + "b": {"share": 2}}})
-    began = time.monotonic()
-    config.guest_settings("acme")(Guest("id", "a" * 5000))
-    assert time.monotonic() - began < 30
 
 
 # --- anything ------------------------------------------------------------------------------------------------------------------

@@ -186,13 +186,6 @@ def test_a_plugin_for_this_core_is_loaded(shelf, requirement):
     assert list(load_plugins(["fine"])[0]) == ["fine"]
 
 
-def test_a_class_that_raises_on_access_is_an_error(shelf):
-    shelf.add_plugin("meta", before="class Meta(type):\n    @property\n    def Settings(cls):\n        raise SystemExit(9)\n")
-    path = shelf.folder / "shelf_meta.py"
-    path.write_text(path.read_text().replace("class Plugin:", "class Plugin(metaclass=Meta):"))
-    assert "SystemExit" in only_error("meta").message
-
-
 # --- broken metadata -----------------------------------------------------------------------------------------------------------
 
 

@@ -693,20 +693,6 @@ def test_a_guest_that_is_gone_for_good_leaves_the_ledger(tmp_path: Path, machine
         assert len(engine.state().changes) == 1
 
 
-def test_a_guest_with_the_hosts_id_does_not_end_host_changes(tmp_path: Path, machine: Machine) -> None:
-    machine.sizes["host"] = 100
-    machine.listing = lambda: [Guest("host", "host", incarnation="1")]
-    spec, decides = replace(SIZE, scope=Scope.HOST, field="free"), evaluator(lambda snapshot: [Decision(snapshot.host.entity, "size", 50)])
-    engine = engine_with(tmp_path, machine, decides, spec=spec)
-    engine.cycle()
-    assert engine.cycle().outcomes[0].status is Status.UNCHANGED
-    engine.close(put_back=False)
-    with engine_with(tmp_path, machine, spec=spec) as later:
-        later.cycle()
-        assert len(later.state().changes) == 1
-    assert machine.sizes["host"] == 100
-
-
 BOTH, ONLY_B, A_ANEW = [("a", "1"), ("b", "1")], [("b", "1")], [("a", "2"), ("b", "1")]
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from mom_core.errors import MomError
-from mom_core.lock import RunLock, holder, locked_by, open_lock
+from mom_core.lock import RunLock, holder, open_lock
 
 OTHER = 65534
 """Another user: nobody."""
@@ -145,22 +145,6 @@ def test_a_foreign_holder_of_the_lock_is_reported(folder: Path) -> None:
         assert mode(path) == 0o600, "it is the last one that could"
     with RunLock(folder):
         pass
-
-
-def test_locked_by_returns_the_holder(folder: Path) -> None:
-    descriptor = open_lock(folder / "x.lock")
-    try:
-        assert locked_by(folder / "x.lock") == 0
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
-        assert locked_by(folder / "x.lock") == 0, "several may hold that at once"
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        assert locked_by(folder / "x.lock") == os.getpid()
-    finally:
-        os.close(descriptor)
-    assert locked_by(folder / "nothing") == 0
-    assert locked_by(folder / "x.lock", folder / "no-proc") == 0
-    (folder / "locks").write_text("1: FLOCK\n2: POSIX ADVISORY WRITE 1 00:01:2 0 EOF\n\xff\n")
-    assert locked_by(folder / "x.lock", folder / "locks") == 0
 
 
 def test_the_run_directory_is_reachable_whatever_the_umask(tmp_path: Path) -> None:

@@ -80,19 +80,6 @@ def test_invalid_content_with_a_right_checksum_is_damage(tmp_path: Path, body: s
     assert "its content is invalid" in kept.damage
 
 
-@pytest.mark.parametrize("error", [RecursionError, MemoryError, StateError])
-def test_whatever_a_check_raises_is_damage(tmp_path: Path, error: type[Exception]) -> None:
-    def check(content: object) -> object:
-        raise error("no")
-
-    checked = StateFile(tmp_path / "use.json", "the file of use", check)
-    checked.write({})
-    assert checked.read() is None
-    assert "is damaged" in checked.damage
-    checked.write_json(lambda: "1e999")
-    assert checked.read() is None
-
-
 def test_what_is_damaged_is_set_aside_and_said_and_replaced(kept: StateFile[Use], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     kept.path.write_text("{")
     again = file(tmp_path)

@@ -42,18 +42,16 @@ def load_config(source: Path | str | Mapping[str, object] | None = None) -> Conf
     return config
 
 
-def read_settings(source: Path | Document, model: type[Model]) -> Model:
-    """Return the validated settings in any YAML file or document. Raise `ConfigError` with all mistakes."""
+def read_settings(source: Path | Document, model: type[Model], owner: str = "") -> Model:
+    """Return the validated settings in any YAML file or document. Raise `ConfigError` with all mistakes.
+
+    :param owner: program that checks the settings, for errors; the file if empty
+    """
     document = source if isinstance(source, Document) else read_document(source)
-    return settings_in(document, model, document.file)
-
-
-def settings_in(document: Document, model: type[Model], owner: str) -> Model:
-    """Return the validated settings in a document. Raise `ConfigError` with all mistakes."""
     value = document.value
     settings: Model | None = None
     if isinstance(value, Mapping):
-        settings = _validated(document, (), model, value, owner)
+        settings = _validated(document, (), model, value, owner or document.file)
     elif not document.problems:
         document.complain((), "must be a mapping of settings")
     if settings is None or document.problems:

@@ -15,8 +15,7 @@ from mom_core.plugins.bounded import located
 LOG = logging.getLogger("mom.engine")
 
 REMEMBERED = 1000
-
-ROOM_FOR_EACH = 20
+"""Maximum number of standing problems of one source."""
 
 LOGGED = 20
 """Maximum number of new problems logged per cycle."""
@@ -94,7 +93,7 @@ class ProblemLog:
     def _take(self, key: tuple[str, str, str], problem: Problem, cycle: int, time: float) -> None:
         standing, last = self._standing.get(key, (None, cycle - 1))
         if standing is None:
-            if len(self._standing) >= (REMEMBERED if self._of_source[problem.source.name] >= ROOM_FOR_EACH else 2 * REMEMBERED):
+            if self._of_source[problem.source.name] >= REMEMBERED:
                 return
             standing = replace(problem, since=time)
             self._of_source[problem.source.name] += 1

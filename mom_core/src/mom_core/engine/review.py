@@ -75,11 +75,10 @@ class _CoreReview:
 
     def _checked(self, decision: Decision) -> Decision | None:
         checked = check(self.snapshot, decision, self.declarations)
-        if checked is decision:
-            return decision
-        revision = checked if isinstance(checked, Revision) else Revision(decision, checked, "", REVIEWER)
-        self.revisions.append(revision)
-        return revision.after
+        if isinstance(checked, Decision):
+            return checked
+        self.revisions.append(checked)
+        return checked.after
 
     def _drop(self, decision: Decision, reason: str) -> None:
         self.revisions.append(Revision(decision, None, reason, REVIEWER))
