@@ -104,10 +104,12 @@ class Changes:
     """A bucket, as a server shows it; before the stream has all, that server lacks the last message."""
 
     def __init__(self, *sent: str, lags: bool = False) -> None:
-        self.sent, self.lags, self.given, self.lost = sent, lags, 0, 0
+        self.sent, self.lags, self.given, self.lost, self.leader = sent, lags, 0, 0, ""
 
     async def stream_info(self, _stream: str) -> Any:
-        return SimpleNamespace(state=SimpleNamespace(messages=len(self.sent), last_seq=len(self.sent)))
+        self.leader, leads = "s1", self.leader  # none leads at first
+        state = SimpleNamespace(messages=len(self.sent), last_seq=len(self.sent))
+        return SimpleNamespace(state=state, cluster=SimpleNamespace(leader=leads))
 
     async def pull_subscribe(self, _subject: str, **_more: object) -> Any:
         return self

@@ -42,7 +42,12 @@ def test_a_host_joins_by_a_path_that_holds_in_every_folder(config: Path, monkeyp
     assert config.read_text().startswith("# mine\nplugins:  # of this host\n  fleet:\n    servers: ")
     assert config.read_text().endswith("\n  sim: {}\n")
     assert [path.stat().st_mode & 0o777 for path in (config, config.with_name("fleet.key"))] == [0o640, 0o600]
-    assert "this host is already in a fleet" in joins(config)
+    before = config.read_text()
+    config.with_name("fleet.key").write_text("an old key")
+    assert joins(config) == ""
+    assert (config.read_text(), config.with_name("fleet.key").read_text()) == (before, "its key"), "with a new key it joins again"
+    config.write_text(before.replace("host: ", "host: x", 1).replace('x"h1"', "h2"))
+    assert "this host is already in a fleet, with other settings" in joins(config)
 
 
 def test_the_unit_of_a_host_that_joins_may_use_the_network(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:

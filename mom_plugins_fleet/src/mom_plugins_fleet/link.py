@@ -144,7 +144,6 @@ class Store:
             bucket.current = False
 
     async def _watch(self, bucket: Bucket[Any], *, once: bool) -> None:
-        # A server that was offline may lack the newest records: wait until it has what the bucket's leader has.
         stream, begin = f"KV_{bucket.kind.bucket}", subject(bucket.kind.bucket, "")
         config = ConsumerConfig(
             deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
@@ -153,7 +152,11 @@ class Store:
             mem_storage=True,
             num_replicas=1,
         )
-        whole = (await self._reading.stream_info(stream)).state
+        # A server that was offline may lack the newest records: wait until it has what the bucket's leader has.
+        whole = await self._reading.stream_info(stream)
+        while whole.cluster is not None and not whole.cluster.leader:
+            await asyncio.sleep(CHANGES_SECONDS)
+            whole = await self._reading.stream_info(stream)
         changes = await self._reading.pull_subscribe(f"{begin}>", stream=stream, config=config)
         bucket.begins()
         received = 0
@@ -165,7 +168,7 @@ class Store:
                 if info.num_pending:
                     received += await _fetched(changes, bucket, begin, info.num_pending)
                     continue
-                if not bucket.current and (not whole.messages or info.delivered.stream_seq >= whole.last_seq):
+                if not bucket.current and (not whole.state.messages or info.delivered.stream_seq >= whole.state.last_seq):
                     bucket.complete()
                 if not once:
                     await asyncio.sleep(CHANGES_SECONDS)
@@ -263,7 +266,6 @@ async def linked(
         nonlocal waits
         why = printable(_text(error), 300)
         store.complaint = time.monotonic(), why
-        log.debug("the fleet's servers: %s", why)
         if not client.is_connected:
             _hang_up(client)  # the library leaves failed sockets open, which would exhaust the file descriptors
         if waits:

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 WRITE_SECONDS: Final = 15.0
 
-LOOK_SECONDS: Final = 1.0
-
 UNTIL: Final = "mom_fleet_coordinates_until_timestamp_seconds"
 """Metric with the lease's end, which reveals a file that a killed coordinator left behind."""
 
@@ -50,9 +48,7 @@ def _family(name: str, doc: str, samples: Iterable[tuple[Mapping[str, str], int]
 async def write_metrics(path: Path, coordinator: Coordinator, log: logging.Logger) -> NoReturn:
     """Write metrics for node_exporter until cancelled. Remove the file at the end."""
     try:
-        while not coordinator.view.current:
-            await asyncio.sleep(LOOK_SECONDS)
-        while True:  # also while the view is outdated
+        while True:
             until = time.time() + 2 * WRITE_SECONDS if coordinator.is_active else 0.0
             try:
                 replace_file(path, metrics(coordinator.view, until), durable=False, mode=0o644)

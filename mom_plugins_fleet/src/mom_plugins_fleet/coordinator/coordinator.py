@@ -69,7 +69,6 @@ class Coordinator:
 
     async def run(self) -> None:
         """Take the lease whenever it is free, and work."""
-        self._log.info("connecting to the fleet's servers: %s", printable(", ".join(self._access.servers), 400))
         async with linked(self._access, "coordinator", self._log, patient=True, cannot=self._log.warning) as store:
             following = asyncio.create_task(self.view.follow(store, self._say))
             try:

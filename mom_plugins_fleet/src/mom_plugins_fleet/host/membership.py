@@ -63,8 +63,10 @@ def with_fleet(config: Path, settings: Mapping[str, object]) -> str:
     top = document.value if isinstance(document.value, Mapping) else {}
     plugins = top.get("plugins")
     if isinstance(plugins, Mapping) and "fleet" in plugins:
+        if plugins["fleet"] == settings:  # the host joins again with a new key
+            return text
         line = document.keys["plugins", "fleet"].line
-        raise MomError(f"{config}:{line}: this host is already in a fleet", hint="to join another fleet, remove `fleet:` first")
+        raise MomError(f"{config}:{line}: this host is already in a fleet, with other settings", hint="remove `fleet:` first")
     if isinstance(plugins, Mapping) and plugins:
         indent = " " * (document.keys["plugins", next(iter(plugins))].column - 1)
         own = [f"{indent}fleet:", *(f"{indent}{indent or '  '}{name}: {json.dumps(value)}" for name, value in settings.items())]
