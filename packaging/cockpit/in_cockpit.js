@@ -15,12 +15,11 @@ if (frameElement) {
   }).observe(frameElement);
 }
 
-// Follow Cockpit's theme, and store it where the page stores the user's choice.
+// Follow Cockpit's theme.
 const prefersDark = matchMedia("(prefers-color-scheme: dark)");
 function followTheme() {
   const chosen = localStorage.getItem("shell:style") ?? "auto";
   const theme = chosen === "dark" || (chosen === "auto" && prefersDark.matches) ? "dark" : "light";
-  localStorage.setItem("mom-theme", theme);
   document.documentElement.dataset.theme = theme;
   for (const version of ["v5", "v6"]) document.documentElement.classList.toggle(`pf-${version}-theme-dark`, theme === "dark");
 }

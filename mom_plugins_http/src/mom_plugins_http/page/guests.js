@@ -2,13 +2,11 @@
 
 import { sparkPath } from "./charts.js";
 import { drawn, emptyState, h, renew, seen, write } from "./elements.js";
-import { UNKNOWN, coded, figure, inNaturalOrder, isNumber, shortened, sum } from "./figures.js";
+import { coded, figure, inNaturalOrder, isNumber, shortened } from "./figures.js";
 import { whyUnlisted } from "./known.js";
 
 /** @import { Guest, Mom } from "./known.js" */
 /** @typedef {number | string | undefined} Figure unknown is undefined */
-/** @typedef {{ id: string, guest: Guest, name: string, guests: null }} OneGuest */
-/** @typedef {{ id: string, guest: null, name: string, guests: Guest[] }} Group */
 
 const ROW = 32; // pixels, as in the style
 const OTHERS = 30; // rem: width of name, sparkline and remarks, as in the style
@@ -20,37 +18,14 @@ const WIDTHS = /** @type {Record<string, number>} */ ({ KiB: 5.2, "KiB/s": 5.6, 
 const NAME = "name"; // sort by name
 const SUFFERING = "suffers"; // sufferers first, as in `mom top`
 const LETTERS = 18; // of a name, in a wide window
-const SUMMED = ["KiB", "KiB/s"]; // units that groups sum up
 
 /** @param {Guest} guest */
 const remarks = (guest) => [...new Set([guest.fields["column.remarks"], ...Object.values(guest.blocked)].filter(Boolean))].join("; ");
 
 /** @typedef {Api.GuestColumn} Column */
 
-/** Groupings of guests: label, and the group of a guest. @type {Record<string, [string, (guest: Guest) => string]>} */
-const GROUPS = {
-  class: ["by class", (guest) => guest.fields.sla_class ?? "no class"],
-  name: ["by name", (guest) => guest.name.replace(/[-_.]?[0-9]+$/, "") || guest.name],
-};
-
-/**
- * State of the list; it outlives the view. `sort` is the key of a column, `NAME` or `SUFFERING`. `closed` are folded groups; `top` is the
- * scroll position; `columns` forces columns on (true) or off (false) by name.
- */
-const list = { sort: SUFFERING, falling: true, pattern: "", by: "", closed: new Set(), top: 0, choosing: false, columns: /** @type {Record<string, boolean>} */ ({}) };
-const KEPT = /** @type {const} */ (["sort", "falling", "by", "columns"]); // over a reload
-const STORE = "mom-guests";
-
-try {
-  const kept = JSON.parse(localStorage.getItem(STORE) ?? "{}");
-  for (const name of KEPT) if (typeof kept?.[name] === typeof list[name]) Object.assign(list, { [name]: kept[name] });
-} catch { /* no storage, or invalid content */ }
-
-function keep() {
-  try {
-    localStorage.setItem(STORE, JSON.stringify(Object.fromEntries(KEPT.map((name) => [name, list[name]]))));
-  } catch { /* then the choice lasts only until a reload */ }
-}
+/** State of the list; it outlives the view. `sort` is the key of a column, `NAME` or `SUFFERING`; `top` is the scroll position. */
+const list = { sort: SUFFERING, falling: true, pattern: "", top: 0 };
 
 /** @param {Guest[]} guests @param {string} pattern */
 export function wanted(guests, pattern) {
@@ -75,134 +50,77 @@ function inOrder(guests) {
   }).map(({ guest }) => guest);
 }
 
-/**
- * Guests in groups, each below the row of its group.
- * @param {Guest[]} guests in their order
- * @param {string} by one of `GROUPS`; empty: no groups
- * @param {Set<string>} closed
- * @returns {(OneGuest | Group)[]}
- */
-export function entries(guests, by, closed) {
-  /** @type {(guest: Guest) => OneGuest} */
-  const alone = (guest) => ({ id: guest.id, guest, name: guest.name, guests: null });
-  if (!GROUPS[by]) return guests.map(alone);
-  /** @type {Map<string, Guest[]>} */
-  const groups = new Map();
-  for (const guest of guests) {
-    const name = GROUPS[by][1](guest);
-    const known = groups.get(name);
-    if (known) known.push(guest);
-    else groups.set(name, [guest]);
-  }
-  return [...groups].sort(([one], [other]) => inNaturalOrder(one, other)).flatMap(([name, those]) => [
-    { id: `group\n${name}`, guest: null, name, guests: those }, ...(closed.has(name) ? [] : those.map(alone))]);
-}
-
-/** The sum over a group in words, with `≥` if the value of a guest is unknown. @param {Column} column @param {Guest[]} guests */
-function together(column, guests) {
-  if (!SUMMED.includes(column.unit)) return "";
-  const values = guests.map((guest) => guest.fields[column.key]);
-  const known = sum(values);
-  return known === null ? UNKNOWN : `${values.every(isNumber) ? "" : "≥ "}${figure(known, column.unit)}`;
-}
-
 /** @param {Column} column */
 const widthOf = (column) => Math.max(WIDTHS[column.unit] ?? 5.6, 1.4 + 0.6 * column.name.length);
 
-/** The requested columns, and as many others as fit in the window, by importance. @param {Column[]} all */
+/** As many columns as fit in the window, by importance. @param {Column[]} all */
 function fitting(all) {
   const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
   let room = innerWidth / rem - OTHERS - 3;
-  const wide = innerWidth > WIDE;
   const taken = new Set();
-  const order = all.filter((one) => list.columns[one.name] ?? (wide || one.rank <= MOST_RANK))
-    .toSorted((one, other) => Number(list.columns[other.name] ?? 0) - Number(list.columns[one.name] ?? 0) || one.rank - other.rank);
-  for (const one of order) {
+  for (const one of all.filter(({ rank }) => innerWidth > WIDE || rank <= MOST_RANK).toSorted((a, b) => a.rank - b.rank)) {
     room -= widthOf(one);
-    if (room >= 0 || list.columns[one.name] || !one.rank) taken.add(one);
+    if (room >= 0 || !one.rank) taken.add(one);
   }
   return all.filter((one) => taken.has(one));
 }
 
 class Row {
-  /** @param {Column[]} columns @param {(name: string) => void} turn opens or closes a group */
-  constructor(columns, turn) {
+  /** @param {Column[]} columns */
+  constructor(columns) {
     this.columns = columns;
-    this.group = "";
     this.link = h("a", null);
-    this.opener = h("button", { type: "button", hidden: true, onclick: () => turn(this.group) });
     this.cells = columns.map((column) => h("td", { class: column.rank ? "number minor" : "number" }));
     this.path = drawn("path");
     const spark = drawn("svg", { class: "spark", viewBox: "0 0 110 24", preserveAspectRatio: "none", "aria-hidden": "true" }, this.path);
     this.note = h("td", { class: "note minor" });
-    this.element = h("tr", null, h("th", { scope: "row" }, this.link, this.opener), this.cells, h("td", null, spark), this.note);
+    this.element = h("tr", null, h("th", { scope: "row" }, this.link), this.cells, h("td", null, spark), this.note);
   }
 
-  /** @param {OneGuest | Group} entry @param {number} index @param {(number | null)[] | undefined} spark */
-  show(entry, index, spark) {
-    const { guest, guests } = entry;
+  /** @param {Guest} guest @param {number} index @param {(number | null)[] | undefined} spark */
+  show(guest, index, spark) {
     this.element.setAttribute("aria-rowindex", String(index + 2));
-    this.element.classList.toggle("group", !guest);
-    this.link.hidden = !guest;
-    this.opener.hidden = Boolean(guest);
-    if (guest) {
-      write(this.link, shortened(guest.name, innerWidth < NARROW ? LETTERS - 5 : LETTERS));
-      this.link.title = guest.name;
-      this.link.ariaLabel = seen(guest.name);
-      this.link.dataset.guest = guest.id;
-      this.link.href = `#/guest/${coded(guest.id)}`;
-    } else {
-      const closed = list.closed.has(entry.name);
-      this.group = entry.name;
-      this.opener.dataset.guest = entry.id;
-      this.opener.setAttribute("aria-expanded", String(!closed));
-      write(this.opener, `${closed ? "▸" : "▾"} ${entry.name} (${guests.length})`);
-    }
+    write(this.link, shortened(guest.name, innerWidth < NARROW ? LETTERS - 5 : LETTERS));
+    this.link.title = guest.name;
+    this.link.ariaLabel = seen(guest.name);
+    this.link.dataset.guest = guest.id;
+    this.link.href = `#/guest/${coded(guest.id)}`;
     this.columns.forEach((column, n) => {
-      const value = guest?.fields[column.key];
-      write(this.cells[n], guest ? figure(value, column.unit) : together(column, guests));
+      const value = guest.fields[column.key];
+      write(this.cells[n], figure(value, column.unit));
       this.cells[n].classList.toggle("bad", column.mark_from !== null && isNumber(value) && value >= column.mark_from);
     });
     const d = sparkPath(spark ?? []);
     if (this.path.getAttribute("d") !== d) this.path.setAttribute("d", d);
-    const note = guest ? remarks(guest) : "";
+    const note = remarks(guest);
     write(this.note, note);
     this.note.title = note;
   }
 
   focus() {
-    (this.link.hidden ? this.opener : this.link).focus({ preventScroll: true });
+    this.link.focus({ preventScroll: true });
   }
 }
 
 export class GuestsView {
-  /** @param {Mom} mom @param {() => void} again rebuilds the view, for other columns */
-  constructor(mom, again) {
+  /** @param {Mom} mom */
+  constructor(mom) {
     this.title = "Guests";
     this.mom = mom;
     /** @type {Map<string, Row>} */
     this.rows = new Map();
     /** @type {Row[]} */
     this.spare = []; // rows out of sight, for reuse
-    /** @type {(OneGuest | Group)[]} */
+    /** @type {Guest[]} */
     this.shown = [];
     this.lastFocused = ""; // even while its row is out of sight
-    const declared = mom.report.fields;
-    const offered = mom.report.guest_columns.filter((one) => one.name !== "remarks");
-    this.columns = fitting(offered);
+    this.columns = fitting(mom.report.guest_columns.filter((one) => one.name !== "remarks"));
     if (!this.columns.some((one) => one.key === list.sort) && list.sort !== NAME) list.sort = SUFFERING;
     this.search = h("input", { type: "search", id: "filter", placeholder: "part of a name, or * and ?", "aria-label": "Filter guests by name",
       autocomplete: "off", spellcheck: "false", oninput: () => { list.pattern = this.search.value; this.box.scrollTop = 0; this.update(); },
       onkeydown: (event) => { if (event.key === "ArrowDown" || event.key === "Enter") { event.preventDefault(); this.enter(); } } });
     this.search.value = list.pattern;
-    const ways = Object.entries(GROUPS).filter(([by]) => by !== "class" || "guest.sla_class" in declared);
-    this.groups = h("select", { "aria-label": "Groups of guests", onchange: () => this.groupBy(this.groups.value) }, h("option", { value: "" }, "in no groups"),
-      ways.map(([by, [label]]) => h("option", { value: by }, label)));
-    this.groups.value = list.by;
     this.count = h("span", { role: "status", class: "faint" });
-    const chosen = offered.map((one) => h("label", { title: one.about }, h("input", { type: "checkbox", checked: this.columns.includes(one),
-      onchange: (/** @type {Event & { target: HTMLInputElement }} */ event) => { list.columns[one.name] = event.target.checked; keep(); again(); } }), ` ${one.name}`));
-    const chooser = h("details", { class: "chooser", open: list.choosing, ontoggle: () => { list.choosing = chooser.open; } }, h("summary", null, "Columns"), h("div", null, chosen));
     const remarked = this.heading(SUFFERING, "Remarks", "what the guest suffers from, or why it cannot release memory", "minor");
     this.heads = [this.heading(NAME, "Guest", "the guest's name", ""), ...this.columns.map((one) => this.heading(one.key, one.name[0].toUpperCase() + one.name.slice(1), one.about, one.rank ? "number minor" : "number", widthOf(one))), remarked];
     this.spaces = [h("td"), h("td")]; // one column only: further columns would take width in a narrow window
@@ -215,7 +133,7 @@ export class GuestsView {
     this.box = h("div", { class: "scroll guests", role: "region", "aria-label": "All guests", tabindex: 0, onscroll: () => { list.top = this.box.scrollTop; this.paint(false); },
       onkeydown: (/** @type {KeyboardEvent} */ event) => this.key(event), onfocusin: () => { this.lastFocused = focusedGuest() ?? this.lastFocused; } }, this.table);
     this.none = h("div");
-    this.element = h("div", null, h("h2", null, "Guests"), h("div", { class: "bar" }, this.search, this.groups, chooser, this.count), this.box, this.none);
+    this.element = h("div", null, h("h2", null, "Guests"), h("div", { class: "bar" }, this.search, this.count), this.box, this.none);
     let back = list.top; // once there are rows to scroll
     this.sized = new ResizeObserver(() => {
       this.paint();
@@ -223,20 +141,6 @@ export class GuestsView {
       back = 0;
     });
     this.sized.observe(this.box);
-  }
-
-  /** @param {string} by */
-  groupBy(by) {
-    list.by = by;
-    keep();
-    this.box.scrollTop = 0;
-    this.update();
-  }
-
-  /** Opens or closes a group. @param {string} name */
-  turn(name) {
-    if (!list.closed.delete(name)) list.closed.add(name);
-    this.update();
   }
 
   /** @param {string} key @param {string} label @param {string} about @param {string} look @param {number} [width] */
@@ -251,14 +155,13 @@ export class GuestsView {
   sortBy(key) {
     if (list.sort === key) list.falling = !list.falling;
     else Object.assign(list, { sort: key, falling: key !== NAME });
-    keep();
     this.box.scrollTop = 0;
     this.update();
   }
 
   update() {
     const found = wanted(this.mom.guests, list.pattern);
-    this.shown = entries(inOrder(found), list.by, list.closed);
+    this.shown = inOrder(found);
     const all = this.mom.guests.length;
     const unlisted = whyUnlisted(this.mom.report);
     renew(this.none, unlisted ? emptyState("!", "The guests are unknown", `${unlisted}. They appear here as soon as the hypervisor lists them. For details:`, h("pre", null, "mom doctor"))
@@ -291,12 +194,12 @@ export class GuestsView {
     }
     let next = this.above.nextSibling;
     for (let n = first; n < last; n++) {
-      const entry = this.shown[n];
-      let row = this.rows.get(entry.id);
+      const guest = this.shown[n];
+      let row = this.rows.get(guest.id);
       if (!row || anew) {
-        row ??= this.spare.pop() ?? new Row(this.columns, (name) => this.turn(name));
-        row.show(entry, n, entry.guest ? this.mom.sparks.get(entry.id) : undefined);
-        this.rows.set(entry.id, row);
+        row ??= this.spare.pop() ?? new Row(this.columns);
+        row.show(guest, n, this.mom.sparks.get(guest.id));
+        this.rows.set(guest.id, row);
       }
       if (row.element === next) next = row.element.nextSibling;
       else this.body.insertBefore(row.element, next);

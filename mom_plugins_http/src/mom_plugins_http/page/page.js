@@ -17,7 +17,6 @@ import { listen, shown } from "./stream.js";
 
 const LIST_MS = 1000; // least time between two updates of all guests
 const AGAIN_MS = 2000;
-const THEME = "mom-theme";
 
 /**
  * @typedef {object} View
@@ -35,7 +34,7 @@ const connection = { trouble: "", since: 0, lost: false, failed: "" };
 /** @type {[string, string, (detail: string) => View][]} */
 const VIEWS = [
   ["", "Host", () => new HostView(mom)],
-  ["guests", "Guests", () => new GuestsView(mom, show)],
+  ["guests", "Guests", () => new GuestsView(mom)],
   ["policies", "Policies", (name) => new PoliciesView(mom, name)],
   ["health", "mom", () => new HealthView(mom)],
   ["decisions", "Decisions", () => new DecisionsView()],
@@ -236,41 +235,13 @@ async function begin(key = "") {
 }
 
 const SHORTCUTS = [[`1 … ${VIEWS.length}`, "the views, in their order"], ["/", "filter guests; then ↓ or Enter: to the first match"], ["↑ ↓ PgUp PgDn Home End", "from guest to guest in the list; Enter opens one"],
-  ["← →", "in a chart: earlier and later; + or dragging zooms in, - zooms out, Esc or a double click shows all"], ["Ctrl S", "save the policy that is being edited"], ["t", "light or dark"], ["?", "this list"], ["Esc", "back from a guest to the list"]];
+  ["← →", "in a chart: earlier and later; + or dragging zooms in, - zooms out, Esc or a double click shows all"], ["Ctrl S", "save the policy that is being edited"], ["?", "this list"], ["Esc", "back from a guest to the list"]];
 const keys = /** @type {HTMLDialogElement} */ (byId("keys"));
-
-function dark() {
-  const chosen = document.documentElement.dataset.theme;
-  return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-}
-
-/** @param {string | null} name null: the system's */
-function theme(name) {
-  if (name) document.documentElement.dataset.theme = name;
-  write(byId("theme"), dark() ? "Light" : "Dark");
-}
-
-function turnTheme() {
-  const next = dark() ? "light" : "dark";
-  try {
-    localStorage.setItem(THEME, next);
-  } catch { /* then the choice lasts only until a reload */ }
-  theme(next);
-}
-
-function chosenTheme() {
-  try {
-    return localStorage.getItem(THEME);
-  } catch {
-    return null;
-  }
-}
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.altKey || event.metaKey || (event.target instanceof Element && event.target.closest("input, textarea, select, dialog"))) return;
   const number = Number(event.key);
   if (number >= 1 && number <= VIEWS.length) location.hash = `#/${VIEWS[number - 1][0]}`;
-  else if (event.key === "t") turnTheme();
   else if (event.key === "?") keys.showModal();
   else if (event.key === "Escape" && where()[0] === "guest") location.hash = "#/guests";
   else if (event.key === "/") {
@@ -285,7 +256,6 @@ document.addEventListener("keydown", (event) => {
 
 byId("views").append(...VIEWS.map(([name, label]) => h("a", { href: `#/${name}`, "data-view": name }, label)));
 byId("key-rows").append(...SHORTCUTS.map(([key, what]) => h("tr", null, h("th", { scope: "row" }, h("kbd", null, key)), h("td", null, what))));
-byId("theme").addEventListener("click", turnTheme);
 byId("help").addEventListener("click", () => keys.showModal());
 byId("leave").addEventListener("click", () => {
   keepToken(null);
@@ -320,7 +290,6 @@ document.addEventListener("visibilitychange", () => {
   banner();
 });
 setInterval(banner, 1000);
-theme(chosenTheme());
 const key = location.hash.startsWith("#key=") ? location.hash.slice(5) : "";
 if (key) history.replaceState(null, "", "#/");
 begin(key);
