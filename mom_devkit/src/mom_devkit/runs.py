@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from mom_core import Clock, Config, Decision, Engine, GuestSettings, PluginSettings, Report, Status, Value, load_config
+from mom_core import Clock, Config, Decision, Engine, GuestSettings, PluginSettings, Report, Status, Value, load_config, read_settings
 from mom_core.config import ConfiguredPlugin
 from mom_core.config.document import mapping_document
-from mom_core.config.loader import settings_in
 from mom_core.plugins.discovery import LoadedPlugin
 from mom_devkit.hosts import host_of
 
@@ -38,7 +37,7 @@ class HandClock:
 
 def plugin_settings(section: Mapping[str, object], name: str, model: type[PluginSettings]) -> PluginSettings:
     """Validate a plugin's section. Raise `ConfigError` if it is invalid."""
-    return settings_in(mapping_document(section, f"settings of {name}"), model, f"plugin {name!r}")
+    return read_settings(mapping_document(section, f"settings of {name}"), model, f"plugin {name!r}")
 
 
 def config_of(
