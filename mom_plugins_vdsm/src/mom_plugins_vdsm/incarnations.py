@@ -30,7 +30,7 @@ class _GuestRun:
 
     mark: str
     started: float
-    seen: float
+    listed: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +84,11 @@ class Incarnations:
                 self._written = False
             elif started is not None:
                 run.started = started
-            run.seen = now
+            run.listed = now
             runs[vm.id] = run
         marks = {identity: run.mark for identity, run in runs.items()}
         for identity, run in before.items():
-            if identity not in runs and now - run.seen < _KEPT_SECONDS:
+            if identity not in runs and now - run.listed < _KEPT_SECONDS:
                 runs[identity] = run
         self._written = self._written and len(runs) == len(before)
         self._runs = runs

@@ -219,11 +219,11 @@ class Walk:
         return self._chosen(form, clauses_of(form))
 
     def _chosen(self, form: Form, clauses: Sequence[Clause]) -> Value:
-        (condition, body), *others = clauses
+        (condition, body), *remaining = clauses
         if condition is None:
             return self._in_order(form, body) if body else NIL_VALUE
         test = self._value(condition)
-        then, otherwise = partial(self._in_order, form, body), partial(self._chosen, form, others)
+        then, otherwise = partial(self._in_order, form, body), partial(self._chosen, form, remaining)
         if test.constant is not None:  # users may change the constant, so also check the other branch
             chosen, left_out = (then, otherwise) if test.constant[0] else (otherwise, then)
             self._switched_off += 1

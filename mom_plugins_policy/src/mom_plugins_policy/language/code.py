@@ -158,20 +158,20 @@ class _Coder:
 
     def variable_call(self, form: Form, name: str, otherwise: Code) -> Code:
         """Return code for a call whose head may be a variable. The variable is read before the arguments are evaluated."""
-        first, *rest = name.split(".")
+        first, *attributes = name.split(".")
         parts = form.items[1:]
         codes = self.codes_of(parts)
         is_word = name in self.program.words
 
         def call(run: Evaluation) -> Any_:
             head = run.names.get(first, UNBOUND)
-            for part in rest:
+            for part in attributes:
                 if head is not UNBOUND:
                     head = run.lookup(head, part)
             if head is UNBOUND or (is_word and head.__class__ is not Function):
                 return otherwise(run)
             if head is None:
-                if rest and name not in run.functions:
+                if attributes and name not in run.functions:
                     raise Trouble("undefined-symbol", f"{name} is nil, and cannot be called", form)
                 return otherwise(run)
             values = []
