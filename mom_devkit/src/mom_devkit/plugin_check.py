@@ -5,17 +5,19 @@ from __future__ import annotations
 import dataclasses
 import json
 import multiprocessing
+import os
 import time
 from collections import Counter
 from collections.abc import Mapping
+from multiprocessing.connection import Connection
 from typing import Any, Final
 
 import click
 
 from mom_core import ConfigError, Document, Finding, Severity, printable
-from mom_core.plugins.discovery import AvailablePlugin, available_plugins, pip_install
+from mom_core.plugins.discovery import AvailablePlugin, available_plugins, load_plugins, pip_install
 from mom_daemon import as_caller, brief, json_option, print_prose
-from mom_devkit.conformance.child import check_in_child
+from mom_devkit.conformance import CHECKS, check_plugin
 
 CHECK_SECONDS: Final = 180.0
 """Time limit for all checks of a plugin."""
@@ -24,16 +26,10 @@ CHECK_SECONDS: Final = 180.0
 @click.command("check")
 @click.argument("name", required=False)
 @click.option("--settings", metavar="YAML", default="{}", help="The plugin's settings, such as '{uri: \"test:///default\"}'.")
-@click.option(
-    "--host",
-    metavar="DIR",
-    type=click.Path(exists=True, file_okay=False),
-    help="Folder with the files of /proc and /sys that the plugin needs.",
-)
 @click.option("--may-touch", is_flag=True, help="Allow changes of the guests of the plugin's own hypervisor.")
 @json_option
 @as_caller
-def check_command(name: str | None, settings: str, host: str | None, may_touch: bool, as_json: bool) -> None:
+def check_command(name: str | None, settings: str, may_touch: bool, as_json: bool) -> None:
     """Check whether the plugin NAME fulfils mom's requirements for plugins. Without NAME, check all installed plugins.
 
     The checks run the plugin in mom's real engine, with fake guests, on a copy of this host's files in /proc and /sys that
@@ -48,7 +44,7 @@ def check_command(name: str | None, settings: str, host: str | None, may_touch: 
     if name is not None and name not in installed:
         hint = f"`mom plugin list` shows the installed plugins; `{pip_install()} -e .` in a project's folder installs its plugin"
         raise click.BadParameter(f"{name!r} is not installed ({hint})", param_hint="NAME")
-    request = {"settings": document.value or {}, "host": host, "may_touch": may_touch}
+    request = {"settings": document.value or {}, "may_touch": may_touch}
     plugins = [plugin for same_name in installed.values() for plugin in same_name if name in {None, plugin.name}]
     results = [_check({"name": plugin.name, **request}, plugin) for plugin in plugins]
     if as_json:
@@ -66,7 +62,7 @@ def _check(request: dict[str, Any], plugin: AvailablePlugin) -> dict[str, Any]:
     checks, current, until = 0, "", time.monotonic() + CHECK_SECONDS
     processes = multiprocessing.get_context("spawn")
     answer, child_answer = processes.Pipe(duplex=False)
-    child = processes.Process(target=check_in_child, args=(child_answer, request), daemon=True)
+    child = processes.Process(target=_check_in_child, args=(child_answer, request), daemon=True)
     child.start()
     child_answer.close()
     ended = f"the check did not end within {CHECK_SECONDS:g} s"
@@ -85,6 +81,20 @@ def _check(request: dict[str, Any], plugin: AvailablePlugin) -> dict[str, Any]:
     about = {"name": plugin.name, "distribution": plugin.distribution, "version": plugin.version}
     passed = not any(finding.severity is Severity.ERROR for finding in findings)
     return {**about, "passed": passed, "checks": checks, "findings": [dataclasses.asdict(finding) for finding in findings]}
+
+
+def _check_in_child(answer: Connection, request: dict[str, Any]) -> None:
+    # Send the name of each check and None, then its name and findings.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the plugin's prints
+    answer.send(("loading", None))
+    loaded, errors = load_plugins([request["name"]])
+    answer.send(("loading", [Finding(Severity.ERROR, "loading", error.message, error.hint) for error in errors]))
+    for check in CHECKS if loaded else ():
+        answer.send((check, None))
+        findings = check_plugin(loaded[request["name"]].plugin_class, checks=[check], **request)
+        answer.send((check, findings))
+        if any(finding.subject == "settings" for finding in findings):  # invalid for all checks
+            return
 
 
 def _show(result: Mapping[str, Any]) -> None:

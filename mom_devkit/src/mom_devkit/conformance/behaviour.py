@@ -49,7 +49,7 @@ def _troubles(subject: ExaminedPlugin, report: Report, when: str = "") -> Iterat
 
 
 def results(subject: ExaminedPlugin) -> Iterator[Finding]:
-    """Each hook returns values of the declared types. No call fails, and each ends well within the deadline."""
+    """Each hook returns values of the declared types. No call fails."""
     with alive(subject) as life:
         for _ in range(CYCLES):
             report = life.cycle()
@@ -97,12 +97,8 @@ def changing_guests(subject: ExaminedPlugin) -> Iterator[Finding]:
     hypervisor = bench.hypervisor
     if not isinstance(hypervisor, FakeHypervisor):
         return
-    try:
-        with alive(subject, Bench(subject.new_folder("nothing"), FakeHypervisor([]), subject.new_folder("life"))) as life:
-            life.cycle()
-    except MomError as error:
-        cure = "raise in the calls that need the missing part: an error in mom_setup keeps the daemon from starting"
-        yield subject.remark(f"it keeps mom from starting on an empty host: {error.message}", cure)
+    with alive(subject, Bench(subject.new_folder("nothing"), FakeHypervisor([]), subject.new_folder("life"))) as life:
+        life.cycle()
     ghost = FakeGuest("ghost")
     with alive(subject, bench) as life:
         life.cycle()

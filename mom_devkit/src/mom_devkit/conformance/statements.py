@@ -45,8 +45,6 @@ def packaging(subject: ExaminedPlugin) -> Iterator[Finding]:
             yield subject.fault("its distribution does not require mom-core", 'add "mom-core" to `dependencies`')
     package = sys.modules[subject.plugin_class.__module__.partition(".")[0]]
     for folder in map(Path, getattr(package, "__path__", ())):
-        if not (folder / "py.typed").exists():
-            yield subject.remark("its package has no py.typed, so type checkers do not read its types", "add an empty py.typed")
         for path in sorted(folder.rglob("*.py")):
             for line, name, cure in _private_imports(path.read_text(encoding="utf-8")):
                 yield subject.fault(f"{path.relative_to(folder.parent)}:{line} imports {name}", cure)
@@ -124,8 +122,6 @@ def declarations(subject: ExaminedPlugin) -> Iterator[Finding]:
         yield subject.fault("mom_source is no static method", "put @staticmethod above @hookimpl: mom calls it on the class")
     units = {(spec.scope, spec.name): spec.unit for spec in fields if spec.collected}
     for control in controls:
-        if control.unit.is_number and control.minimum is None and control.maximum is None:
-            yield subject.remark(f"the control {control.name} has no bounds", "declare the bounds of the kernel or hypervisor")
         if units.get((control.scope, control.field), control.unit) is not control.unit:
             yield subject.fault(f"the control {control.name} has another unit than its field {control.field}", "give both the same unit")
 

@@ -62,16 +62,11 @@ def _set(
             continue
         applied = outcome.decision
         present = applied.value if outcome.after is None else outcome.after
-        if outcome.after is None:
-            yield subject.remark(f"{spec.name}: the outcome has no value after the change", "return the new value from mom_read")
         _, shown = _present(life.cycle().snapshot, spec)
         if shown is not None and not _same(spec, shown, present):
             yield subject.fault(
                 f"{spec.name} was set to {present}, and its field {spec.field} says {shown}", "collect the value that the control sets"
             )
-        again = outcome_of(life.cycle(applied).outcomes, applied)
-        if again is not None and again.status is Status.APPLIED and _same(spec, present, applied.value):
-            yield subject.remark(f"{spec.name} is written again with an unchanged value", "return the present value from mom_read")
         return applied
     why = f"{spec.name} was never set ({'; '.join(list(refused)[:3])})"
     if refused and ignored:
