@@ -148,7 +148,7 @@ class VerbGroup(click.Group):
                 if tell:
                     click.echo(f"mom: warning: {error}", err=True)
             else:
-                usual = "" if entries[0].name in COMES_WITH else OTHERS
+                usual = "" if entries[0].name in {**COMES_WITH, **PLUGINS_VERBS} else OTHERS
                 summaries += [] if name in own else [(name, summary, heading or usual)]
         listed: dict[str, list[tuple[str, str]]] = {}
         for name, summary, heading in summaries:
