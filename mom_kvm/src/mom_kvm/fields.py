@@ -97,8 +97,8 @@ _SEEN: Final = (
            "cpu.stat usage_usec"),
     _group("host_cgroup_throttled", "time that a CPU quota throttled the guest's cgroup; more than 100 % if it throttled several CPUs",
            "cpu.stat throttled_usec"),
-    *(_pressure(resource, kind, who, what)
-      for resource, what in (("memory", "memory"), ("cpu", "CPU"), ("io", "I/O"))
+    *(_pressure(resource, kind, who, awaited)
+      for resource, awaited in (("memory", "memory"), ("cpu", "CPU"), ("io", "I/O"))
       for kind, who in (("some", "at least one"), ("full", "all"))),
 )  # fmt: skip
 

@@ -241,7 +241,7 @@ class SeenGuests(ABC, Generic[G]):
             self._look()
             self._looked = True
             with self._lock:
-                return tuple(self._listed(seen) for seen in self._seen.values())
+                return tuple(self._listed(entry) for entry in self._seen.values())
 
     def _listed(self, seen: G) -> Guest:
         properties: dict[str, Value] = {"name": seen.name, "uuid": seen.id, "state": seen.state}
@@ -268,22 +268,22 @@ class SeenGuests(ABC, Generic[G]):
     def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
         """Return the guests' fields as of the last query."""
         with self._lock:
-            present = {guest.id: seen for guest in guests if (seen := self._seen.get(guest.id)) is not None}
-            maxima = {identity: seen.fields.get("balloon_max") for identity, seen in present.items()}
+            present = {guest.id: entry for guest in guests if (entry := self._seen.get(guest.id)) is not None}
+            maxima = {identity: entry.fields.get("balloon_max") for identity, entry in present.items()}
             processes = {} if self._host_side is None else self._host_side.fields(maxima)
-            return {identity: self._fields_of(seen, processes.get(identity, {})) for identity, seen in present.items()}
+            return {identity: self._fields_of(entry, processes.get(identity, {})) for identity, entry in present.items()}
 
     def remarks(self) -> Sequence[tuple[str, GuestRemark]]:
         """Return why mom cannot rely on guests, each with the guest's ID."""
         now = self._monotonic()
-        return [(seen.id, remark) for seen in self.seen() for remark in seen.remarks(now)]
+        return [(entry.id, remark) for entry in self.seen() for remark in entry.remarks(now)]
 
     def seen(self, guests: Sequence[Entity] | None = None) -> Sequence[G]:
         """Return the guests of the last query that are in `guests`; all if None."""
         with self._lock:
             if guests is None:
                 return tuple(self._seen.values())
-            return [seen for guest in guests if (seen := self._seen.get(guest.id)) is not None]
+            return [entry for guest in guests if (entry := self._seen.get(guest.id)) is not None]
 
     def _look_first(self) -> None:
         if not self._looked:
@@ -291,7 +291,7 @@ class SeenGuests(ABC, Generic[G]):
 
     def _seen_guest(self, guest: Entity) -> G:
         with self._lock:
-            seen = self._seen.get(guest.id)
-        if seen is None:
+            entry = self._seen.get(guest.id)
+        if entry is None:
             raise GuestGone(f"{guest} no longer exists")
-        return seen
+        return entry
