@@ -49,6 +49,8 @@ class Log(QueueHandler):
     :param sink: handler that writes; None for standard error
     """
 
+    queue: SimpleQueue[Any]
+
     def __init__(self, sink: logging.Handler | None = None) -> None:
         super().__init__(SimpleQueue())
         self.hide = SecretMask()
