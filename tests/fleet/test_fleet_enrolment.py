@@ -83,7 +83,13 @@ def test_a_coordinator_is_authorized_until_it_is_revoked(fleet: FleetWorld) -> N
     key = fleet.new_signer("coordinator").public
     fleet.fleet("authorize", key)
     assert opened(AuthorizedKeys, COORDINATORS, fleet.read(AUTHORIZED, COORDINATORS), {fleet.operator}).record.keys == (key,)
-    fleet.fleet("revoke", key)
+    fleet.enroll("h6")
+    thief = Signer((fleet.folder / "coordinator" / "sign.key").read_text().strip())
+    fleet.put(ROSTER, "h6", thief.signed("h6", Member(group="evil"), 7))
+    assert "which is not trusted" in fleet.refused("cordon", "h6")
+    assert "mom-roster h6: + group: evil" in fleet.tried("revoke", key)[1], "what it has overwritten is shown, and can be corrected"
+    fleet.enroll("h6", "g1", "--new-key")
+    assert fleet.host("h6")["group"] == "g1"
     assert opened(AuthorizedKeys, COORDINATORS, fleet.read(AUTHORIZED, COORDINATORS), {fleet.operator}).record.keys == ()
     assert "cannot be reached" in fleet.refused("status", home=fleet.folder / "coordinator")
 

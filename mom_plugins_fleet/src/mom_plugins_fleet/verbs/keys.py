@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from mom_core import MomError
 from mom_daemon import print_prose
 from mom_plugins_fleet.link import Store
 from mom_plugins_fleet.records import AuthorizedKeys
+from mom_plugins_fleet.revisions import AHEAD_SECONDS
 from mom_plugins_fleet.signatures import Opened, opened
 from mom_plugins_fleet.subjects import COORDINATORS
 from mom_plugins_fleet.verbs import server_setup
@@ -76,12 +78,6 @@ def revoke_command(home: FleetHome, key: str) -> None:
 
 async def _take_over(home: FleetHome, store: Store, key: str) -> int:
     await check_clock(store)
-    if key not in home.operators:  # hosts follow no other records of a coordinator than its orders
-        authorized = await standing(home, store, AuthorizedKeys, COORDINATORS)
-        if authorized is not None and key in authorized.record.keys:
-            remaining = tuple(other for other in authorized.record.keys if other != key)
-            await change(home, store, AuthorizedKeys, COORDINATORS, lambda _: {"keys": remaining})
-        return 0
     view, records = FleetView(), list[tuple[str, int, Opened[Any]]]()
     for bucket in (view.members, view.groups, view.authorized):
         await store.load(bucket)
@@ -93,5 +89,10 @@ async def _take_over(home: FleetHome, store: Store, key: str) -> int:
     if records:
         ask_a_person(f"Sign these {len(records)} records?")
     for name, stored, record in records:
-        await sign(home, store, name, record.record, stored, record.revision)
+        known = record.revision if record.revision < time.time() + AHEAD_SECONDS else 0  # hosts follow no record that is ahead
+        await sign(home, store, name, record.record, stored, known)
+    authorized = await standing(home, store, AuthorizedKeys, COORDINATORS)
+    if authorized is not None and key in authorized.record.keys:
+        remaining = tuple(other for other in authorized.record.keys if other != key)
+        await change(home, store, AuthorizedKeys, COORDINATORS, lambda _: {"keys": remaining})
     return len(records)

@@ -78,7 +78,6 @@ def _host_row(view: FleetView, name: str) -> dict[str, Any]:
         "available_kib": None if state is None else state.available,
         "guests": None if state is None else len(state.guests) + state.others,
         "metrics": _metrics(member, state, name),
-        "group_revision": group.revision,
         "policies": _policies(state, view.groups.records.get(member.group, (0, None))[0]),
         "refused": group.refused,
         "classes_unused": group.classes_unused,
