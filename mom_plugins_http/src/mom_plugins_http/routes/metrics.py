@@ -114,9 +114,7 @@ def _verdict(report: Report) -> Iterator[_Family]:
     severities = [(_labels(severity=severity), int(worst is severity)) for severity in Severity]
     yield _Family("mom_verdict", "1 for the severity of the worst condition of the host as a whole.", severities)
     standing = [
-        (_labels(condition=condition.name, severity=condition.severity), condition.lasted)
-        for condition in report.verdict.conditions
-        if condition.severity is not Severity.OK
+        (_labels(condition=condition.name, severity=condition.severity), condition.lasted) for condition in report.verdict.conditions
     ]
     yield _Family("mom_condition_seconds", "How long a condition of the host as a whole has lasted.", standing)
 

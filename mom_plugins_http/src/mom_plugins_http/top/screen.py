@@ -68,7 +68,7 @@ def screen(look: Looking, feed: Feed, picture: Picture | None, size: tuple[int, 
 
 def brief_verdict(picture: Picture, width: int, height: int) -> list[Line]:
     """Return the present conditions, then reason and fix of the worst, in at most a third of the lines."""
-    said = [*takewhile(lambda line: line.severity is not Severity.OK, picture.verdict)]  # cleared conditions are last
+    said = picture.verdict
     heads, details = [line for line in said if line.severity is not None], [*takewhile(lambda line: line.severity is None, said[1:])]
     lines = [line for one in (*heads, *details) for line in _said(one, width)]
     most = max(1, (height - 8) // 3)
