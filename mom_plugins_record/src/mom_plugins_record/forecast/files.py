@@ -94,7 +94,8 @@ class DaysKeeper:
 
     def take_in(self) -> None:
         """Merge the result of `mom forecast learn`. The next write removes its file."""
-        self._due = self._merged = self._merge(self._learned)
+        if self._merge(self._learned):
+            self._due = self._merged = True
 
     def _merge(self, file: StateFile[HostDays]) -> bool:
         content = file.read()
