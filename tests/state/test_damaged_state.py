@@ -38,7 +38,7 @@ BESIDE: Final[Mapping[str, Any]] = {
     },
     "fleet/revisions.json": {"revisions": {"mom-roster h1": 7}, "moves": [{"guest": GUEST, "order": 7, "state": "done", "error": ""}]},
     "forecast/days.json": {
-        "day": 86_400.0, "week": 1, "margin": 2048.0, "usual": 1e6, "host": "h", "host_kib": None, "promisable_kib": 4e6,
+        "day": 86_400.0, "margin": 2048.0, "usual": 1e6, "host": "h", "host_kib": None, "promisable_kib": 4e6,
         "guests": [{
             "id": GUEST, "name": "vm", "present_at": 1_700_000_000,
             "days": {
@@ -46,7 +46,7 @@ BESIDE: Final[Mapping[str, Any]] = {
                 "losses": [0.0] * 3, "week_losses": [0.0] * 3, "wrong": [0.0] * 4, "lasting": [0.0] * 2, "margin": 0.0, "average": 4e6,
                 "weight": 1.0, "slots": 96, "has_pattern": False,
             },
-            "past": {"ordinals": [], "sold": [], "used": "", "qemu_kib": 0, "vcpus": 0},
+            "past": {"ordinals": [], "sold": [], "used": ""},
         }],
     },
 }  # fmt: skip
@@ -276,7 +276,7 @@ def read_shadow_notes(folder: Path) -> StateFile[Any]:
 
 def read_days(folder: Path) -> StateFile[Any]:
     context = PluginContext(name="forecast", state_directory=folder)
-    ForecastPlugin(ForecastPlugin.Settings(week=1), context).mom_setup()
+    ForecastPlugin(ForecastPlugin.Settings(), context).mom_setup()
     return context.state_files[0]
 
 
