@@ -92,7 +92,6 @@ class ChangingPolicies:
 
     :param kept: file that keeps run-time changes across restarts; None to lose them
     :param changed: function to call after a run-time change, under the lock
-    :param refuse_failing: while policies are in force, refuse new policies that are certain to fail
     """
 
     def __init__(
@@ -102,8 +101,6 @@ class ChangingPolicies:
         kept: StateFile[Overlay] | None,
         changed: Callable[[Policy, PolicyState], None],
         notes: NoteStore,
-        *,
-        refuse_failing: bool,
     ) -> None:
         self.policy: Policy | None = None
         """Compiled policies for the next evaluation."""
@@ -115,7 +112,6 @@ class ChangingPolicies:
         self._kept = kept
         self._changed = changed
         self._log = context.log
-        self._refuse_failing = refuse_failing
         self._lock = threading.Lock()
         self._base: Mapping[str, PolicyText] = {}
         self._declared = context.declarations
@@ -201,7 +197,7 @@ class ChangingPolicies:
         return tuple(item for item in remarks if item not in before)
 
     def _failing(self, policy: Policy) -> Sequence[PolicyProblem]:
-        if not self._refuse_failing:
+        if not self._context.serves:  # commands, for example on a recording, also evaluate failing policies
             return ()
         return self._news([item for item in self.checked(policy) if item.severity == "error"])
 

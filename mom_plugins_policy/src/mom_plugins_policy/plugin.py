@@ -83,15 +83,7 @@ class PolicyPlugin:
         self._notes = NoteStore(context)
         lost = "only the policies of files and defaults are in force"
         kept = context.state_file(_CHANGES, "the file of policies that were set while mom was running", OVERLAY, mode=0o600, loss=lost)
-        self._policies = ChangingPolicies(
-            context,
-            self._read,
-            kept if keeps else None,
-            self._changed,
-            self._notes,
-            # Commands, for example on a recording, also evaluate failing policies.
-            refuse_failing=context.serves,
-        )
+        self._policies = ChangingPolicies(context, self._read, kept if keeps else None, self._changed, self._notes)
         self._shadow = None if settings.shadow is None else Shadow(settings.shadow, context, _TRIAL * settings.deadline)
 
     @staticmethod
