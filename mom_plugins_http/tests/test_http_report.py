@@ -77,7 +77,6 @@ def test_who_listens_is_told_the_state_now_and_after_each_cycle(served: Served) 
         assert (name, content["cycle"]["number"]) == ("cycle", number)
         assert content == served.get("/v1/status")
         served.engine.cycle()
-    events.close()
 
 
 def test_a_stream_ends_with_mom(served: Served) -> None:

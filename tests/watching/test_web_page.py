@@ -784,6 +784,6 @@ def test_a_session_ends_with_its_mom_page_and_is_forgotten_when_the_port_is_lost
             assert page.evaluate(KEPT)
             if lost:
                 dug.close()
-                wait_until(lambda page=page: not page.evaluate(KEPT))
+                wait_until(lambda page=page: not page.evaluate(KEPT))  # type: ignore[misc]  # mypy does not know the lambda's default
         if not lost:  # the page notices by itself: mom ends its stream, and refuses the next one
             expect(page.locator("#login-problem")).to_contain_text("the request has no valid session of the page")
