@@ -94,12 +94,22 @@ def test_days_are_learned_after_wrong_clocks() -> None:
     assert [day - first for day in past.days()] == [*range(4, MOST_DAYS + 3), 300]
 
 
+def test_largest_memory_of_qemu_itself_is_kept() -> None:
+    past = seen((0, GIB))
+    for kib in (90_000, 70_000, None):
+        past.see_process(kib, 4)
+    found, other = again(past), seen((SLOTS, GIB))
+    other.merge(found)
+    for one in (found, other):
+        assert (one.qemu_kib, one.vcpus) == (90_000, 4)
+
+
 BROKEN: list[tuple[str, object]] = [
     ("day", "24h"), ("day", None), ("margin", -1.0), ("host_kib", float("nan")), ("guests", None), ("guests", [[]]),
     ("guests", [None] * 10_001), ("guests.0.id", 7), ("guests.0.days.slots", -4), ("guests.0.days.by_day", "AAAA"),
     ("guests.0.days.last", "no base64 ü"), ("guests.0.days.weight", 2.0), ("guests.0.days.losses", [1.0] * 4),
     ("guests.0.days.wrong.1", 1e300), ("guests.0.past.ordinals.0", 10**9), ("guests.0.past.ordinals", [FIRST.toordinal()] * 2),
-    ("guests.0.past.used", "AAAA"), ("guests.0.past.sold.0", -1),
+    ("guests.0.past.used", "AAAA"), ("guests.0.past.sold.0", -1), ("guests.0.past.qemu_kib", 10**400),
 ]  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from mom_core import MomError, format_kib
 from mom_plugins_record.advise.ratio import SoldAtRisk, month_risk, needed_kib, sold_at_risk
-from mom_plugins_record.advise.sold import lines_of, rows, sold_on
+from mom_plugins_record.advise.sold import QemuMemory, lines_of, rows, sold_on
 from mom_plugins_record.forecast.past import PastGuest, PastHost
 
 GIB = 1 << 20
@@ -148,6 +148,23 @@ class TestWhatIsSaid:
         ]  # fmt: skip
         assert host.reserved_mib == 4096
 
+    def test_of_qemus_own_memory_and_what_is_to_be_set(self) -> None:
+        sizes, vcpus = [40, 100, 400], [1, 4, 2]
+        guests = [
+            replace(one, qemu_kib=mib * 1024.0, vcpus=count)
+            for one, mib, count in zip(learned(*[always(2)] * 3), sizes, vcpus, strict=True)
+        ]
+        host = sold_on(of_host([*guests, *learned(always(2))]), 0.01)
+        assumed = 30 + 8 + 32 + 2 * 8
+        pod = 4096 / 512 + 25 + 100 + 25 + 40 + assumed
+        ratio = math.ceil(100 * (pod + 400 - assumed) / pod) / 100
+        assert host.qemu == QemuMemory(3, 100 * 1024, 400 * 1024, ratio, 400 - assumed)
+        assert f"{ratio:.2f}" in {possible for _, name, possible, _ in rows(host) if name == "additionalGuestMemoryOverheadRatio"}
+        assert "QEMU itself holds 100 MiB (median) to 400 MiB on top of a guest's memory, as measured for 3 guests" in lines_of(host, 0.01)
+        calm = sold_on(of_host([guests[0]]), 0.01).qemu
+        assert calm is not None
+        assert (calm.overhead_ratio, calm.reserved_mib) == (1.0, 0), "less than KubeVirt assumes"
+
     def test_guests_that_are_gone_are_not_sold_today(self) -> None:
         guests = learned(*[always(2)] * 10)
         gone = replace(guests[0], days={day: used for day, used in guests[0].days.items() if day < MONDAY + 20})
@@ -173,4 +190,4 @@ class TestWhatIsSaid:
         assert list(lines_of(host, 0.01)) == [
             "kvm-07: the memory that can be sold is unknown: 5 days are known for at least half of the guests, and 14 are needed"
         ]
-        assert rows(host) == ()
+        assert not rows(host)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from statistics import median
 from typing import Final, NamedTuple
 
 from mom_core import MomError, count_of, format_kib, printable
@@ -13,6 +14,40 @@ from mom_plugins_record.forecast.past import PastGuest, PastHost
 
 MIB = 1024.0
 """A MiB in KiB."""
+
+_QEMU_KIB: Final = (30 + 8 + 32) * MIB
+_VCPU_KIB: Final = 8 * MIB
+"""KubeVirt assumes `_QEMU_KIB` for QEMU with I/O thread and video memory, and this much for each vCPU (GetMemoryOverhead in
+launcherhypervisorresources.go)."""
+
+_POD_KIB: Final = (25 + 100 + 25 + 40) * MIB
+_TABLES_SHARE: Final = 1 / 512
+"""KubeVirt assumes `_POD_KIB` for a pod's other processes, and this fraction of the guest's memory for page tables."""
+
+
+class QemuMemory(NamedTuple):
+    """QEMU's own memory, and settings with which QEMU fits into each guest's pod."""
+
+    guests: int
+    median_kib: float
+    largest_kib: float
+    overhead_ratio: float
+    """KubeVirt's additionalGuestMemoryOverheadRatio, rounded up; at least 1."""
+    reserved_mib: int
+    """Reserved memory (rounded up) to set for a guest in Harvester if the ratio is 1."""
+
+
+def qemu_memory_of(guests: Sequence[PastGuest]) -> QemuMemory | None:
+    """Return QEMU's own memory; None if it was never measured."""
+    measured = [guest for guest in guests if guest.qemu_kib]
+    if not measured:
+        return None
+    sizes = [guest.qemu_kib for guest in measured]
+    assumed = [_QEMU_KIB + _VCPU_KIB * max(1, guest.vcpus) for guest in measured]
+    pods = [_POD_KIB + _TABLES_SHARE * guest.sold_kib + kib for guest, kib in zip(measured, assumed, strict=True)]
+    lacking = [size - kib for size, kib in zip(sizes, assumed, strict=True)]
+    ratio = max(1 + kib / pod for kib, pod in zip(lacking, pods, strict=True))
+    return QemuMemory(len(measured), median(sizes), max(sizes), max(1.0, math.ceil(100 * ratio) / 100), math.ceil(max(0.0, *lacking) / MIB))
 
 
 HOST_RESERVE_SHARE: Final = 0.05
@@ -36,6 +71,7 @@ class HostSold(NamedTuple):
     each: float | None = None
     result: SoldAtRisk | None = None
     why: str = ""
+    qemu: QemuMemory | None = None
 
     @property
     def ratio(self) -> float:
@@ -70,7 +106,7 @@ def sold_on(past: PastHost, risk: float, each: float | None = None) -> HostSold:
     capacity = past.promisable_kib if past.promisable_kib is not None else (1 - HOST_RESERVE_SHARE) * total
     present = _present_guests(guests, datetime.now(UTC).toordinal())
     result = sold_at_risk(present, capacity, risk=risk)
-    host = HostSold(name, total, capacity, sum(guest.sold_kib for guest in present), len(present), each)
+    host = HostSold(name, total, capacity, sum(guest.sold_kib for guest in present), len(present), each, qemu=qemu_memory_of(present))
     if isinstance(result, str):
         return host._replace(why=result)
     return host._replace(result=result)
@@ -85,6 +121,9 @@ def _present_guests(guests: Sequence[PastGuest], today: int) -> Sequence[PastGue
 
 def lines_of(host: HostSold, risk: float) -> Iterator[str]:
     """Yield one host's result as text."""
+    if host.qemu is not None:
+        sizes = f"{format_kib(host.qemu.median_kib)} (median) to {format_kib(host.qemu.largest_kib)}"
+        yield f"QEMU itself holds {sizes} on top of a guest's memory, as measured for {host.qemu.guests} guests"
     where = f"{host.host}: " if host.host else ""
     if host.result is None:
         yield f"{where}the memory that can be sold is unknown: {host.why}"
@@ -103,10 +142,17 @@ def lines_of(host: HostSold, risk: float) -> Iterator[str]:
 
 def rows(host: HostSold) -> Sequence[Sequence[str]]:
     """Return a row for each platform's setting: platform, name, new value and today's value."""
+    settings: list[Sequence[str]] = []
+    if host.qemu is not None:
+        settings += (
+            ("KubeVirt, Harvester", "additionalGuestMemoryOverheadRatio", f"{host.qemu.overhead_ratio:.2f}", ""),
+            ("Harvester", "reserved memory of a guest, with a ratio of 1", format_kib(MIB * host.qemu.reserved_mib), ""),
+        )
     if host.result is None:
-        return ()
+        return settings
     ratio, reserved, today = host.ratio, host.reserved_mib, host.ratio_today
     return (
+        *settings,
         ("OpenStack nova", f"ram_allocation_ratio, with reserved_host_memory_mb = {reserved}", f"{ratio:.2f}", f"{today:.2f}"),
         ("KubeVirt", "memoryOvercommitPercentage", f"{100 * ratio:.0f}", f"{100 * today:.0f}"),
         ("Apache CloudStack", f"mem.overprovisioning.factor, with host.reserved.mem.mb = {reserved}", f"{ratio:.2f}", f"{today:.2f}"),
@@ -134,6 +180,7 @@ def json_of(hosts: Sequence[HostSold], risk: float) -> Mapping[str, object]:
                 "more_guests": host.more_guests,
                 "days": None if host.result is None else host.result.days,
                 "why": host.why,
+                "qemu": None if host.qemu is None else host.qemu._asdict(),
             }
             for host in hosts
         ],

@@ -20,7 +20,7 @@ from mom_core import MomError, PluginContext, Snapshot, StateError, StateFile
 from mom_kvm import Callers
 from mom_plugins_record.forecast.curve import HOURS, SLOTS, Calendar, GuestDays
 from mom_plugins_record.forecast.host_days import LONGEST_NAME, MOST_GUESTS, HostDays, KnownGuest
-from mom_plugins_record.forecast.past import LARGEST_KIB, LAST_DAY, LEVELS, MOST_DAYS, PARTS, GuestPast, PastGuest, PastHost
+from mom_plugins_record.forecast.past import LARGEST_KIB, LAST_DAY, LEVELS, MOST_DAYS, MOST_VCPUS, PARTS, GuestPast, PastGuest, PastHost
 
 FILE: Final = "days.json"
 LEARNED: Final = "learned.json"
@@ -72,7 +72,7 @@ def past_in(path: Path) -> PastHost:
     days = days_in(path)
     where = str(path / FILE if _is_folder(path) else path)
     pasts = [guest.past for guest in days.known.values() if guest.past.ordinals]
-    guests = [PastGuest(past.sold[-1], past.days()) for past in pasts]
+    guests = [PastGuest(past.sold[-1], past.days(), past.qemu_kib, past.vcpus) for past in pasts]
     return PastHost(where, days.host_name or path.parent.name, days.host_kib, days.promisable_kib, guests)
 
 
@@ -216,6 +216,8 @@ class _KeptPast(BaseModel):
     ordinals: Annotated[list[Annotated[int, Field(gt=0, le=LAST_DAY)]], Field(max_length=MOST_DAYS), PlainSerializer(list)]
     sold: Annotated[list[_Kib], PlainSerializer(lambda sold: [*map(round, sold)])]
     used: Annotated[Any, PlainValidator(partial(base64.b64decode, validate=True)), PlainSerializer(_base64)]
+    qemu_kib: Annotated[int, Field(ge=0, le=int(LARGEST_KIB))]
+    vcpus: Annotated[int, Field(ge=0, le=MOST_VCPUS)]
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -275,6 +277,6 @@ def days_from(content: Any) -> HostDays:
     result.host_name, result.host_kib, result.promisable_kib = kept.host, kept.host_kib, kept.promisable_kib
     for guest in kept.guests:
         days, past = GuestDays(calendar, **dict(guest.days)), guest.past
-        own = GuestPast(array("i", past.ordinals), array("f", past.sold), bytearray(past.used))
+        own = GuestPast(array("i", past.ordinals), array("f", past.sold), bytearray(past.used), past.qemu_kib, past.vcpus)
         result.known[guest.id] = KnownGuest(guest.id, guest.name, days, guest.present_at, own)
     return result

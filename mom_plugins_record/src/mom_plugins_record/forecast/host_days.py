@@ -9,6 +9,7 @@ from math import isnan
 from typing import Final, NamedTuple
 
 from mom_core import Columns, Guest, Host, Snapshot, Value
+from mom_kvm import GuestField
 from mom_plugins_record.forecast.curve import (
     COVERAGE,
     FITS,
@@ -297,6 +298,7 @@ class HostDays:
             guest.days.close(guest.index, slot_use)
             if slot_use is not None:
                 guest.past.take_in(guest.index, slot_use.most, listed.number("balloon_max"))
+                guest.past.see_process(listed.number(GuestField.QEMU_OVERHEAD), listed.number("vcpu_count"))
         elif started:
             guest.days.interrupt()
         guest.whole = index == guest.index + 1 and not started  # otherwise mom sees only a part of this slot

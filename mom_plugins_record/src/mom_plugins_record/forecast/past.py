@@ -25,6 +25,7 @@ LEVELS: Final = 249
 
 LARGEST_KIB: Final = 1e12
 
+MOST_VCPUS: Final = 8192
 LAST_DAY: Final = date.max.toordinal()
 FIRST_DAY: Final = date(1970, 1, 1).toordinal()
 
@@ -36,6 +37,16 @@ class GuestPast:
     ordinals: array[int] = field(default_factory=lambda: array("i"))
     sold: array[float] = field(default_factory=lambda: array("f"))
     used: bytearray = field(default_factory=bytearray)
+    qemu_kib: int = 0
+    """Largest measured memory of QEMU itself; 0 if unknown."""
+    vcpus: int = 0
+
+    def see_process(self, qemu_kib: float | None, vcpus: float | None) -> None:
+        """Record QEMU's own memory and the number of vCPUs. Unknown values change nothing."""
+        if is_size(qemu_kib):
+            self.qemu_kib = max(self.qemu_kib, round(qemu_kib))
+        if vcpus is not None and 0 < vcpus <= MOST_VCPUS:
+            self.vcpus = round(vcpus)
 
     def take_in(self, index: int, most: float, sold: float | None) -> None:
         """Add the maximum use in a past slot, in KiB.
@@ -74,6 +85,7 @@ class GuestPast:
         kept = sorted(days)[-MOST_DAYS:]
         self.ordinals, self.sold = array("i", kept), array("f", [days[ordinal][0] for ordinal in kept])
         self.used = bytearray().join(days[ordinal][1] for ordinal in kept)
+        self.see_process(other.qemu_kib, self.vcpus or other.vcpus)
         return days != before
 
     def _each(self) -> Iterator[tuple[int, float, bytearray]]:
@@ -91,6 +103,10 @@ class PastGuest:
 
     sold_kib: float
     days: Mapping[int, Sequence[float | None]]
+    qemu_kib: float = 0.0
+    """Largest measured memory of QEMU itself; 0 if unknown."""
+    vcpus: int = 0
+    """Number of vCPUs; 0 if unknown."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from mom_core import (
     Value,
     hookimpl,
 )
-from mom_kvm import late_hook
+from mom_kvm import GuestField, late_hook
 from mom_plugins_record.forecast.curve import HOUR_SLOTS, Calendar
 from mom_plugins_record.forecast.files import DaysKeeper
 from mom_plugins_record.forecast.host_days import USED_FIELDS, HostDays
@@ -47,7 +47,8 @@ FIELDS: Final = (
             ("forecast_error_unlearned", Unit.KIB, _H, "error that forecasts of no change would have had"),
         )
     ),
-    *(FieldSpec.reads(name, Unit.KIB, _G) for name in USED_FIELDS),
+    *(FieldSpec.reads(name, Unit.KIB, _G) for name in (*USED_FIELDS, GuestField.QEMU_OVERHEAD)),
+    FieldSpec.reads("vcpu_count", Unit.COUNT, _G),
 )
 
 COLUMNS: Final = (
