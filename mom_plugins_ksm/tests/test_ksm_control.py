@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from ksm_files import FILES
 
-from mom_core import Change, ControlSpec, Decision, Entity, HypervisorError, LedgerEntry, Outcome, Scope, Status, Target, Value, hookimpl
+from mom_core import (
+    Change,
+    ControlSpec,
+    Decision,
+    Entity,
+    Guest,
+    HypervisorError,
+    LedgerEntry,
+    Outcome,
+    PluginContext,
+    Scope,
+    Status,
+    Target,
+    Value,
+    hookimpl,
+)
 from mom_devkit import apply_decisions
 from mom_devkit import put_back as put_entries_back
+from mom_plugins_ksm import KsmPlugin
 from mom_plugins_ksm.control import CONTROLS, KsmControl, KsmKnobs, knob_of
 
 HOST = Entity(Scope.HOST, "host", "host")
@@ -186,6 +203,63 @@ def test_restore_waits_for_the_last_shared_pages(monkeypatch: pytest.MonkeyPatch
     outcome = put_back(kernel, merge_across_nodes=(1, 0))["merge_across_nodes"]
     assert (outcome.status, outcome.error) == (Status.FAILED, "Device or resource busy")
     assert kernel.files["run"] == 1
+
+
+class Killed(BaseException):
+    """mom is killed."""
+
+
+class UntilKilled(Kernel):
+    """KSM under a mom that is killed after some writes."""
+
+    uri, left = "test:///own", 99
+
+    def guests(self) -> Sequence[Guest]:
+        return []
+
+    def ksm_write(self, knobs: Mapping[str, int]) -> None:
+        if not self.left:
+            raise Killed
+        self.left -= 1
+        super().ksm_write(knobs)
+
+
+BACK = [Change(Target(HOST, "ksm_merge_across_nodes"), 1, 0, back=True)]
+
+
+def plugin(folder: Path, *, serves: bool = True) -> KsmPlugin:
+    context = PluginContext(name="ksm", root=folder, state_directory=folder / "state", serves=serves)
+    return KsmPlugin(KsmPlugin.Settings(), context)
+
+
+@pytest.mark.parametrize("writes", range(4))
+@pytest.mark.parametrize("serves", [True, False], ids=["the next mom", "mom restore"])
+def test_ksm_continues_after_a_kill_during_unmerging(tmp_path: Path, writes: int, *, serves: bool) -> None:
+    kernel = UntilKilled(mergeable=100, run=1, merge_across_nodes=0)
+    kernel.left = writes
+    with pytest.raises(Killed):
+        plugin(tmp_path).mom_write(kernel, BACK)
+    kernel.left = 99
+    later = plugin(tmp_path, serves=serves)
+    if serves:
+        assert later.mom_collect_host(kernel)["ksm_run"] == 1
+    else:
+        later.mom_read(kernel, [])
+    assert kernel.files["run"] == 1
+    assert later.mom_write(kernel, BACK) == {}
+    assert (kernel.files["merge_across_nodes"], kernel.files["run"], kernel.merged) == (1, 1, 100)
+    kernel.files["run"] = 2
+    plugin(tmp_path).mom_read(kernel, [])
+    assert kernel.files["run"] == 2, "another process has set it, and nothing is noted any more"
+
+
+def test_nothing_is_unmerged_if_the_former_mode_cannot_be_saved(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file where the folder belongs")
+    kernel = UntilKilled(mergeable=100, run=1, merge_across_nodes=0)
+    (error,) = plugin(tmp_path).mom_write(kernel, BACK).values()
+    assert "Device or resource busy" in str(error)
+    assert "cannot be written" in str(error)
+    assert (kernel.files["run"], kernel.merged) == (1, 100)
 
 
 knob_values = {

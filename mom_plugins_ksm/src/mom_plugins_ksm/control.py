@@ -7,9 +7,24 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Annotated, Final, Protocol, runtime_checkable
 
-from mom_core import Change, ControlSpec, HypervisorError, NotSupported, Refused, Scope, Target, Unit, Value, as_whole
+from pydantic import Field, TypeAdapter
+
+from mom_core import (
+    Change,
+    ControlSpec,
+    HypervisorError,
+    NotSupported,
+    Refused,
+    Scope,
+    StateError,
+    StateFile,
+    Target,
+    Unit,
+    Value,
+    as_whole,
+)
 from mom_plugins_ksm.fields import is_count
 from mom_plugins_ksm.sysfs import ADVISOR_CURE, FOLDER
 
@@ -40,6 +55,10 @@ _BUSY_TRIES = 10
 
 _BUSY_PAUSE = 0.05
 """Seconds between attempts to set `merge_across_nodes`."""
+
+
+UNMERGING: Final = TypeAdapter(Annotated[int, Field(ge=STOPPED, le=UNMERGED)])
+"""Content of the file that keeps the value of `run` from before unmerging."""
 
 
 def knob_of(control: str) -> str:
@@ -76,6 +95,7 @@ class KsmKnobs:
     :param page_size: in bytes
     :param spare_kib: function that returns the KiB that unmerging may take (None if unknown); None if the hypervisor checks the memory
     :param folder: the kernel's files; None if the hypervisor has its own KSM
+    :param unmerging: file that keeps the former value of `run` while mom unmerges everything
     """
 
     ksm_read: Callable[[], Mapping[str, Value]]
@@ -83,6 +103,7 @@ class KsmKnobs:
     page_size: int
     spare_kib: Callable[[], int | None] | None
     folder: Path | None = None
+    unmerging: StateFile[int] | None = None
 
     def read(self, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
         """Return the present values. Raise `HypervisorError` if they cannot be read."""
@@ -146,6 +167,11 @@ class KsmKnobs:
                 raise
             if hindrance:
                 raise HypervisorError(f"{error}; {hindrance}") from error
+            try:
+                if self.unmerging is not None:
+                    self.unmerging.write(run)
+            except StateError as unnoted:
+                raise HypervisorError(f"{error}; {unnoted.message}") from error
         else:
             return
         try:  # even if a write fails, the kernel may have stopped KSM or unmerged pages
@@ -158,6 +184,22 @@ class KsmKnobs:
             self.ksm_write(knob)
         finally:
             self.ksm_write({RUN: run})
+            if self.unmerging is not None:
+                with suppress(StateError):  # a remaining file is harmless: `run` is not 2
+                    self.unmerging.remove()
+
+    def end_unmerging(self) -> int | None:
+        """Restore `run` after a crash during unmerging. Return the restored value; None if there is none. Raise `MomError` on failure."""
+        former = None if self.unmerging is None else self.unmerging.read()
+        if self.unmerging is None or former is None:
+            return None
+        now = self.ksm_read().get(RUN)
+        if now is None:
+            raise HypervisorError("the mode of KSM is unknown")
+        if now == UNMERGED:
+            self.ksm_write({RUN: former})
+        self.unmerging.remove()
+        return former if now == UNMERGED else None
 
 
 def _turn(change: Change) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from mom_core import (
     Finding,
     Hypervisor,
     HypervisorError,
+    MomError,
     PluginContext,
     PluginSettings,
     Problem,
@@ -32,7 +34,7 @@ from mom_core import (
     hookimpl,
 )
 from mom_kvm import late_hook
-from mom_plugins_ksm.control import CONTROLS, MERGE_ACROSS_NODES, RUN, KsmControl, KsmKnobs, KsmWriter, knob_of
+from mom_plugins_ksm.control import CONTROLS, MERGE_ACROSS_NODES, RUN, UNMERGING, KsmControl, KsmKnobs, KsmWriter, knob_of
 from mom_plugins_ksm.fields import FIELDS, LAW_FIELDS, CpuUsage, Yield, is_count, ksm_fields
 from mom_plugins_ksm.findings import ONE_OF_TWO, AnotherHand, knobs_finding, scanner_findings
 from mom_plugins_ksm.law import KsmParameters
@@ -58,6 +60,9 @@ class KsmPlugin:
         self._yield = Yield()
         file = context.state_file("law.json", "the state file of the KSM law", FORM, loss="KSM scans again for equal pages")
         self._suggested = KsmSuggestions(settings.law, file)
+        stopped = "KSM might be stopped, because mom was interrupted: check /sys/kernel/mm/ksm/run"
+        self._unmerging = context.state_file("unmerging.json", "the file with KSM's mode before the unmerging", UNMERGING, loss=stopped)
+        self._may_be_cut_off = True
         self._is_foreign = self._is_written_by_another = False
         self._other = AnotherHand()
 
@@ -75,6 +80,8 @@ class KsmPlugin:
 
     @hookimpl
     def mom_collect_host(self, hypervisor: Hypervisor | None) -> Mapping[str, Value]:
+        if self._context.serves:
+            self._end_unmerging(hypervisor)
         values = self._knobs(hypervisor).ksm_read()
         now = self._context.monotonic()
         self._other.see(values, now)
@@ -114,6 +121,7 @@ class KsmPlugin:
 
     @hookimpl
     def mom_read(self, hypervisor: Hypervisor | None, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
+        self._end_unmerging(hypervisor)  # before mom restores a knob
         return self._knobs(hypervisor).read(targets)
 
     @hookimpl
@@ -129,7 +137,19 @@ class KsmPlugin:
             self._other.set_by_mom(knob, None if change.back or error is not None else value)
             if error is not None and knob == MERGE_ACROSS_NODES and change.back:  # this restore also sets `run`
                 self._other.set_by_mom(RUN, None)
+                self._may_be_cut_off = True
         return errors
+
+    def _end_unmerging(self, hypervisor: object) -> None:
+        if not self._may_be_cut_off:
+            return
+        with suppress(MomError):  # retried in the next cycle; mom reports faults of the file
+            run = self._knobs(hypervisor).end_unmerging()
+            self._may_be_cut_off = False
+            if run is not None:
+                self._context.log.warning(
+                    "restored ksm_run to %d: mom had told KSM to unmerge all pages for a moment, and was interrupted", run
+                )
 
     mom_explainer = late_hook("mom_plugins_ksm.overview:KsmExplainer")
     mom_status = late_hook("mom_plugins_ksm.overview:ksm_parts", "report")
@@ -152,7 +172,7 @@ class KsmPlugin:
     def _knobs(self, hypervisor: object) -> KsmKnobs:
         self._is_foreign, self._is_written_by_another = isinstance(hypervisor, KsmControl), isinstance(hypervisor, KsmWriter)
         if isinstance(hypervisor, KsmControl):  # the hypervisor itself checks whether memory allows unmerging
-            return KsmKnobs(hypervisor.ksm_read, hypervisor.ksm_write, self._page_size, None)
+            return KsmKnobs(hypervisor.ksm_read, hypervisor.ksm_write, self._page_size, None, unmerging=self._unmerging)
         writer = hypervisor if isinstance(hypervisor, KsmWriter) else self._sysfs
         spare, folder = self._sysfs.spare_kib, self._sysfs.folder
-        return KsmKnobs(self._sysfs.ksm_read, writer.ksm_write, self._page_size, spare, folder)
+        return KsmKnobs(self._sysfs.ksm_read, writer.ksm_write, self._page_size, spare, folder, self._unmerging)
