@@ -39,9 +39,11 @@ def test_prometheus_finds_and_scrapes_all_hosts_that_serve_metrics_by_a_file(fle
         fleet.until(lambda: prometheus.has('up{job="mom", host="h1", group="g1"} == 1'), "it scrapes the host that has metrics")
         fleet.until(lambda: prometheus.has('mom_host_memory_total_bytes{host="h1"}'), "and has its metrics")
         assert prometheus.ask('up{host="h2"}') == []
-        fleet.until((fleet.folder / "mom-fleet.prom").exists, "the coordinator writes its own")
-        written = (fleet.folder / "mom-fleet.prom").read_bytes()
-        assert b'mom_fleet_host_heard{host="h2",group="g2"}' in written
+        own = fleet.folder / "mom-fleet.prom"
+        fleet.until(
+            lambda: own.exists() and b'mom_fleet_host_heard{host="h2",group="g2"}' in own.read_bytes(), "the coordinator writes its own"
+        )
+        written = own.read_bytes()
         subprocess.run(["promtool", "check", "metrics"], input=written, check=True, capture_output=True, timeout=60)
         fleet.kill("c1", signal.SIGTERM)
         assert not (fleet.folder / "mom-fleet.prom").exists()
