@@ -1,9 +1,12 @@
 """Threads that look again and again: how often, at whose cost, and what is left of them."""
 
 import logging
+import os
+import select
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -42,17 +45,27 @@ def test_a_look_that_fails_is_logged_and_repeated(caplog: pytest.LogCaptureFixtu
     thread.stop(60)
 
 
-def test_the_end_does_not_wait_for_the_next_look_and_leaves_no_thread() -> None:
-    looks: list[int] = []
+def test_an_event_of_a_file_causes_a_look_and_the_end_leaves_no_thread_and_no_file() -> None:
+    before, looks, heard = set(Path("/proc/self/fd").iterdir()), list[int](), list[int]()
+    reading, writing = os.pipe()
 
     def look() -> float:
-        looks.append(1)
+        looks.append(len(heard))
         return 3600.0
 
     thread = looking(look)
     thread.start()
-    wait_until(lambda: looks == [1])
+    wait_until(lambda: looks == [0])
+    thread.listen(reading, select.EPOLLIN, lambda events: heard.append(len(os.read(reading, 9))))
+    os.write(writing, b"xy")
+    wait_until(lambda: looks == [0, 1])
+    assert heard == [2]
+    thread.ignore(reading)
+    os.write(writing, b"x")
     thread.stop(60)
     thread.start()
-    assert looks == [1]
+    assert looks == [0, 1]
     assert not any(other.name == "test-look" for other in threading.enumerate())
+    os.close(reading)
+    os.close(writing)
+    assert set(Path("/proc/self/fd").iterdir()) <= before

@@ -103,4 +103,4 @@ class GrowthControl(Protocol):
         """Set the limits (KiB, keyed by guest id) in the given order. None lifts a limit. Return the failures."""
 
     def watch_growth(self, look: Callable[[], float] | None) -> None:
-        """Call `look` after the seconds that `look` returns. None ends these calls."""
+        """Call `look` when a guest reaches its limit, and after the seconds that `look` returns. None ends these calls."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
+import select
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +15,7 @@ from mom_core import GuestGone, HypervisorError
 from mom_kvm import GroupWrite, LookThread, kib_in, read_kernel_file, read_meminfo
 from mom_plugins_host.cgroup.groups import MEMORY_HIGH, NO_LIMIT, GuestGroup, explained, limit_write
 
+_EVENT_BYTES: Final = 4096
 _HIGH: Final = re.compile(rb"^high ([0-9]{1,19})$", re.MULTILINE)
 
 _LOOK_SHARE: Final = 0.1
@@ -35,6 +39,8 @@ class KernelGroups:
         self._root, self._write, self._log = root, write, log
         self.groups: Mapping[str, GuestGroup] = {}
         """Control groups keyed by guest id. The plugin replaces this mapping in each cycle."""
+        self._files: dict[str, int] = {}
+        """Descriptors of limited guests' `memory.events`, keyed by guest id. `epoll` reports changes since the last reading."""
         self._thread: LookThread | None = None
 
     def available_kib(self) -> int | None:
@@ -67,6 +73,8 @@ class KernelGroups:
         errors = zip(writes, self._write(list(writes.values())), strict=True)
         failures = {name: explained(error, writes[name]) for name, error in errors if error is not None}
         failures |= {name: GuestGone("its control group is gone") for name in limits if name not in groups}
+        for name, kib in limits.items():
+            self._follow(name, "" if kib is None or name in failures else groups[name].folder)
         return failures
 
     def watch_growth(self, look: Callable[[], float] | None) -> None:
@@ -77,3 +85,23 @@ class KernelGroups:
         if look is not None:
             self._thread = LookThread("growth-credit", "limiting guests' growth", look, self._log, _LOOK_SHARE)
             self._thread.start()
+
+    def _follow(self, name: str, folder: str) -> None:
+        # An empty folder ends the watch of this guest.
+        if bool(folder) == (name in self._files):
+            return
+        if folder and self._thread is not None:
+            with suppress(OSError):  # without events, mom looks later
+                file = self._files[name] = os.open(f"{folder}/memory.events", os.O_RDONLY | os.O_CLOEXEC)
+                _read_events(file)
+                self._thread.listen(file, select.EPOLLPRI, lambda _: _read_events(file))
+        elif not folder:
+            file = self._files.pop(name)
+            if self._thread is not None:
+                self._thread.ignore(file)
+            os.close(file)
+
+
+def _read_events(file: int) -> None:
+    with suppress(OSError):  # the group is gone
+        os.pread(file, _EVENT_BYTES, 0)

@@ -14,10 +14,10 @@ from mom_plugins_host.capabilities import GrowthControl
 from mom_plugins_host.credit.law import LEAST_KIB, Borrower, credit
 
 LOOK_SECONDS: Final = 0.1
-"""Time between two updates while guests have limits."""
+"""Time between two updates of limits while the host is short of memory. A guest at its limit causes an update immediately."""
 
 REST_SECONDS: Final = 1.0
-"""Time between two looks while guests have no limits."""
+"""Time between two updates of limits while the host has plenty of memory."""
 
 LIFT_SHARE: Final = 0.1
 """mom lifts limits at more available memory than it sets them: the difference is this share of the high watermark."""
@@ -104,7 +104,7 @@ class GrowthLimiter:
                 if guest.waits:
                     waits = _is_used_up(guest)
                     self._guests[name] = replace(guest, waits=waits, delay=guest.delay + passed * waits)
-            return LOOK_SECONDS
+            return LOOK_SECONDS if available < self._high else REST_SECONDS
 
     def _needed(self, high: float) -> float:
         can_grow = sum(max(0.0, guest.most - guest.held) for guest in self._guests.values())
