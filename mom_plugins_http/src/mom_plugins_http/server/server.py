@@ -22,7 +22,7 @@ from mom_plugins_http.server.protocol import PATIENCE_SECONDS, HttpConnection, p
 
 Result = TypeVar("Result")
 
-MOST_CLIENTS: Final = 256
+MOST_CLIENTS: Final = 64
 """Maximum number of connections. At this limit, a new connection replaces one with the lowest right: with an incomplete request, or of the
 user with most connections."""
 
