@@ -15,20 +15,14 @@ KNOB = ControlSpec("knob", Unit.KIB, Scope.GUEST, "a knob", field="knob_now")
 
 
 class Knobs(Explainer):
-    """Says how many cycles it has seen."""
+    """Explains a knob."""
 
     controls = (KNOB,)
     nouns: Mapping[str, str] = {"knob": "the knob at"}
     main_controls = ("knob",)
 
-    def __init__(self) -> None:
-        self.seen = 0
-
-    def take(self, report: Report) -> None:
-        self.seen += 1
-
     def part(self, about: About) -> ExplanationPart:
-        return ExplanationPart([Sentence("now", f"seen {self.seen} times.")], {"seen": self.seen}, ["its knob"])
+        return ExplanationPart([Sentence("now", "it has a knob.")], {"knobs": 1}, ["its knob"])
 
 
 class Late(Explainer):
@@ -39,17 +33,10 @@ class Late(Explainer):
 
 
 class Broken(Explainer):
-    """Raises until it is repaired."""
-
-    repaired = False
-
-    def take(self, report: Report) -> None:
-        if not self.repaired:
-            raise SystemError("lame")
+    """Raises."""
 
     def part(self, about: About) -> ExplanationPart:
-        self.take(about.report)
-        return ExplanationPart()
+        raise SystemError("lame")
 
 
 def report(value: int | None = None, **more: object) -> Report:
@@ -62,9 +49,7 @@ def report(value: int | None = None, **more: object) -> Report:
 
 
 def explained(one: Report, **plugins: Callable[[], object]) -> dict[str, Any]:
-    explainers = Explainers(plugins)
-    explainers.take(one)
-    return explainers.explain(one, one.snapshot.guests["web"], zone=UTC)
+    return Explainers(plugins).explain(one, one.snapshot.guests["web"], zone=UTC)
 
 
 def told(explanation: dict[str, Any]) -> list[str]:
@@ -74,7 +59,7 @@ def told(explanation: dict[str, Any]) -> list[str]:
 def test_sentences_of_all_plugins_stand_in_the_order_of_their_places() -> None:
     found = explained(report(1024), late=Late, knobs=Knobs)
     assert told(found) == [
-        "now: seen 1 times.",
+        "now: it has a knob.",
         "kind: a kind.",
         "wanted: The policy 50_knob (line 1, column 1) wants the knob at 1,024 KiB, 1,024 KiB less than the guest has.",
         "done: The hypervisor accepted the change (knob 1,024 KiB): the guest had 2,048 KiB, and 1,024 KiB right after.",
@@ -82,7 +67,7 @@ def test_sentences_of_all_plugins_stand_in_the_order_of_their_places() -> None:
         "unknown: Not known: its knob.",
         "next: the end.",
     ]
-    assert found["seen"] == 1
+    assert found["knobs"] == 1
 
 
 def test_without_plugins_there_is_what_the_core_knows() -> None:
@@ -104,16 +89,10 @@ def test_what_its_platform_says_of_the_guest_is_told() -> None:
 
 
 def test_what_a_plugin_fails_to_say_is_unknown_and_the_others_are_heard(caplog: pytest.LogCaptureFixture) -> None:
-    broken, one = Broken(), report()
-    explainers = Explainers({"broken": lambda: broken, "knobs": Knobs})
-    explainers.take(one)
-    found = explainers.explain(one, one.snapshot.guests["web"])
-    assert told(found)[0] == "now: seen 1 times."
+    found = explained(report(), broken=Broken, knobs=Knobs)
+    assert told(found)[0] == "now: it has a knob."
     assert found["unknown"] == ["its knob", "what the broken plugin knows (SystemError: lame)"]
     assert caplog.text.count("the broken plugin failed to explain a guest") == 1
-    broken.repaired = True
-    explainers.take(one)
-    assert not [fact for fact in explainers.explain(one, one.snapshot.guests["web"])["unknown"] if "broken" in fact]
 
 
 class Suggests(Explainer):
@@ -142,17 +121,6 @@ def test_the_reason_of_a_policy_is_told_with_its_decision_unless_it_is_the_form(
         decision = replace(one.decisions[0], reason=reason)
         found = explained(replace(one, decisions=(decision,)), knobs=Knobs)
         assert next(text for text in told(found) if text.startswith("wanted: ")).endswith(because)
-
-
-def test_plugins_that_stay_keep_what_they_remember_when_others_come() -> None:
-    explainers = Explainers({"knobs": Knobs})
-    explainers.take(report())
-    explainers.use({"late": Late, "knobs": Knobs})
-    one = report()
-    explainers.take(one)
-    assert "now: seen 2 times." in told(explainers.explain(one, one.snapshot.guests["web"]))
-    explainers.use({"late": Late})
-    assert "now: seen 2 times." not in told(explainers.explain(one, one.snapshot.guests["web"]))
 
 
 def test_why_nothing_is_decided_is_asked_for_controls_that_matter() -> None:

@@ -88,11 +88,7 @@ class About:
 
 
 class Explainer:
-    """Base class of a plugin's explainer, which explains guests from reports alone.
-
-    mom passes each report to `take`, in order. `part` explains a guest of the last report. An explainer must not wait or touch the
-    host.
-    """
+    """Base class of a plugin's explainer, which explains guests from a report alone. It must not wait or touch the host."""
 
     controls: Sequence[ControlSpec] = ()
     nouns: Mapping[str, str] = MappingProxyType({})
@@ -107,9 +103,6 @@ class Explainer:
     """Heading of `sentences`."""
     place: int = Sentence.PRESENT
     """Place of `sentences`: the smallest comes first."""
-
-    def take(self, report: Report) -> None:
-        """Receive the report of a finished cycle."""
 
     def sentences(self, about: About) -> Iterable[str]:
         """Return this plugin's sentences about a guest; none if the plugin does not affect the guest."""

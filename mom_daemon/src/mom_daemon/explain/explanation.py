@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import tzinfo
 from functools import partial
@@ -28,35 +27,16 @@ LONGEST_REASON: Final = 600
 
 
 class Explainers:
-    """Explainers of all plugins. Thread-safe. If an explainer fails, its part is shown as missing."""
+    """Explainers of all plugins. If one fails, its part is shown as missing."""
 
-    def __init__(self, made_by: Mapping[str, Callable[[], object]] | None = None) -> None:
-        self._made_by: Mapping[str, Callable[[], object]] = {}
-        self._explainers: dict[str, Explainer] = {}
-        self._broken: dict[tuple[str, str], str] = {}
-        self._lock = threading.Lock()
-        self.use(made_by or {})
-
-    def use(self, made_by: Mapping[str, Callable[[], object]]) -> None:
-        """Replace the plugins, but keep the explainers of plugins that remain."""
-        if made_by == self._made_by:
-            return
-        with self._lock:
-            kept = {name: explainer for name, explainer in self._explainers.items() if made_by.get(name) == self._made_by[name]}
-            self._broken, self._made_by = {}, made_by
-            made = self._answers("make", {name: make for name, make in made_by.items() if name not in kept})
-            explainers = {name: explainer for name, explainer in {**made, **kept}.items() if isinstance(explainer, Explainer)}
-            self._explainers = {name: explainers.get(name) or Explainer() for name in made_by}
+    def __init__(self, made_by: Mapping[str, Callable[[], object]]) -> None:
+        self._failed: dict[str, str] = {}
+        made = _answers(made_by, self._failed)
+        self._explainers = {name: one if isinstance(one := made.get(name), Explainer) else Explainer() for name in made_by}
 
     def by_control(self) -> Mapping[str, Explainer]:
         """Return explainers, keyed by control name."""
         return {spec.name: explainer for explainer in self._explainers.values() for spec in explainer.controls}
-
-    def take(self, report: Report) -> None:
-        """Pass a finished cycle's report to the explainers."""
-        keeping = {name: explainer for name, explainer in self._explainers.items() if type(explainer).take is not Explainer.take}
-        with self._lock:
-            self._answers("take", {name: partial(explainer.take, report) for name, explainer in keeping.items()})
 
     def explain(
         self,
@@ -67,21 +47,19 @@ class Explainers:
         declarations: Declarations | None = None,
         zone: tzinfo | None = None,
     ) -> dict[str, Any]:
-        """Explain a guest of the last report, as a JSON object. `texts` are policies, keyed by name."""
-        declared = declarations or Declarations()
+        """Explain a guest of a report, as a JSON object. `texts` are policies, keyed by name."""
+        declared, failed = declarations or Declarations(), dict(self._failed)
         specs = {spec.name: spec for explainer in self._explainers.values() for spec in explainer.controls} | dict(declared.controls)
         decided = [decision.control for decision in report.decisions if decision.entity.id == guest.id]
         main = [control for explainer in self._explainers.values() for control in explainer.main_controls if control not in decided]
-        suggested = self._suggested(report, guest, [*decided, *main])
+        suggested = self._suggested(report, guest, [*decided, *main], failed)
 
         about = About(report, guest, _wanted(report, guest, texts or {}, specs, suggested), declared, zone)
         unchanged = next((suggested[control] for control in main if control in suggested), "")
         nouns = {control: noun for explainer in self._explainers.values() for control, noun in explainer.nouns.items()}
-        with self._lock:
-            parts = self._answers("part", {name: partial(explainer.part, about) for name, explainer in self._explainers.items()})
-            broken = {name: error for (name, _), error in self._broken.items()}
+        parts = _answers({name: partial(explainer.part, about) for name, explainer in self._explainers.items()}, failed)
         unknown = [fact for part in parts.values() for fact in part.unknown]
-        unknown += [f"what the {name} plugin knows ({printable(error, LONGEST_LINE)})" for name, error in broken.items()]
+        unknown += [f"what the {name} plugin knows ({printable(error, LONGEST_LINE)})" for name, error in failed.items()]
         facts = _facts(about)
         trial = None
         if report.considered is not None:
@@ -109,25 +87,23 @@ class Explainers:
             "sentences": [{"topic": line.topic, "text": line.text} for line in sorted(sentences, key=attrgetter("place"))],
         }
 
-    def _suggested(self, report: Report, guest: Guest, controls: Sequence[str]) -> dict[str, str]:
-        suggesting = {name: explainer for name, explainer in self._explainers.items() if type(explainer).reason is not Explainer.reason}
-        calls = {name: partial(_reasons, explainer, report, guest, controls) for name, explainer in suggesting.items()}
-        with self._lock:
-            reasons = self._answers("reason", calls)
+    def _suggested(self, report: Report, guest: Guest, controls: Sequence[str], failed: dict[str, str]) -> dict[str, str]:
+        reasons = _answers({name: partial(_reasons, one, report, guest, controls) for name, one in self._explainers.items()}, failed)
         return {control: text for texts in reversed(reasons.values()) for control, text in texts.items()}
 
-    def _answers(self, task: str, calls: Mapping[str, Callable[[], Result]]) -> dict[str, Result]:
-        answers: dict[str, Result] = {}
-        for name, call in calls.items():
-            result = attempt(call)
-            if result.error is None:
-                answers[name] = result.value  # type: ignore[assignment]  # a call without an error has a value
-                self._broken.pop((name, task), None)
-                continue
-            if not any(name == broken for broken, _ in self._broken):
-                LOG.error("the %s plugin failed to explain a guest: %s", name, describe(result.error), exc_info=result.error)
-            self._broken[name, task] = describe(result.error)
-        return answers
+
+def _answers(calls: Mapping[str, Callable[[], Result]], failed: dict[str, str]) -> dict[str, Result]:
+    # Adds errors to `failed`.
+    answers: dict[str, Result] = {}
+    for name, call in calls.items():
+        result = attempt(call)
+        if result.error is None:
+            answers[name] = result.value  # type: ignore[assignment]  # a call without an error has a value
+            continue
+        if name not in failed:
+            LOG.error("the %s plugin failed to explain a guest: %s", name, describe(result.error), exc_info=result.error)
+        failed[name] = describe(result.error)
+    return answers
 
 
 def _facts(about: About) -> dict[str, Any]:

@@ -25,9 +25,6 @@ from mom_daemon.look.running import find_guest
 from mom_daemon.look.sources import ask, newest, recording, running_mom
 from mom_kvm import PastCycle, PastCycles
 
-LOOKED_BACK_SECONDS: Final = 1800.0
-"""mom reads the recording from this many seconds before the requested time."""
-
 GAP_CYCLES: Final = 3
 LEAST_GAP_SECONDS: Final = 10.0
 
@@ -108,7 +105,7 @@ def _recorded(guest: str, at: str | None, path: Path | None, config_path: str | 
     then = None if at is None else moment(at, "--at")
     recorded = recording(config, path)
     explainers = Explainers(explainers_of(_plugins(config)))
-    chosen, following = _cycle_at(recorded, then, explainers)
+    chosen, following = _cycle_at(recorded, then)
     report = chosen.report
     remarks = [] if then is None else _gap(chosen, then, following)
     chosen_guest = find_guest(report.snapshot.guests, guest, report.guests_unknown)
@@ -122,28 +119,17 @@ def _plugins(config: Config | None) -> Iterable[LoadedPlugin]:
     return load_plugins(list(available_plugins()))[0].values()
 
 
-def _cycle_at(recorded: PastCycles, then: float | None, explainers: Explainers) -> tuple[PastCycle, PastCycle | None]:
+def _cycle_at(recorded: PastCycles, then: float | None) -> tuple[PastCycle, PastCycle | None]:
     if then is None:
-        last = newest(recorded, 1)
-        if not last:
-            raise _nothing(recorded)
-        then = last[0].report.time
-    last_cycle, following = None, None
+        then = time.time()
     until = then + WRITTEN_SECONDS
-    for cycle in recorded.cycles(then - LOOKED_BACK_SECONDS, float("inf")):
-        if cycle.report.time > until:
-            following = cycle
-            break
-        explainers.take(cycle.report)
-        last_cycle = cycle
-    if last_cycle is None:  # the time is after a long gap, or before the recording
-        for last_cycle in newest(recorded, 1, until=until):
-            explainers.take(last_cycle.report)
-    if last_cycle is None:
-        if following is None:
-            raise _nothing(recorded)
-        raise MomError(f"nothing was recorded at {_shown(then)}", hint=f"the recording begins at {_shown(following.report.time)}")
-    return last_cycle, following
+    last = newest(recorded, 1, until=until)
+    following = next((cycle for cycle in recorded.cycles(then, float("inf")) if cycle.report.time > until), None)
+    if last:
+        return last[0], following
+    if following is None:
+        raise _nothing(recorded)
+    raise MomError(f"nothing was recorded at {_shown(then)}", hint=f"the recording begins at {_shown(following.report.time)}")
 
 
 def _nothing(recorded: PastCycles) -> MomError:

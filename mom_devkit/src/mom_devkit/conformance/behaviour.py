@@ -85,7 +85,6 @@ def _shown_by_verbs(subject: ExaminedPlugin, life: Life, report: Report) -> Iter
     except MomError as error:
         yield subject.fault(error.message, "mom_status must omit unknown values; mom_suggest must return None for an unsuitable host")
     explainers = Explainers(explainers_of([loaded]))
-    explainers.take(report)
     unknown = {text for guest in report.snapshot.guests.values() for text in explainers.explain(report, guest)["unknown"]}
     for text in sorted(text for text in unknown if text.startswith(f"what the {subject.name} plugin knows (")):
         yield subject.fault(f"mom_explainer: `mom explain` does not know {text}", "list unknown values in `unknown`")

@@ -158,7 +158,7 @@ class Published:
         self.context = context
         self.newest: ReportView | None = None
         """Newest report, replaced as a whole; None before the first report."""
-        self.explainers = Explainers()
+        self.explainers = Explainers({})
         self._totals = Totals()
         self._samples: deque[CycleSample] = deque(maxlen=KEPT_CYCLES)
         self._outcomes: deque[PastOutcome] = deque(maxlen=KEPT_OUTCOMES)
@@ -171,8 +171,8 @@ class Published:
         self._remember(report)
         changes = [outcome for outcome in report.outcomes if outcome.status is not Status.UNCHANGED]
         self._outcomes.extend(PastOutcome(report.number, report.time, outcome) for outcome in changes[:OUTCOMES_OF_A_CYCLE])
-        self.explainers.use(declarations.explainers)
-        self.explainers.take(report)
+        if self.newest is None or self.newest.declarations is not declarations:
+            self.explainers = Explainers(declarations.explainers)
         self.newest = ReportView(report, declarations, deepcopy(self._totals), policies, state)
 
     def view(self) -> ReportView:
