@@ -378,6 +378,7 @@ def test_figures_are_stale_by_the_period_at_which_they_come():
     wait_until(lambda: "mem_available" in asking.fields([identity]).get(identity, {}))
     state = asking.states()[identity]
     for seconds, seldom, fresh in ((32, False, True), (34, False, False), (34, True, True), (124, True, False)):
+        assert state.sample is not None
         state.sample = replace(state.sample, monotonic=time.monotonic() - seconds)
         asking.learn({}, {identity} if seldom else set())
         assert ("mem_available" in asking.fields([identity])[identity]) is fresh

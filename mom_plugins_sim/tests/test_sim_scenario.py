@@ -93,6 +93,29 @@ def test_workloads_over_time() -> None:
     assert [trace.at(time) for time in (-5, 0, 9, 10, 20, 25, 31)] == [1, 1, 1, 2, 3, 1, 2]
 
 
+def test_guests_of_a_trace_do_what_was_measured(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("seconds,kib\n0,102400\n60,204800\n120,102400\n")
+    text = SMALL.replace("{bursty: {base: 20%, burst: 20%, period: 2m, duty: 30%}}", "{trace: {file: t.csv}}")
+    path = write(tmp_path, text)
+    world = World(scene_of(read_scenario(path), tmp_path))
+    world.advance_to(70)
+    assert all(guest.memory.anon == 204800 for guest in world.guests.values())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("a,b\n1,2\n", "the column 'seconds' is missing"), ("seconds,kib\n1,x\n", "t.csv:2: a number is missing"),
+     ("seconds,kib\n5,1\n5,1\n", "t.csv:3: seconds must be greater"),
+     ("seconds,kib\n0,nan\n", "t.csv:2"), ("seconds,kib\n", "the trace is empty"), (None, "cannot read")],
+)  # fmt: skip
+def test_a_trace_that_is_wrong_is_refused_with_its_line(tmp_path: Path, content: str | None, message: str) -> None:
+    if content is not None:
+        (tmp_path / "t.csv").write_text(content)
+    path = write(tmp_path, SMALL.replace("{bursty: {base: 20%, burst: 20%, period: 2m, duty: 30%}}", "{trace: {file: t.csv}}"))
+    with pytest.raises(MomError, match=message):
+        scene_of(read_scenario(path), tmp_path)
+
+
 def test_guests_come_and_go(tmp_path: Path) -> None:
     path = write(tmp_path, SMALL.replace("count: 6,", "count: 6, arrives: [1m, 2m], stays: 3m,"))
     world = World(scene_of(read_scenario(path), tmp_path))

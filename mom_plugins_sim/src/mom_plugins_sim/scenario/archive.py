@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time
 from pathlib import Path
@@ -83,23 +83,28 @@ def _read_machine(path: Path, begins: float, lasts: float, factor: float, hot: f
 
 def _read_rows(path: Path) -> Iterator[tuple[float, float, float]]:
     before = -1.0
+    for line, (at, size, use) in read_numbers(path, COLUMNS, ";"):
+        at = at / 1000 if at >= MILLISECONDS_FROM else at  # noqa: PLW2901  # the same time in seconds
+        if not (before < at < LARGEST and 0 <= size < LARGEST and 0 <= use < LARGEST):
+            raise MomError(f"{path}:{line}: time must increase, and memory must be from 0 to {LARGEST:.0e} KB", hint="remove the file")
+        before = at
+        yield at, size, use
+
+
+def read_numbers(path: Path, columns: Sequence[str], delimiter: str) -> Iterator[tuple[int, list[float]]]:
+    """Yield line number and these columns' numbers for each row of a CSV file. Raise `MomError` for an invalid file."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.reader(file, delimiter=";")
+            rows = csv.reader(file, delimiter=delimiter)
             header = [name.strip() for name in next(rows, [])]
-            if missing := [name for name in COLUMNS if name not in header]:
-                raise MomError(f"{path}:1: the column {missing[0]!r} is missing", hint=f"begin with a line `{';'.join(COLUMNS)}`")
-            places = [header.index(name) for name in COLUMNS]
+            for name in columns:
+                if name not in header:
+                    raise MomError(f"{path}:1: the column {name!r} is missing", hint=f"begin with a line `{delimiter.join(columns)}`")
+            places = [header.index(name) for name in columns]
             for row in filter(None, rows):
                 try:
-                    at, size, use = (float(row[place]) for place in places)
+                    yield rows.line_num, [float(row[place]) for place in places]
                 except (IndexError, ValueError):
                     raise MomError(f"{path}:{rows.line_num}: a number is missing", hint="remove the line or the file") from None
-                at = at / 1000 if at >= MILLISECONDS_FROM else at
-                if not (before < at < LARGEST and 0 <= size < LARGEST and 0 <= use < LARGEST):
-                    problem = f"time must increase, and memory must be from 0 to {LARGEST:.0e} KB"
-                    raise MomError(f"{path}:{rows.line_num}: {problem}", hint="remove the file")
-                before = at
-                yield at, size, use
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise MomError(f"cannot read {path}: {error}") from error

@@ -10,7 +10,7 @@ from typing import Final
 
 from mom_core import MomError, Size
 from mom_plugins_sim.guest import GuestTraits
-from mom_plugins_sim.scenario.archive import draw_machines
+from mom_plugins_sim.scenario.archive import LARGEST, draw_machines, read_numbers
 from mom_plugins_sim.scenario.schema import GroupPart, Scenario
 from mom_plugins_sim.scene import FOREVER, FaultKind, GuestScene, Scene, SceneFault, draw_identity
 from mom_plugins_sim.workload import Demand, HostLoad, Trace, Workload
@@ -20,13 +20,16 @@ KIB: Final = 1024
 GRAIN: Final = 1024
 """Each guest's memory is a multiple of this size in KiB."""
 
+LONGEST_TRACE: Final = 1_000_000
+"""Maximum number of lines in a trace: one per second for 11 days."""
+
 OF_GUESTS: Final = frozenset({FaultKind.GUEST_HANGS, FaultKind.STATISTICS_STOP, FaultKind.BALLOON_STUCK})
 
 
 def scene_of(scenario: Scenario, folder: Path, seed: int | None = None) -> Scene:
-    """Draw the scene of a scenario. Raise `MomError` for invalid recorded machines, or a fault that affects no guest.
+    """Draw the scene of a scenario. Raise `MomError` for an invalid trace, or a fault that affects no guest.
 
-    :param folder: folder that relative paths of recorded machines start from
+    :param folder: folder that relative trace paths start from
     :param seed: replaces the scenario's own seed
     """
     number = scenario.seed if seed is None else seed
@@ -47,6 +50,7 @@ def scene_of(scenario: Scenario, folder: Path, seed: int | None = None) -> Scene
 
 
 def _group(name: str, group: GroupPart, folder: Path, source: random.Random, lasts: float) -> Iterator[GuestScene]:
+    trace = _read_trace(folder / group.workload.trace.file) if group.workload.trace is not None else None
     machines = draw_machines(group, folder, lasts, source)
     shares = (group.statistics.silent, group.balloon.none, group.balloon.refuses)
     silent, rigid, refusing = (frozenset(source.sample(range(group.count), round(share * group.count))) for share in shares)
@@ -58,7 +62,12 @@ def _group(name: str, group: GroupPart, folder: Path, source: random.Random, las
         first, last = group.arrives if isinstance(group.arrives, tuple) else (group.arrives, group.arrives)
         arrives = source.uniform(first, last)
         identity = draw_identity(source)
-        demand: Demand | Trace = machine.demand if machine else group.workload.draw(memory, source, lasts)
+        if machine:
+            demand: Demand | Trace = machine.demand
+        elif trace is not None and group.workload.trace is not None:
+            demand = group.workload.trace.draw(trace, memory, source)
+        else:
+            demand = group.workload.draw(memory, source, lasts)
         cold, touched = min(group.cold * memory, demand.base), group.touches / KIB
         files, hot = group.files * memory, min(group.hot, group.files) * memory
         workload = Workload(demand, files, group.reads / KIB, hot, group.duplicate, cold, touch_rate=touched, warms=group.warms)
@@ -87,3 +96,18 @@ def _group(name: str, group: GroupPart, folder: Path, source: random.Random, las
 def _memory(part: Size | tuple[Size, Size] | None, source: random.Random) -> float:
     least, most = part if isinstance(part, tuple) else (part or 0, part or 0)
     return max(GRAIN, round(source.uniform(least, most) / KIB / GRAIN) * GRAIN)
+
+
+def _read_trace(path: Path) -> Trace:
+    times: list[float] = []
+    values: list[float] = []
+    for line, (time, value) in read_numbers(path, ("seconds", "kib"), ","):
+        if not (value >= 0 and (not times or time > times[-1]) and abs(time) < LARGEST and value < LARGEST):
+            raise MomError(f"{path}:{line}: seconds must be greater than on the line before, and kib must not be negative")
+        times.append(time)
+        values.append(value)
+        if len(times) > LONGEST_TRACE:
+            raise MomError(f"{path}: the trace has more than {LONGEST_TRACE} lines")
+    if not times:
+        raise MomError(f"{path}: the trace is empty")
+    return Trace(times, values)

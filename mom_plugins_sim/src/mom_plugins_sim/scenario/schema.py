@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, JsonValue, model_validator
 from mom_core import Duration, Size, StrictModel
 from mom_plugins_sim.guest import BALLOON_RATE, QEMU_OVERHEAD, SMALL_PIECES
 from mom_plugins_sim.scene import FaultKind
-from mom_plugins_sim.workload import TOUCH_RATE, Demand, batch, bursty, constant, diurnal, leak
+from mom_plugins_sim.workload import TOUCH_RATE, Demand, Trace, batch, bursty, constant, diurnal, leak
 
 BALLOON_RATE_BYTES, PROCESS_BYTES, TOUCH_BYTES = round(BALLOON_RATE * 1024), QEMU_OVERHEAD * 1024, round(TOUCH_RATE * 1024)
 
@@ -121,6 +121,20 @@ class BatchDemand(StrictModel):
         return batch(self.base * memory, self.job * memory, starts, self.lasts, lasts)
 
 
+class TraceDemand(StrictModel):
+    """Measured demand."""
+
+    file: str
+    """CSV file with the columns `seconds` and `kib`. A relative path starts at the scenario's folder."""
+    shift: Annotated[Duration, Field(ge=0)] = 0.0
+    """Largest time by which a guest's trace is shifted, at random, so that guests do not act in step."""
+
+    def draw(self, trace: Trace, memory: float, source: Random) -> Trace:
+        """Draw the demand of a guest with this memory in KiB."""
+        shift = source.uniform(0.0, self.shift)
+        return Trace([time - shift for time in trace.times], [min(value, memory) for value in trace.values])
+
+
 class RecordedDemand(StrictModel):
     """Virtual machines of GWA-T-12, each with its own memory."""
 
@@ -145,6 +159,8 @@ class Demands(StrictModel):
     """Steady growth."""
     batch: BatchDemand | None = None
     """Jobs at random times."""
+    trace: TraceDemand | None = None
+    """Measured demand."""
     recorded: RecordedDemand | None = None
     """Recorded virtual machines."""
 
@@ -152,11 +168,11 @@ class Demands(StrictModel):
     def _one(self) -> Demands:
         kinds = [name for name in type(self).model_fields if getattr(self, name) is not None]
         if len(kinds) != 1:
-            raise ValueError(f"set one kind of workload, not {len(kinds)}: constant, bursty, diurnal, leak, batch or recorded")
+            raise ValueError(f"set one kind of workload, not {len(kinds)}: constant, bursty, diurnal, leak, batch, trace or recorded")
         return self
 
     def draw(self, memory: float, source: Random, lasts: float) -> Demand:
-        """Draw the demand of a guest whose workload is not `recorded`."""
+        """Draw the demand of a guest whose kind of workload is neither a trace nor recorded."""
         return next(kind.draw(memory, source, lasts) for kind in (self.constant, self.bursty, self.diurnal, self.leak, self.batch) if kind)
 
 
