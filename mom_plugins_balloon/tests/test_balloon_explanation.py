@@ -76,7 +76,7 @@ def test_harm_comes_first_with_its_cure(size: int, state: str, cure: str) -> Non
 
 
 OF_CLASS: dict[str, Any] = {"balloon_min": None, "mem_guarantee": 750 * MIB}
-ASKED: dict[str, Any] = {"balloon_target": 800 * MIB, "balloon_target_age": 2.0}
+ASKED: dict[str, Any] = {"balloon_target": 800 * MIB, "balloon_target_age": 2.0, "balloon_set_by": "50_balloon:2:5"}
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,11 @@ ASKED: dict[str, Any] = {"balloon_target": 800 * MIB, "balloon_target_age": 2.0}
             "now",
             "It has 400 MiB of 1,000 MiB: it had 500 MiB when mom first saw it, and 100 MiB are taken from it for the host.",
         ),
-        (report(2, 800 * MIB, **ASKED), "since", "mom last set its size at 00:00:08 UTC, 2 s before this cycle, to 800 MiB."),
+        (
+            report(2, 800 * MIB, **ASKED),
+            "since",
+            "at 00:00:08 UTC, 2 s before this cycle, to 800 MiB, according to 50_balloon:2:5.",
+        ),
         (report(2, 900 * MIB, **ASKED), "next", "Its size is not 800 MiB, the target that mom set: its balloon is still moving."),
         (report(9, 900 * MIB, **ASKED | {"balloon_target_age": 40.0}), "next", "another process resized it"),
         (report(2, 1000 * MIB, asked(800 * MIB, 1000 * MIB, status=Status.UNCHANGED)), "next", "it keeps this size"),

@@ -46,7 +46,7 @@ BESIDE: Final[Mapping[str, Any]] = {
                 "losses": [0.0] * 3, "week_losses": [0.0] * 3, "wrong": [0.0] * 4, "lasting": [0.0] * 2, "margin": 0.0, "average": 4e6,
                 "weight": 1.0, "slots": 96, "has_pattern": False,
             },
-            "past": {"ordinals": [], "sold": [], "used": ""},
+            "past": {"ordinals": [], "sold": [], "used": "", "qemu_kib": 0, "vcpus": 0},
         }],
     },
 }  # fmt: skip

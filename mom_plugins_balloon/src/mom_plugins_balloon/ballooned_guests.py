@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence, Set
+from dataclasses import replace
 from operator import is_
 from typing import Final
 
-from mom_core import Guest, Snapshot, Value
+from mom_core import Guest, Snapshot, Source, Value
 from mom_plugins_balloon.balloon_state import UnfinishedRequest
 from mom_plugins_balloon.memory import GuestMemory
-from mom_plugins_balloon.names import CONTROL, OBSTACLE, RESTS, START_REST
+from mom_plugins_balloon.names import CONTROL, OBSTACLE, RESTS, SET_BY, START_REST
 from mom_plugins_balloon.remembered import Remembered, arrival_of, remember
 from mom_plugins_balloon.seen import CycleFacts, DescribedGuests, describe, obstacle
 from mom_plugins_balloon.sizes import SizeRequest
@@ -145,6 +146,12 @@ class BalloonedGuests:
         if past is not None and past.incarnation == guest.incarnation:
             self._pasts[guest.id] = past.after_request(request)
 
+    def note_source(self, identity: str, source: Source) -> None:
+        """Record who decided the last request."""
+        past = self._pasts.get(identity)
+        if past is not None and past.request is not None:
+            self._pasts[identity] = past._replace(request=replace(past.request, source=str(source)))
+
     def forget_request(self, identity: str) -> None:
         """Forget the last request to a guest that left or was restored."""
         if (past := self._pasts.get(identity)) is not None:
@@ -165,6 +172,7 @@ class BalloonedGuests:
         return {
             CONTROL: [None if request is None else request.target for request in requests],
             "balloon_target_age": [None if age is None else round(age * 1000) / 1000 for age in ages],  # faster than round(…, 3)
+            SET_BY: [None if request is None else request.source or None for request in requests],
             START_REST: [round(past.start_rest(self._start_rest, now), 1) or None for past in pasts],
             OBSTACLE: [
                 guest.why_blocked(CONTROL) or obstacle(guest, past, self._facts.promises) or None

@@ -14,7 +14,7 @@ from mom_plugins_balloon.fields import TARGET
 from mom_plugins_balloon.gate import need_kib
 from mom_plugins_balloon.law.reasons import PHRASES, sentence
 from mom_plugins_balloon.memory import GuestMemory
-from mom_plugins_balloon.names import CONTROL, KILLED, OBSTACLE, REASON, RESTS, STARTED, SUGGESTED, UNHEALTHY
+from mom_plugins_balloon.names import CONTROL, KILLED, OBSTACLE, REASON, RESTS, SET_BY, STARTED, SUGGESTED, UNHEALTHY
 from mom_plugins_balloon.promises import PROMISED, guaranteed_kib
 from mom_plugins_balloon.seen import guest_memories
 from mom_plugins_balloon.sizes import SAME_SIZE_KIB
@@ -194,7 +194,9 @@ def _since(about: About, memory: GuestMemory) -> Iterator[str]:
     if target is None or age is None:
         yield "mom has set no size for it since mom started."
     else:
-        yield f"mom last set its size at {about.ago(about.report.time - age)}, to {format_kib(target)}."
+        source = about.guest.text(SET_BY)
+        by = f", according to {printable(source, LONGEST_LINE)}" if source else ""
+        yield f"mom last set its size at {about.ago(about.report.time - age)}, to {format_kib(target)}{by}."
 
 
 def _host(host: Host) -> Iterator[str]:

@@ -39,6 +39,7 @@ _FIELDS: Final = (
     (ENDED, _TEXT, _G, "reason for the end of the guest's last sweep: arrived, grew, nothing-more, at-work, slow, late or another", _MOM),
     (REACTION, _S, _H, "time until a guest that grows during its sweep has its headroom again", _MOM),
     ("guests_set_aside", Unit.COUNT, _H, "guests whose balloons did not inflate at mom's last request", _MOM),
+    (names.SET_BY, _TEXT, _G, "policy line or plugin that set the last balloon target", _MOM),
     (names.OBSTACLE, _TEXT, _G, "why mom takes no memory from the guest; unknown if mom may take memory", _MOM),
     (names.RESTS, _S, _G, "time until mom tries again to shrink a guest whose balloon did not inflate; unknown if mom need not wait", _MOM),
     (UNHEALTHY, _TEXT, _G, "why the guest is unhealthy, such as `short of memory`; empty if it is healthy", _MOM),

@@ -40,6 +40,9 @@ REACH: Final = "balloon_least"
 GIVE_BACK: Final = "give_back"
 """Field: why mom returns the guest's memory and then keeps its size."""
 
+SET_BY: Final = "balloon_set_by"
+"""Field: policy line or plugin that set the last balloon target."""
+
 OBSTACLE: Final = "balloon_obstacle"
 RESTS: Final = "balloon_rest"
 

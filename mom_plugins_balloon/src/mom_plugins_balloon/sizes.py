@@ -44,6 +44,8 @@ class SizeRequest:
     """Whether this is a sweep, and the guest does not have its headroom back yet."""
     in_doubt: bool = False
     """Whether the command got no answer, and may have taken effect."""
+    source: str = ""
+    """Policy line or plugin that decided the size; empty if unknown."""
 
 
 class BalloonSettling(NamedTuple):
