@@ -104,7 +104,7 @@ def test_ksm_starts_last_and_stops_first() -> None:
     kernel = Kernel()
     outcomes = decide(kernel, run=1, pages_to_scan=300, sleep_millisecs=16)
     decide(kernel, pages_to_scan=64, run=0)
-    assert kernel.calls == [[("sleep_millisecs", 16)], [("pages_to_scan", 300)], [("run", 1)], [("run", 0)], [("pages_to_scan", 64)]]
+    assert kernel.calls == [[("sleep_millisecs", 16), ("pages_to_scan", 300), ("run", 1)], [("run", 0), ("pages_to_scan", 64)]]
     assert {(outcome.before, outcome.after, outcome.status) for outcome in outcomes.values()} == {
         (0, 1, Status.APPLIED),
         (100, 300, Status.APPLIED),

@@ -121,7 +121,7 @@ class KsmKnobs:
         return values
 
     def write(self, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
-        """Set each knob. Raise `HypervisorError` if the present values cannot be read."""
+        """Set knobs in one call, or if that fails, each in its own. Raise `HypervisorError` if the present values cannot be read."""
         files = self.ksm_read()
         due: dict[Target, int] = {}
         errors: dict[Target, HypervisorError] = {}
@@ -132,6 +132,10 @@ class KsmKnobs:
                 errors[change.target] = Refused(hindrance or f"{change.value!r:.40} is not a valid value of {change.control}")
             else:
                 due[change.target] = number
+        if len(due) > 1:
+            with suppress(HypervisorError):
+                self.ksm_write({knob_of(target.control): value for target, value in due.items()})
+                return errors
         back = {change.target for change in changes if change.back}
         for target, value in due.items():
             knob = knob_of(target.control)
