@@ -98,7 +98,7 @@ class ConditionModel(TypedDict):
     since: Time
     lasted_seconds: Seconds
     over_seconds: Seconds
-    """Time since plugins last reported the condition; 0 while one does. The condition is ok after a minute, and disappears after ten."""
+    """Time since plugins last reported the condition; 0 while one does. The condition disappears after a minute."""
 
 
 @described
