@@ -91,13 +91,12 @@ class HeldConditions:
         for key, held in list(self._held.items()):
             if reports.get(held.plugin, ()) is None and held.last == self._taken:
                 self._held[key] = held._replace(last=now)
-            elif held.plugin not in reports or now - held.last > GAP_SECONDS:
-                del self._held[key]
         reported = ((plugin, condition) for plugin, conditions in reports.items() for condition in conditions or ())
         for place, (plugin, condition) in enumerate(reported):
             previous = self._held.get((plugin, condition.name))
             begun = now if previous is None else previous.begun
             self._held[plugin, condition.name] = ReportedCondition(plugin, condition, begun, now, place)
+        self._held = {key: held for key, held in self._held.items() if held.plugin in reports and now - held.last <= GAP_SECONDS}
         self._taken = now
         verdict = judged(self._held.values(), now, time)
         self._log(verdict)
