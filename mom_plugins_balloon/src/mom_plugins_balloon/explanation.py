@@ -217,8 +217,9 @@ def _next(about: About, memory: GuestMemory) -> Iterator[str]:
     if size is None or about.report.mode == "observe":
         return
     if target is not None and abs(target - size) >= NEAR_TARGET_KIB:
-        moves = memory.target_age is None or memory.target_age < MOVES_SECONDS
-        why = "its balloon is still moving" if moves else "its balloon driver hangs, the guest took memory back, or another process resized it"
+        why = "its balloon driver hangs, the guest took memory back, or another process resized it"
+        if memory.target_age is None or memory.target_age < MOVES_SECONDS:
+            why = "its balloon is still moving"
         yield f"Its size is not {format_kib(target)}, the target that mom set: {why}."
     elif not obstacle:
         yield "If nothing changes, it keeps this size until it needs more, or the host takes or returns memory."
