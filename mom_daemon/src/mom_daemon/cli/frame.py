@@ -61,6 +61,7 @@ def run(arguments: Sequence[str] | None = None, command: click.Command | None = 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a guest's name that the terminal cannot encode must not end a command
+    code = 0
     try:
         with safe_streams():
             code = _run(arguments, command or mom)
@@ -69,7 +70,8 @@ def run(arguments: Sequence[str] | None = None, command: click.Command | None = 
     except BrokenPipeError:  # the reader of the output, such as `head`, has exited
         return EXIT_NO
     except OSError as error:
-        _tell(f"mom: the output cannot be written: {error.strerror or error}")
+        if not code:  # otherwise, the verb has printed this error
+            _tell(f"mom: the output cannot be written: {error.strerror or error}")
         return EXIT_NO
     else:
         return code
