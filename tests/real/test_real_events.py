@@ -50,9 +50,9 @@ def test_a_guests_whole_life_wakes_the_engine(listener: Listener, lab: Lab, tmp_
     listener.hears(f"guest {guest.name} resumed")
     saved = str(lab.libvirtd.folder / "saved")
     guest.domain.save(saved)
-    listener.hears(f"guest {guest.name} stopped, saved")
+    listener.hears(f"guest {guest.name} stopped")
     lab.connection.restore(saved)
-    listener.hears(f"guest {guest.name} started, restored")
+    listener.hears(f"guest {guest.name} started")
     assert listener.guest(guest) is not None
     guest.destroy()
     listener.hears(f"guest {guest.name} stopped")

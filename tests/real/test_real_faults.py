@@ -255,17 +255,12 @@ def test_a_host_that_does_not_answer_is_waited_for_only_so_long(make, silent_por
 
 
 @pytest.mark.parametrize(
-    ("uri", "cure"),
-    [
-        ("qemu+ssh://nobody@127.0.0.1:1/system", "ssh nobody@127.0.0.1:1 true"),
-        ("qemu+tls://127.0.0.1:1/system?pkipath=/nonexistent", "certificate"),
-        ("qemu+tcp://127.0.0.1:1/system", "listens"),
-    ],
+    "uri", ["qemu+ssh://nobody@127.0.0.1:1/system", "qemu+tls://127.0.0.1:1/system?pkipath=/nonexistent", "qemu+tcp://127.0.0.1:1/system"]
 )
-def test_a_host_that_cannot_be_reached_is_said_so_at_once(make, capfd, uri, cure):
+def test_a_host_that_cannot_be_reached_is_said_so_at_once(make, capfd, uri):
     with bounded(), pytest.raises(HypervisorError) as raised:
         make(uri=uri).hypervisor.guests()
-    assert cure in raised.value.hint
+    assert f"virsh -c '{uri}' list" in raised.value.hint
     assert capfd.readouterr().err == "", "neither libvirt nor ssh writes there"
 
 

@@ -554,7 +554,7 @@ def serve_channel(guest: GuestFigures, channel: str, root: str = "/") -> NoRetur
     """Serve the channel forever. Print to stderr when the channel's state changes."""
     status = ""
     while True:
-        path = channel if channel.startswith("/") else str(Path(root, "dev/virtio-ports", channel))
+        path = find_port(channel, root)
         text = f"serving {path}"
         try:
             with Path(path).open("r+b", buffering=0) as port, io.BufferedReader(port) as lines:
@@ -571,6 +571,18 @@ def _say(text: str, before: str) -> str:
     if text != before:
         _tell(text)
     return text
+
+
+def find_port(channel: str, root: str = "/") -> str:
+    """Return the path of a channel's device."""
+    if channel.startswith("/"):
+        return channel
+    named = Path(root, "dev/virtio-ports", channel)
+    if not named.exists():  # without udev, no link has the channel's name
+        for name in sorted(Path(root).glob("sys/class/virtio-ports/*/name")):
+            if _read(name).strip() == channel:
+                return str(Path(root, "dev", name.parent.name))
+    return str(named)
 
 
 def parser_of_options() -> argparse.ArgumentParser:

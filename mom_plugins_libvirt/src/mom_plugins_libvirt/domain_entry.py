@@ -87,6 +87,7 @@ class DomainEntry(SeenGuest):
     limits_needed: bool = False
     describe_at: float = float("inf")
     """Monotonic time at which mom reads the description again even without an event."""
+    prompt: bool = False
     doubted: bool | None = None
     """Whether libvirt may report an old size because the guest migrated to this host. None without a migration."""
     untunable: str = ""

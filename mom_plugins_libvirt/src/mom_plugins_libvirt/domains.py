@@ -25,6 +25,10 @@ from mom_plugins_libvirt.uri import is_local
 
 T = TypeVar("T")
 
+_DUE_SECONDS = 1.0
+_DUE_PERIODS = 1.5
+"""Statistics are late after this number of periods, plus `_DUE_SECONDS`."""
+
 _DESCRIBE_SECONDS = 0.5
 """Time in a cycle for reading descriptions."""
 
@@ -150,14 +154,18 @@ class Domains(SeenGuests[DomainEntry]):
         entry.fit_sizes()
         if entry.doubted is None and (may_come(entry.status, entry.reason) or has_come(entry.status, entry.reason)):
             entry.doubted = True
-        # Read the description again if statistics started or stopped, or a job may have ended. Also read it again if the maximum, or the
-        # size with virtio-mem, has changed.
+        age = entry.reading.age(monotonic) if entry.reading else None
+        prompt = age is not None and age <= _DUE_SECONDS + _DUE_PERIODS * (entry.period or 0)
+        # Read the description again if statistics started, stopped or are late, or a job may have ended. Also read it again if the
+        # maximum, or the size with virtio-mem, has changed.
         entry.describe |= (
             fresh != entry.fresh
+            or (entry.prompt and not prompt)
             or (before is not None and entry.reading is not None and entry.reading.maximum != before.maximum)
             or bool(entry.job)
             or (entry.resizable and entry.size != size)
         )
+        entry.prompt = prompt
 
     def _describe(self, due: Sequence[DomainEntry], end: float) -> None:
         for entry in due:

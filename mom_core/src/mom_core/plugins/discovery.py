@@ -174,7 +174,7 @@ def installed(group: str) -> Mapping[str, list[AvailablePlugin]]:
             points = candidate.entry_points.select(group=group)
             if not points:
                 continue
-            name, version = candidate.name, candidate.version
+            name, version = str(candidate.name), str(candidate.version)  # without a file METADATA, both are None
         except Exception as error:  # noqa: BLE001  # broken metadata may raise anything
             LOG.warning("the plugins in %s are unknown: %s", getattr(candidate, "_path", "a distribution"), describe(error))
             continue
