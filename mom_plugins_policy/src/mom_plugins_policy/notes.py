@@ -15,15 +15,14 @@ from mom_core import HOST_ID, Guest, MomError, PluginContext, Problem, Snapshot,
 _GONE_SECONDS: Final = 3600.0
 """mom keeps an unlisted guest's notes for this time, because the guest may return from another host."""
 
-
-_LONGEST_LIST: Final = 1000  # elements
-_LONGEST_TEXT: Final = 1 << 16  # characters of a note
+LONGEST_LIST: Final = 1000  # elements
+LONGEST_TEXT: Final = 1 << 16  # characters of a note
 
 
 def keepable(value: Any) -> bool:
     """Return whether a note can have this value: nil, a number, a string, or a flat list of these."""
     items = value if isinstance(value, list) else [value]
-    if len(items) > _LONGEST_LIST or sum(len(item) for item in items if isinstance(item, str)) > _LONGEST_TEXT:
+    if len(items) > LONGEST_LIST or sum(len(item) for item in items if isinstance(item, str)) > LONGEST_TEXT:
         return False
     return all(item is None or isinstance(item, int | str) or (isinstance(item, float) and math.isfinite(item)) for item in items)
 

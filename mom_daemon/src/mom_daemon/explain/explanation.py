@@ -32,7 +32,7 @@ class Explainers:
     def __init__(self, made_by: Mapping[str, Callable[[], object]]) -> None:
         self._failed: dict[str, str] = {}
         made = _answers(made_by, self._failed)
-        self._explainers = {name: one if isinstance(one := made.get(name), Explainer) else Explainer() for name in made_by}
+        self._explainers = {name: explainer if isinstance(explainer := made.get(name), Explainer) else Explainer() for name in made_by}
 
     def by_control(self) -> Mapping[str, Explainer]:
         """Return explainers, keyed by control name."""
@@ -80,7 +80,8 @@ class Explainers:
             **facts,
             "why_unchanged": unchanged,
             "problems": [
-                {"severity": one.severity, "source": one.source._asdict(), "message": one.message, "hint": one.hint} for one in problems
+                {"severity": problem.severity, "source": problem.source._asdict(), "message": problem.message, "hint": problem.hint}
+                for problem in problems
             ],
             "trial": None if trial is None else [dict(zip(("control", "decided", "considered"), row, strict=True)) for row in trial],
             "unknown": unknown,
@@ -88,7 +89,8 @@ class Explainers:
         }
 
     def _suggested(self, report: Report, guest: Guest, controls: Sequence[str], failed: dict[str, str]) -> dict[str, str]:
-        reasons = _answers({name: partial(_reasons, one, report, guest, controls) for name, one in self._explainers.items()}, failed)
+        calls = {name: partial(_reasons, explainer, report, guest, controls) for name, explainer in self._explainers.items()}
+        reasons = _answers(calls, failed)
         return {control: text for texts in reversed(reasons.values()) for control, text in texts.items()}
 
 

@@ -12,7 +12,7 @@ from mom_daemon import print_prose
 from mom_kvm import Destination
 from mom_plugins_fleet.accounts import FleetRoot, write_secret
 from mom_plugins_fleet.records import Invitation, Member
-from mom_plugins_fleet.signatures import Opened, next_revision
+from mom_plugins_fleet.signatures import next_revision
 from mom_plugins_fleet.verbs.changes import change, named, standing
 from mom_plugins_fleet.verbs.home import FleetHome
 
@@ -34,14 +34,15 @@ def enroll_command(home: FleetHome, hosts: tuple[str, ...], group: str, address:
     if address is not None:
         given["address"] = Destination.parse(address)
     for host in map(named, hosts):
-        before = home.ask(lambda store, host=host: standing(home, store, Member, host))  # type: ignore[misc]  # bound now
-        file = Path(f"{host}.join") if new_key or before is None or before.record.removed else None
-        _enroll(home, host, given, before, file)
+        file = _enroll(home, host, given, new_key=new_key)
         join = f" Copy {file} to {host}; there, run `mom fleet join {file}`." if file else ""
         print_prose(f"{host} is in the group {group}.{join}", 2)
 
 
-def _enroll(home: FleetHome, host: str, given: Mapping[str, object], before: Opened[Member] | None, file: Path | None) -> None:
+def _enroll(home: FleetHome, host: str, given: Mapping[str, object], *, new_key: bool) -> Path | None:
+    # Returns the file with the host's new key.
+    before = home.ask(lambda store: standing(home, store, Member, host))
+    file = Path(f"{host}.join") if new_key or before is None or before.record.removed else None
     known_key = 0 if before is None else before.record.key_issued
     issued = next_revision(known_key) if file else known_key
     root = home.root() if before is None or file is not None or before.record.group != given["group"] else None
@@ -56,6 +57,7 @@ def _enroll(home: FleetHome, host: str, given: Mapping[str, object], before: Ope
             raise
         file.unlink(missing_ok=True)
         raise MomError(error.message, hint=f"{error.hint}; then repeat the command with --new-key".removeprefix("; ")) from None
+    return file
 
 
 def _invitation(home: FleetHome, root: FleetRoot, host: str, issued: int) -> Invitation:

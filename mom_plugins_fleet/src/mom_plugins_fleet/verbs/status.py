@@ -124,7 +124,6 @@ def _more_of(row: Mapping[str, Any]) -> Iterator[str]:
     if row["classes_unused"]:
         yield f" does not use its group's classes: {brief(row['classes_unused'], 400)}"
     if row["problems"]:
-        # No backticks: they would add this host's --config option to the command.
         yield f" has {count_of(row['problems'], 'problem')}: {brief(row['problem'] or 'see mom status on that host', 200)}"
     for move in row["moves"]:
         error = f": {brief(move['error'], 200)}" if move["error"] else ""
