@@ -1,11 +1,9 @@
-"""Builds the documents as a site, with warnings as errors: `build_site.py [--version 0.1 --to FOLDER]`; `nox -s site` calls it.
+"""Build the site of the documents, with warnings as errors: `build_site.py [--version 0.1 --to FOLDER]`. `nox -s site` runs this script.
 
-Documents stand beside what they are about, so that people who browse the repository find them. Here they are put into one folder
-(`.cache/documents/pages`): docs/ at its top, all others below project/, and links lead from one to the other. What is no document
-(a script, an example) has no page: of a link to it, the words are left.
+Documents are in the folders of their subjects. This script copies them to one folder (`.cache/documents/pages`): docs/ at the top, all
+others below project/, with adapted links. Scripts and examples have no page, so the script removes links to them.
 
-With `--version`, the site becomes a folder of that name in FOLDER, beside those of other versions, and the list from which readers choose
-is written anew.
+With `--version`, the site becomes a folder of that name in FOLDER, beside other versions. The script also updates the list of versions.
 """
 
 from __future__ import annotations
@@ -25,10 +23,10 @@ import mom_core
 
 ROOT: Final = Path(__file__).parents[1]
 WORK: Final = ROOT / ".cache/documents"
-"""A folder of its own: Zensical empties the folder `.cache` beside its configuration."""
+"""Not `.cache`, because Zensical empties the folder `.cache` beside its configuration."""
 
 ELSEWHERE: Final = "project"
-"""The folder of the site for what is not in docs/."""
+"""Folder of the site for documents outside docs/."""
 
 DOCUMENTS: Final = (
     "*.md",
@@ -44,7 +42,7 @@ PICTURES: Final = ("docs/**/*.svg", "docs/**/*.png")
 _LINK: Final = re.compile(r"(?P<image>!?)\[(?P<words>(?:[^\[\]]|\[[^\]]*\])*)\]\((?P<target>[^)\s]+)\)")
 _CODE: Final = re.compile(r"^(`{3,}).*?^\1$|`[^`\n]+`", re.M | re.S)
 _NAMED_BLOCK: Final = re.compile(r"^```(\w+) +(\S+)$", re.M)
-"""A block that names its file, as the tests of the documents read it: `lisp idle.policy`."""
+"""Code block with a file name for tests of the documents: `lisp idle.policy`."""
 
 
 def pages() -> dict[str, str]:
@@ -54,10 +52,10 @@ def pages() -> dict[str, str]:
 
 
 def page(path: str, text: str, site: dict[str, str]) -> str:
-    """Return a document in the site's form.
+    """Return a document as a page of the site.
 
     :param path: of the document, in the repository
-    :param site: what `pages` gives
+    :param site: result of `pages`
     """
     code = [match.span() for match in _CODE.finditer(text)]
 
@@ -93,7 +91,7 @@ def build() -> int:
 
 
 def publish(version: str, folder: Path) -> None:
-    """Put the built site beside those of other versions, replacing an earlier one of its own name, and write the list of them."""
+    """Add the site to other versions, replacing one of the same name, and write the list of versions."""
     shutil.copytree(WORK / "site", folder / version, dirs_exist_ok=False)
     versions = sorted((path.name for path in folder.iterdir() if (path / "index.html").exists()), key=_numbers, reverse=True)
     listed = [{"version": name, "title": name, "aliases": ["latest"] if name == versions[0] else []} for name in versions]

@@ -1,7 +1,7 @@
-"""Writes another address of the repository wherever the old one stands: `python packaging/address.py https://HOST/OWNER/NAME`, in a clone.
+"""Replace the repository's address in all files of a clone: `python packaging/address.py https://HOST/OWNER/NAME`.
 
-Without an address, it says which one holds: the homepage in mom_core/pyproject.toml, from where packages take it, and their maintainer. The
-other distributions, their readmes, the changelog and the release workflow repeat it, as each is read by itself.
+Without an argument, print the present address: the homepage in mom_core/pyproject.toml. Packages take their address and maintainer from
+there. Other distributions, their readmes, the changelog and the release workflow contain copies.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ADDRESS: Final = re.compile(r"https://[\w.-]+/([\w.-]+/[\w.-]+)")
 
 
 def main(arguments: list[str]) -> int:
-    """Say the address, or write another one everywhere."""
+    """Print the address, or replace it."""
     now = address()
     if not arguments:
         print(now)
@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> int:
     if not ADDRESS.fullmatch(wanted):
         print(f"{wanted!r} is not the address of a repository: use one such as https://github.com/OWNER/NAME", file=sys.stderr)
         return 2
-    texts = {path: moved(text, now, wanted) for path, text in places(now).items()}  # all of them are made before the first is written
+    texts = {path: moved(text, now, wanted) for path, text in places(now).items()}  # an error leaves all files unchanged
     for path, text in texts.items():
         path.write_text(text, encoding="utf-8")
     return 0
@@ -46,7 +46,7 @@ def places(now: str) -> dict[Path, str]:
 
 
 def moved(text: str, now: str, wanted: str) -> str:
-    """Replace an address, and its OWNER/NAME where that stands alone."""
+    """Replace an address, and its part OWNER/NAME."""
     slug, wanted_slug = (ADDRESS.sub(r"\1", address) for address in (now, wanted))
     return text.replace(now, wanted).replace(slug, wanted_slug)
 

@@ -1,6 +1,6 @@
-"""Writes a page of the manual for each verb: `python packaging/manual.py FOLDER VERSION PROGRAM…`.
+"""Write a manual page for each command: `python packaging/manual.py FOLDER VERSION PROGRAM…`.
 
-Where mom and click-man can be imported.
+Needs an environment with mom and click-man.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import click
 from click_man.core import write_man_pages
 
 COMMANDS: Final = {"mom": ("mom_daemon.cli.frame", "mom"), "momd": ("mom_plugins_vdsm.momd.daemon", "momd")}
-"""By program, the module of its command, and how it is called there."""
+"""Module and name of the command of each program."""
 
 
 def main(folder: str, version: str, *programs: str) -> None:
@@ -23,23 +23,23 @@ def main(folder: str, version: str, *programs: str) -> None:
         module, attribute = COMMANDS[program]
         command: click.Command = getattr(import_module(module), attribute)
         name = command.name or ""
-        _find_verbs(command, click.Context(command, info_name=name))
+        _import_commands(command, click.Context(command, info_name=name))
         write_man_pages(name, command, version=f"mom {version}", target_dir=folder)
     for page in Path(folder).iterdir():
-        page.write_text(_as_groff_reads_it(page.read_text()))
+        page.write_text(_escape_for_groff(page.read_text()))
 
 
-def _find_verbs(group: click.Command, context: click.Context) -> None:
-    """Verbs are imported when they are used, and click-man looks for those that are there."""
+def _import_commands(group: click.Command, context: click.Context) -> None:
+    """Import all commands below a group. mom imports commands when they are used, but click-man needs all of them."""
     if isinstance(group, click.Group):
         for name in group.list_commands(context):
             verb = group.get_command(context, name)
             if verb is not None:
                 group.commands[name] = verb
-                _find_verbs(verb, click.Context(verb, parent=context, info_name=name))
+                _import_commands(verb, click.Context(verb, parent=context, info_name=name))
 
 
-def _as_groff_reads_it(text: str) -> str:
+def _escape_for_groff(text: str) -> str:
     r"""Translate click's mark (\b: do not wrap this paragraph) and lines that look like requests for groff."""
     lines: list[str] = []
     unwrapped = False
@@ -51,7 +51,7 @@ def _as_groff_reads_it(text: str) -> str:
         if unwrapped and (line == ".PP" or line.startswith(".SH")):
             unwrapped = False
             lines.append(".fi")
-        # click-man writes requests of these kinds only; any other line that begins so is a text's, such as "./policies".
+        # click-man writes only these requests. Other lines with a leading dot are text, such as "./policies".
         request = line.split(" ")[0] in {".TH", ".SH", ".PP", ".B", ".TP"}
         lines.append(line if request or not line.startswith((".", "'")) else rf"\&{line}")
     return "\n".join(lines) + "\n"

@@ -1,7 +1,7 @@
 """Build and check a release's files for an index: `python packaging/release.py FOLDER`, in an environment with the group `release`.
 
-FOLDER/dist has a source distribution and a wheel of each distribution, as an index accepts them; beside it stands a bill of materials
-(CycloneDX) of everything that `mom-core[all]` brings into an environment.
+FOLDER/dist gets a source distribution and a wheel of each distribution. FOLDER also gets a bill of materials (CycloneDX) of all
+distributions that `mom-core[all]` installs.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _bill_of_materials(folder: Path, dist: Path) -> Path:
-    """Of an environment into which the built wheels were installed, with what they need in the versions that CI tests."""
+    """List an environment with the built wheels, and their dependencies in the versions that CI tests."""
     (core,) = dist.glob("mom_core-*.whl")
     materials = folder / f"mom-{core.name.split('-')[1]}.cdx.json"
     with tempfile.TemporaryDirectory(prefix="mom-sbom-") as scratch:
@@ -51,9 +51,9 @@ def _bill_of_materials(folder: Path, dist: Path) -> Path:
         pip = (python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet")
         _run(*pip, "--upgrade", "pip>=25.3")
         _run(*pip, "--constraint", ROOT / "packaging/requirements.lock", *needs_of_others(names))
-        _run(*pip, "--no-deps", *(path for name in names for path in dist.glob(f"{name}-*.whl")))  # no index is asked for them
+        _run(*pip, "--no-deps", *(path for name in names for path in dist.glob(f"{name}-*.whl")))  # not from an index
         _run(*pip[:3], "check", quiet=True)
-        _run(python, "-m", "pip", "uninstall", "--quiet", "--yes", "pip", "setuptools", quiet=True)  # of the environment, and not mom's
+        _run(python, "-m", "pip", "uninstall", "--quiet", "--yes", "pip", "setuptools", quiet=True)  # part of the environment, not of mom
         made = ("--output-reproducible", "--pyproject", ROOT / "mom_core/pyproject.toml", "--output-file", materials)
         _run(Path(sys.executable).with_name("cyclonedx-py"), "environment", *made, python)
     return materials

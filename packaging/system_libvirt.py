@@ -1,6 +1,6 @@
-"""Lets mom's own environment import the system's libvirt modules, and nothing else of the system's.
+"""Let mom's environment import the system's libvirt modules, but no other modules of the system.
 
-libvirt-python is built for one libvirt. A system's package of mom uses the one that the system has, and corrects, beside its libvirt.
+libvirt-python is built for one version of libvirt. So mom's packages use the system's libvirt-python, which the system also updates.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from types import ModuleType
 MODULES = {"libvirt", "libvirt_lxc", "libvirt_qemu", "libvirtaio", "libvirtmod", "libvirtmod_lxc", "libvirtmod_qemu"}
 _PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
 FOLDERS = ["/usr/lib/python3/dist-packages", f"/usr/lib64/{_PYTHON}/site-packages", f"/usr/lib/{_PYTHON}/site-packages"]
-"""Debian's; Fedora's."""
+"""Directories of Debian and Fedora."""
 
 
 class SystemLibvirt:
-    """Asked for what is found nowhere else."""
+    """Finder for modules that no other finder has found."""
 
     @staticmethod
     def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:

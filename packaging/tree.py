@@ -1,9 +1,9 @@
-"""Makes the tree of files that a system's package of mom installs: `python packaging/tree.py FOLDER [EXTRA]`, from a clone.
+"""Write the files that mom's packages install to a folder: `python packaging/tree.py FOLDER [EXTRA]`, in a clone.
 
-What it holds is what mom-core's extra `all` brings, or the one that is named.
+The tree contains the distributions of mom-core's extra `all`, or of the given extra.
 
-One commit gives the same bytes on every Debian: versions are those of requirements.lock, and every file has the commit's time.
-The tree fits all of PYTHONS: modules in C carry the interpreter's version in their names, and byte code is made on installation.
+Builds are reproducible on every Debian: requirements.lock fixes the versions, and every file has the commit's time.
+The tree fits all of PYTHONS: names of C modules contain the interpreter's version, and installing the package compiles bytecode.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from address import address
 ROOT: Final = Path(__file__).resolve().parents[1]
 HOME: Final = "usr/lib/mom"
 PYTHONS: Final = ("3.11", "3.12", "3.13", "3.14")
-"""From Debian 12's to Debian 14's and Ubuntu 26.04's, as a dependency on python3 is a range."""
+"""Interpreters of Debian 12 to 14 and Ubuntu 26.04. A dependency on python3 is a range."""
 PLATFORM: Final = "x86_64-manylinux_2_36"
-"""Debian 12's C library; later ones run what was built for it."""
+"""Debian 12's C library. Later versions are compatible."""
 SAME_BYTES: Final = {"pynacl": "22de65bb9010a725b0dac248f353bb072969c94fa8d6b1f34b87d7953cf7bbe4"}
-"""SHA-256 of the wheel to take, by distribution: several of its wheels in requirements.lock fit PLATFORM."""
+"""SHA-256 of the wheel, keyed by distribution, if several wheels in requirements.lock fit PLATFORM."""
 PROGRAMS: Final = {"mom": "mom_daemon.cli:main", "momd": "mom_plugins_vdsm.momd.daemon:main"}
-"""What /usr/bin has. mom-guestd runs in guests, and is installed there; mom-rpcclient is the client of vdsm's developers."""
+"""Programs in /usr/bin. mom-guestd is installed in guests, and mom-rpcclient is for developers of vdsm."""
 HELPER: Final = f"/usr/bin/python3 -I -S /{HOME}/lib/python3/site-packages/mom_helper"
-"""What root runs knows nothing but the standard library, and itself: not what else is in mom's environment, or was added to it."""
+"""Options of the interpreter for root's programs. They import only the standard library and themselves, not mom's environment."""
 LIBVIRT_HELPER: Final = HELPER.replace(" -S", "")
-"""This finds the system's libvirt module besides."""
+"""This program also imports the system's libvirt module."""
 HELPERS: Final = ("mom-helper", "mom-libvirt-helper")
 UNITS: Final = ("mom.service", "mom-restore.service", *(f"{name}.{kind}" for name in HELPERS for kind in ("service", "socket")))
 RIGHTS: Final = {
@@ -47,7 +47,7 @@ RIGHTS: Final = {
     "polkit/60-mom.rules": "usr/share/polkit-1/rules.d/60-mom.rules",
 }
 NOT_OURS: Final = 'libvirt-python; python_version < "3"\n'
-"""Never wanted: it is the distribution's own, which knows its libvirt and has its corrections."""
+"""Never installed: the system's own package fits its libvirt, and gets its updates."""
 
 PIP_IN_UV: Final = {
     "cert": "SSL_CERT_FILE",
@@ -56,7 +56,7 @@ PIP_IN_UV: Final = {
     "find-links": "UV_FIND_LINKS",
     "trusted-host": "UV_INSECURE_HOST",
 }
-"""Pip's settings, and the variables that tell uv the same."""
+"""Settings of pip, and the corresponding variables of uv."""
 
 WHEELS: Final = """
 import os, sys
@@ -66,7 +66,7 @@ for folder in sys.argv[2:]:
     os.chdir(folder)
     build_wheel(sys.argv[1])
 """
-"""What `uv build --wheel --no-build-isolation` has each folder's build backend do, in one process for all."""
+"""Build the wheels of all folders in one process, like `uv build --wheel --no-build-isolation`."""
 
 PROGRAM: Final = """\
 #!/{home}/bin/python3 -I
@@ -86,7 +86,7 @@ COMPLETION: Final = {
 
 
 def main(arguments: list[str]) -> int:
-    """Make it in the folder that is named, which must be empty or not be there yet."""
+    """Write the tree. The folder must be empty or missing."""
     if len(arguments) not in {1, 2}:
         print(__doc__.splitlines()[0], file=sys.stderr)
         return 2
@@ -116,15 +116,15 @@ def main(arguments: list[str]) -> int:
 
 
 def epoch() -> int:
-    """When the commit was made, in seconds since 1970, or what SOURCE_DATE_EPOCH says."""
+    """Return the commit's time in seconds since 1970, or SOURCE_DATE_EPOCH."""
     given = os.environ.get("SOURCE_DATE_EPOCH")
     return int(given or subprocess.check_output(["git", "-C", ROOT, "log", "-1", "--format=%ct"], text=True))
 
 
 def as_pip_is_told(listed: str) -> dict[str, str]:
-    """Return uv's variables for pip's settings of indexes and certificates, which uv does not read. uv's own settings stay.
+    """Return variables for uv from pip's settings of indexes and certificates. uv's own settings stay.
 
-    :param listed: what `pip config list` prints: a line for each setting, `global.cert='/etc/ca.pem'`, in any order
+    :param listed: output of `pip config list`: lines such as `global.cert='/etc/ca.pem'`, in any order
     """
     options: dict[str, str] = {}
     matches = [re.fullmatch(r"(global|install|:env:)\.([\w-]+)=(.+)", line) for line in listed.splitlines()]
@@ -135,18 +135,18 @@ def as_pip_is_told(listed: str) -> dict[str, str]:
                 places = [place for place in places if _is_remote_or_present(place)]
             options[name] = ("," if name == "UV_FIND_LINKS" else " ").join(places)
     if "UV_INDEX" in options:
-        options["UV_INDEX_STRATEGY"] = "unsafe-best-match"  # as pip: all indexes are alike; what comes from them has the lock's hashes
+        options["UV_INDEX_STRATEGY"] = "unsafe-best-match"  # like pip, which treats all indexes alike; the lock has hashes
     return {name: value for name, value in options.items() if name not in os.environ}
 
 
 def _is_remote_or_present(place: str) -> bool:
-    """Return whether uv can use a place: it fails on a folder that is absent, which pip ignores."""
+    """Return whether uv can use an index. Unlike pip, uv fails if a folder is missing."""
     parts = urlsplit(place)
     return (parts.scheme not in {"", "file"}) or Path(unquote(parts.path)).exists()
 
 
 def version() -> str:
-    """Of all distributions, which have one version."""
+    """Return the version of all distributions."""
     text = (ROOT / "mom_core/src/mom_core/_version.py").read_text()
     return str(re.findall(r'^__version__ = "([^"]+)"$', text, re.MULTILINE)[0])
 
@@ -171,7 +171,7 @@ def _install(folders: Collection[str], scratch: Path, packages: Path) -> None:
         fits = ("--python-version", python, "--python-platform", PLATFORM, "--override", scratch / "overrides")
         versions = ("--constraint", scratch / "constraints", "--link-mode", "copy")
         _run(*uv, "pip", "install", "--target", target, *fits, *versions, *wheels)
-        _drop_what_is_the_installers(target)
+        _remove_installer_files(target)
         _lay_over(target, packages)
 
 
@@ -191,19 +191,19 @@ def one_wheel_each(lock: str) -> str:
     return lock
 
 
-def _drop_what_is_the_installers(target: Path) -> None:
-    """Programs for this machine's interpreter, and how the files came here: pip must not take them for its own."""
+def _remove_installer_files(target: Path) -> None:
+    """Remove programs with this machine's interpreter in their first line, and records that would make pip manage these files."""
     shutil.rmtree(target / "bin", ignore_errors=True)
     for folder in target.glob("*.dist-info"):
         for name in ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_build.json", "uv_cache.json", "WHEEL"):
             (folder / name).unlink(missing_ok=True)
-        shutil.rmtree(folder / "sboms", ignore_errors=True)  # of one wheel each, made when that was
+        shutil.rmtree(folder / "sboms", ignore_errors=True)  # component lists of single wheels, with build times
     for path in (target / ".lock", target / "CACHEDIR.TAG"):
         path.unlink(missing_ok=True)
     for folder in list(target.rglob("__pycache__")):
         shutil.rmtree(folder)
     for module in target.glob("yaml/_yaml*.so"):
-        module.unlink()  # a copy of libyaml, which mom does not use: it reads with marks, by PyYAML's own parser
+        module.unlink()  # mom uses PyYAML's Python parser, not its copy of libyaml
     for module in target.rglob("*.so"):
         _run("strip", "--strip-unneeded", module)
 
@@ -222,14 +222,14 @@ def _lay_over(source: Path, packages: Path) -> None:
 
 
 def _make_environment(home: Path, packages: Path) -> None:
-    """Make a folder a virtual environment that works in any place."""
+    """Turn a folder into a virtual environment that can be moved."""
     (home / "bin").mkdir()
     (home / "bin/python3").symlink_to("../../../bin/python3")
     (home / "pyvenv.cfg").write_text("home = /usr/bin\ninclude-system-site-packages = false\n")
     for python in PYTHONS:
         (home / f"lib/python{python}").symlink_to("python3")
     shutil.copyfile(ROOT / "packaging/system_libvirt.py", packages / "mom_system_libvirt.py")
-    # Additions of the operator come first, then the finder. Neither replaces mom's own modules.
+    # First the operator's packages, then the finder. Neither replaces mom's modules.
     (packages / "mom-host.pth").write_text("/usr/local/lib/mom\nimport mom_system_libvirt\n")
 
 
@@ -254,7 +254,7 @@ def _write_units(folder: Path) -> None:
 
 
 def _write_rights(tree: Path) -> None:
-    """Whom mom runs as, what that user and its helper may do, and drop-ins that let them do more."""
+    """Write the systemd units, the user, polkit rules, and drop-ins with more rights."""
     for name, place in RIGHTS.items():
         (tree / place).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / "packaging" / name, tree / place)
@@ -276,7 +276,7 @@ def _write_completion(tree: Path, packages: Path, programs: Mapping[str, str]) -
 
 def _write_manual(folder: Path, packages: Path, programs: Mapping[str, str]) -> None:
     folder.mkdir(parents=True)
-    # Of the environment that makes it, it sees click-man only: what else is there, mom does not bring.
+    # From this environment, it imports only click-man: the package does not contain the rest.
     tool = importlib.util.find_spec("click_man")
     if tool is None or tool.origin is None:
         raise SystemExit(f"click-man is not installed: {sys.executable} -m pip install click-man")
@@ -303,7 +303,7 @@ def _write_documents(folder: Path) -> None:
 
 
 def with_links_that_lead_somewhere(page: Path, shipped: Collection[Path]) -> str:
-    """Return a page's text; links to files that are not shipped lead to the repository."""
+    """Return a page's text. Links to files outside the package lead to the repository."""
     repository = address()
 
     def led(link: re.Match[str]) -> str:
@@ -316,7 +316,7 @@ def with_links_that_lead_somewhere(page: Path, shipped: Collection[Path]) -> str
 
 
 def _settle(tree: Path) -> None:
-    """Modes and times that do not depend on who makes it, and when."""
+    """Set modes and times that do not depend on the user and the time of the build."""
     for path in [*tree.rglob("*"), tree]:
         if path.is_symlink():
             continue
@@ -331,13 +331,13 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _run(*command: str | Path) -> None:
-    """Run a program. What it says when it fails is for the person who reads it, who needs no traceback besides."""
+    """Run a program. If it fails, exit with its output and without a traceback."""
     if code := subprocess.run(command, timeout=900, check=False).returncode:
         raise SystemExit(f"{Path(command[0]).name} {' '.join(map(str, command[1:5]))} … ended with exit code {code}")
 
 
 def _run_installed(packages: Path, *arguments: str, **environment: str) -> str:
-    """Return the output of Python with the tree's modules, which stay unchanged."""
+    """Return the output of Python with the tree's modules. The tree stays unchanged."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("MOM_")}
     clean |= {"PYTHONPATH": str(packages), "PYTHONDONTWRITEBYTECODE": "1", "LC_ALL": "C.UTF-8", **environment}
     done = subprocess.run([sys.executable, "-S", *arguments], env=clean, stdout=subprocess.PIPE, text=True, timeout=120, check=False)

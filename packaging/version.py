@@ -1,7 +1,7 @@
-"""Writes one version wherever a release names it: `python packaging/version.py 0.2.0`, or without a version to say which one holds.
+"""Set the version in all files of a release: `python packaging/version.py 0.2.0`. Without a version, print the present one.
 
-The number has one source, mom_core/src/mom_core/_version.py; distributions require each other in the same version, and are built one by
-one, so each says it by itself. CHANGELOG.md gets the release's heading, with today's date, above the unreleased changes.
+mom_core/src/mom_core/_version.py is the source. Distributions require each other in the same version, so each contains a copy. CHANGELOG.md
+gets the release's heading with today's date, above the unreleased changes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ VERSION: Final = re.compile(r"\d+\.\d+\.\d+((a|b|rc)\d+)?")
 
 
 def main(arguments: list[str]) -> int:
-    """Say the version, or write another one everywhere."""
+    """Print the version, or set another one."""
     now = version()
     if not arguments:
         print(now)
@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> int:
     texts = {path: stamped(path.read_text(encoding="utf-8"), now, wanted) for path in places()}
     changes = ROOT / "CHANGELOG.md"
     texts[changes] = released(changes.read_text(encoding="utf-8"), wanted, datetime.datetime.now(datetime.UTC).date())
-    for path, text in texts.items():  # all of them were made before the first is written
+    for path, text in texts.items():  # an error leaves all files unchanged
         path.write_text(text, encoding="utf-8")
     return 0
 
@@ -56,7 +56,7 @@ def places() -> Iterator[Path]:
 
 
 def stamped(text: str, now: str, wanted: str) -> str:
-    """Replace mom's version in a file's text; versions of other projects stay."""
+    """Replace mom's version in a file's text. Versions of other projects stay."""
     own = re.escape(now)
     text = re.sub(rf'^(__version__|VERSION|version) = "{own}"$', rf'\1 = "{wanted}"', text, flags=re.MULTILINE)
     text = re.sub(rf"^version: {own}$", f"version: {wanted}", text, flags=re.MULTILINE)

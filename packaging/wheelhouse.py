@@ -1,8 +1,8 @@
-"""Fills a folder with the wheels of mom and of all that it needs, for hosts without internet.
+"""Fill a folder with the wheels of mom and its dependencies, for hosts without internet.
 
-`.venv/bin/python packaging/wheelhouse.py FOLDER [EXTRA…]`: the extras are those of mom-core (kvm, ovirt, demo, all); without any, all.
-The wheels are for this interpreter and this kind of machine: fill it on one as those that it is for. There,
-`pip install --no-index --find-links FOLDER 'mom-core[kvm]'` installs mom.
+`.venv/bin/python packaging/wheelhouse.py FOLDER [EXTRA…]`. The extras are those of mom-core (kvm, ovirt, demo, all); the default is all.
+The wheels are for this interpreter and this kind of machine, so run the script on a machine like the hosts. On a host, install mom with
+`pip install --no-index --find-links FOLDER 'mom-core[kvm]'`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SECONDS: Final = 1800
 
 
 def main(arguments: list[str]) -> int:
-    """Fill it, and say how large it is."""
+    """Fill the folder, and print its size."""
     if not arguments or arguments[0].startswith("-"):
         print(__doc__.splitlines()[0], file=sys.stderr)
         return 2
@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> int:
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--quiet", "--wheel-dir", str(folder))
     own = distributions(extras)
     subprocess.run([*pip, "--no-deps", "--no-build-isolation", *(str(ROOT / name) for name in own)], check=True, timeout=SECONDS)
-    # Apart from mom's own, which have no hash, and which no index is asked for: another may have taken the name there.
+    # mom's own wheels have no hash. They never come from an index, where another project may use the name.
     subprocess.run([*pip, "--constraint", str(ROOT / "packaging/requirements.lock"), *needs_of_others(own)], check=True, timeout=SECONDS)
     wheels = sorted(folder.glob("*.whl"))
     sums = "".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in wheels)

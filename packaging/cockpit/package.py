@@ -1,6 +1,6 @@
-"""Makes mom's package for Cockpit of the page's own files: `python packaging/cockpit/package.py FOLDER`.
+"""Build mom's package for Cockpit from the files of mom's page: `python packaging/cockpit/package.py FOLDER`.
 
-Cockpit shows what is in such a folder, as `mom` below one of its data directories: `/usr/local/share/cockpit/mom` by hand.
+Cockpit shows a folder `mom` in one of its data directories, such as `/usr/local/share/cockpit/mom`.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ HEAD: Final = """\
 <script src="../manifests.js"></script>
 <script src="in_cockpit.js"></script>
 <script type="module" src="page/page.js"></script>"""
-"""What the document has in Cockpit where mom itself writes the page's modules."""
+"""Scripts of the document in Cockpit. On its own page, mom inserts the modules here."""
 
 _MARK: Final = "<!--modules-->"
 
 
 def main(arguments: list[str]) -> int:
-    """Make it in the folder that is named."""
+    """Build the package in the given folder."""
     if len(arguments) != 1:
         print(__doc__.splitlines()[0], file=sys.stderr)
         return 2
@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> int:
 
 
 def make(folder: Path) -> None:
-    """Make it there: the page's own files, but for the module that reaches mom."""
+    """Write the page's files, with another module that connects to mom."""
     (folder / "page").mkdir(parents=True, exist_ok=True)
     for path in (HERE / "manifest.json", HERE / "in_cockpit.js", HERE / "in_cockpit.css"):
         shutil.copyfile(path, folder / path.name)

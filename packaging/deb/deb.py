@@ -1,7 +1,7 @@
-"""Makes mom's Debian packages of a tree that packaging/tree.py has made: `python packaging/deb/deb.py TREE FOLDER`.
+"""Build Debian packages from a tree that packaging/tree.py has written: `python packaging/deb/deb.py TREE FOLDER`.
 
-They are mom and cockpit-mom, which shows mom in Cockpit. The same tree gives the same bytes. What Debian asks of a package beyond mom's own
-files is added to the tree: it is used up. With `--quick` they are larger and made in a tenth of the time, for tests of what is in them.
+The packages are mom and cockpit-mom (mom's page in Cockpit). Builds are reproducible. The script adds Debian's own files to the tree, so
+each tree serves one build. With `--quick`, for tests, packages are larger and take a tenth of the time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final
 
 MODULES: Final = "usr/lib/mom/lib/python3/site-packages"
-"""Where the package has Python's modules, below its root."""
+"""Path of Python's modules in the package."""
 LICENCE_FILE: Final = re.compile(r"(LICEN[CS]E|COPYING|NOTICE)", re.IGNORECASE)
 APACHE_REFERENCE: Final = "On Debian systems, the full text of the Apache License 2.0 is in /usr/share/common-licenses/Apache-2.0."
 COPYRIGHT_LINE: Final = re.compile(r"[\s*#]*(copyright\b|\(c\)|©).*\d{4}", re.IGNORECASE)
@@ -80,7 +80,7 @@ mom ({version}) unstable; urgency=medium
 
 
 def main(arguments: list[str]) -> int:
-    """Make them, and print where they are."""
+    """Build the packages, and print their paths."""
     quick, arguments = "--quick" in arguments, [option for option in arguments if option != "--quick"]
     if len(arguments) != 2:
         print(__doc__.splitlines()[0], file=sys.stderr)
@@ -91,7 +91,7 @@ def main(arguments: list[str]) -> int:
     upstream = re.findall(
         r"mom_core-([^/]+)\.dist-info", "\n".join(map(str, tree.glob("usr/lib/mom/lib/python3/site-packages/mom_core-*")))
     )[0]
-    # By the commit's time: apt takes a later commit's package for newer, and one commit gives one version.
+    # The version contains the commit's time: apt then installs packages of later commits as upgrades.
     version = f"{upstream}-{time.strftime('%Y%m%d.%H%M%S', time.gmtime(epoch))}"
     _add_what_debian_asks_for(tree, version, epoch)
     with tempfile.TemporaryDirectory(prefix="mom-deb-") as scratch:
@@ -113,7 +113,7 @@ def _build(tree: Path, path: Path, epoch: int, *, quick: bool) -> None:
     for each in [*tree.rglob("*"), tree]:
         os.utime(each, (epoch, epoch), follow_symlinks=False)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # One thread: with more, xz cuts the content in other places.
+    # One thread: the number of threads changes the output of xz.
     compressed = ("-Zgzip", "-z1") if quick else ("-Zxz", "-z6", "--threads-max=1")
     options = ("--root-owner-group", *compressed, "--build")
     environment = os.environ | {"SOURCE_DATE_EPOCH": str(epoch)}
@@ -138,9 +138,9 @@ def _add_what_debian_asks_for(tree: Path, version: str, epoch: int) -> None:
 
 
 def embedded_copyrights(packages: Path) -> str:
-    """Return a stanza of Debian's copyright format for each distribution that the package brings beside mom's own.
+    """Return a stanza of Debian's copyright format for each bundled distribution of other projects.
 
-    :raises SystemExit: a distribution has no licence file, so that nobody could say what its users may do
+    :raises SystemExit: a distribution has no licence file
     """
     stanzas = []
     for about in sorted(packages.glob("*.dist-info")):
@@ -174,7 +174,7 @@ def _without_apache_text(text: str) -> str:
 def _write_control(tree: Path, text: str, version: str) -> None:
     files = sorted(path for path in tree.rglob("*") if path.is_file() and not path.is_symlink())
     sums = [f"{hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()}  {path.relative_to(tree)}\n" for path in files]
-    # As Debian counts: files in whole KiB, and one for each folder and link.
+    # Debian counts files in whole KiB, and 1 KiB for each folder and link.
     kib = sum(-(-path.lstat().st_size // 1024) if path.is_file() and not path.is_symlink() else 1 for path in tree.rglob("*"))
     control = tree / "DEBIAN"
     control.mkdir()

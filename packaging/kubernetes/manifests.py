@@ -1,8 +1,7 @@
-"""Writes what follows from packaging/kubernetes/base and the alert rules: `.venv/bin/python packaging/kubernetes/manifests.py`.
+"""Generate files from packaging/kubernetes/base and the alert rules: `.venv/bin/python packaging/kubernetes/manifests.py`.
 
-The manifests in base are the one truth. From them follow the configurations of the overlays and the templates of the Helm chart: each
-place where these differ is one of the pairs below, and must be found in base once. A test compares what is written with what follows, and
-what kustomize and Helm make of it with each other.
+The manifests in base are the source of the overlays' configurations and the Helm chart's templates. The pairs below replace texts; each
+text occurs once in base. A test checks that the generated files are current, and that kustomize and Helm give the same result.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 FOLDER: Final = ROOT / "packaging/kubernetes"
 
 Pairs = Iterable[tuple[str, str]]
-"""What stands in base, and what is written in its place."""
+"""Text in base, and its replacement."""
 
 ENFORCE: Final = (("\nmode: observe\n", "\nmode: enforce\n"),)
 OFFLOAD: Final = (*ENFORCE, ("  # offload: {}\n", "  offload: {}\n"))
@@ -32,7 +31,7 @@ CHART_CONFIG: Final = (
     ("  # offload: {}\n", "  {{- if .Values.offload }}\n  offload: {}\n  {{- end }}\n"),
     (TCP, "    {{- if .Values.metrics.enabled }}\n" + TCP.replace("    # ", "    ") + "    {{- end }}\n"),
 )
-"""The configuration in the chart's values, which is a template itself."""
+"""Configuration in the chart's values; itself a template."""
 
 NAMESPACE: Final = ("  namespace: mom\n", "  namespace: {{ .Release.Namespace }}\n")
 
@@ -71,7 +70,7 @@ def generated() -> Mapping[Path, str]:
 
 
 def version() -> str:
-    """mom's."""
+    """mom's rules."""
     return str(tomllib.loads((ROOT / "mom_core/pyproject.toml").read_text())["project"]["version"])
 
 
@@ -94,7 +93,7 @@ def _only(value: str, line: str) -> str:
 
 
 def _daemonset_pairs() -> Pairs:
-    """Where the chart's DaemonSet differs: what its values say, and what the overlay `offload` patches in."""
+    """Differences of the chart's DaemonSet: its values, and the patches of the overlay `offload`."""
     return [
         NAMESPACE,
         (f"image: mom-node:{version()}", "image: {{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}"),
@@ -124,7 +123,7 @@ def _rules() -> str:
 
 
 def _escaped(text: str) -> str:
-    """Text with braces that are Prometheus's, not Helm's."""
+    """Text with braces for Prometheus, escaped for Helm."""
     return re.sub(r"\{\{[^{}]*\}\}", lambda found: "{{ `" + found[0] + "` }}", text)
 
 

@@ -1,9 +1,10 @@
-"""Makes a container image of mom, as an OCI archive, of a tree that packaging/tree.py has made: `python packaging/oci/image.py TREE FILE`.
+"""Build a container image (an OCI archive) from a tree of packaging/tree.py: `python packaging/oci/image.py TREE FILE`.
 
-It is for what needs no host of its own: `mom demo`, `mom simulate`, `mom fleet coordinator`. With `--node` before the tree, it is the one
-that a DaemonSet brings to the nodes of a cluster (packaging/kubernetes): with libvirt's client library, as root, started by mom-node. No
-container daemon takes part: mmdebstrap makes a minimal Debian with Python and the tree in it, and what the OCI image format asks for
-beside is written here (https://github.com/opencontainers/image-spec). The same tree and the same packages of Debian's give the same bytes.
+The image runs commands that need no host: `mom demo`, `mom simulate`, `mom fleet coordinator`. With `--node` before the tree, the image
+is for the DaemonSet of a cluster (packaging/kubernetes): mom-node starts in it as root, with libvirt's client library. mmdebstrap makes a
+minimal Debian with Python and the tree. This script adds the metadata of the OCI image format
+(https://github.com/opencontainers/image-spec), so no container daemon is needed. Builds are reproducible, as long as Debian's packages
+are the same.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from typing import Any, Final
 PROJECT: Final = tomllib.loads((Path(__file__).resolve().parents[2] / "mom_core/pyproject.toml").read_text())["project"]
 SUITE: Final = "bookworm"
 PYTHON: Final = "cpython-311"
-"""The one that it has, as names of modules in C have it."""
+"""Tag of the image's interpreter in names of C modules."""
 SECONDS: Final = 1800
 FOLDER: Final = Path(__file__).resolve().parent
 NOT_WANTED: Final = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
@@ -34,20 +35,20 @@ WANTED: Final = ("/usr/share/doc/*/copyright", "/usr/share/doc/mom/*")
 COMPILE: Final = (
     'chroot "$1" /usr/bin/python3 -I -m compileall -q --invalidation-mode unchecked-hash /usr/lib/mom/lib/python3/site-packages'
 )
-"""Byte code that does not go by the sources' times; the image's user may not write any."""
+"""Bytecode without the sources' times. The image's user cannot write bytecode."""
 
 
 OTHER_PYTHONS: Final = f"find \"$1\"/usr/lib/mom -name '*.cpython-*.so' ! -name '*.{PYTHON}-*' -delete"
-"""The tree has modules in C for several interpreters; the image has one."""
+"""Modules for other interpreters, which the image does not need."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """What one image is for.
+    """Contents of one image.
 
-    :param packages: of Debian's, beside the least that runs a shell
-    :param without: names of files below the root that nothing in it needs, as shell patterns
-    :param programs: of this folder, for /usr/bin
+    :param packages: Debian packages besides a minimal system
+    :param without: unneeded files below the root, as shell patterns
+    :param programs: files of this folder for /usr/bin
     """
 
     name: str
@@ -65,7 +66,7 @@ PLAIN: Final = Variant(
     name="mom",
     about="memory overcommitment manager for KVM hosts: demo, simulator, coordinator of a fleet",
     packages=("python3-minimal", "python3", "ca-certificates"),
-    user="65534:65534",  # nothing that it is for needs root
+    user="65534:65534",  # none of its commands needs root
     entrypoint="/usr/bin/mom",
     command=("demo",),
 )
@@ -73,11 +74,11 @@ NODE: Final = Variant(
     name="mom-node",
     about="memory overcommitment manager for KVM hosts: for the nodes of a cluster with KubeVirt",
     packages=("python3-minimal", "python3", "python3-libvirt"),
-    user="0:0",  # it reaches into pods of other users; what it may do there is said by the DaemonSet
+    user="0:0",  # it manages pods of other users; the DaemonSet limits its rights
     entrypoint="/usr/bin/mom-node",
     command=("run",),
     programs=("mom-node",),
-    # Perl comes with tools for catalogues of XML, which libvirt's client does not read. The other packages are for installed systems.
+    # Perl is only for XML catalogues, which libvirt's client does not read. The other packages are for installed systems.
     without=("usr/share/perl", "usr/share/perl5", "usr/lib/x86_64-linux-gnu/perl", "usr/lib/x86_64-linux-gnu/libperl.so*", "var/cache/*"),
     debian="essential",
 )
@@ -120,7 +121,7 @@ def _make_root(variant: Variant, tree: Path, root: Path, epoch: int) -> None:
 
 
 def _quoted(path: Path) -> str:
-    """Quote a path for mmdebstrap's hooks, which a shell reads."""
+    """Quote a path for mmdebstrap's hooks, which run in a shell."""
     if not re.fullmatch(r"[\w./+-]+", str(path)):
         raise SystemExit(f"unsuitable path {path}: make the tree in a folder whose path has only letters, digits, '.', '_', '+' and '-'")
     return str(path)

@@ -1,7 +1,7 @@
-"""Makes mom's RPMs of a tree that packaging/tree.py has made: `python packaging/rpm/rpm.py TREE FOLDER`.
+"""Build RPMs from a tree that packaging/tree.py has written: `python packaging/rpm/rpm.py TREE FOLDER`.
 
-They are mom and cockpit-mom, which shows mom in Cockpit. The same tree gives the same bytes. The tree is left as it is. They fit systems
-with Python 3.11 to 3.14 and systemd: Fedora, and RHEL's descendants with one of these interpreters as python3.
+The packages are mom and cockpit-mom (mom's page in Cockpit). Builds are reproducible, and leave the tree unchanged. The packages are for
+systems with systemd and Python 3.11 to 3.14: Fedora, and descendants of RHEL whose python3 is one of these.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ ELSEWHERE: Final = {
     "usr/share/zsh/vendor-completions": "usr/share/zsh/site-functions",
     "usr/share/fish/vendor_completions.d": "usr/share/fish/vendor_completions.d",
 }
-"""Where systems with RPM have what Debian has elsewhere."""
+"""Paths on systems with RPM, keyed by Debian's paths."""
 
 COCKPIT: Final = "usr/share/cockpit/mom"
-"""What the package cockpit-mom has."""
+"""Files of the package cockpit-mom."""
 
 
 def main(arguments: list[str]) -> int:
-    """Make it, and print where it is."""
+    """Build the packages, and print their paths."""
     if len(arguments) != 2:
         print(__doc__.splitlines()[0], file=sys.stderr)
         return 2
@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
     epoch = int((tree / "usr").stat().st_mtime)
     (core,) = tree.glob("usr/lib/mom/lib/python3/site-packages/mom_core-*.dist-info")
     version = core.name.removeprefix("mom_core-").removesuffix(".dist-info")
-    # By the commit's time: dnf takes a later commit's package for newer, and one commit gives one version.
+    # The version contains the commit's time: dnf then installs packages of later commits as upgrades.
     revision = time.strftime("%Y%m%d.%H%M%S", time.gmtime(epoch))
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="mom-rpm-") as scratch:
@@ -88,7 +88,7 @@ def _move(root: Path) -> None:
 
 
 def _listed(root: Path) -> Iterator[str]:
-    """All files, and those folders that are mom's own, for the specification's list."""
+    """Return the file list of the specification: all files, and mom's own folders."""
     own = ("usr/lib/mom", "usr/share/doc/mom", "etc/mom", COCKPIT)
     for path in sorted(root.rglob("*")):
         name = str(path.relative_to(root))
