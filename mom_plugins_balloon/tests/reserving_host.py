@@ -1,4 +1,4 @@
-"""A host whose reservations a test makes, with its clock and sights."""
+"""Host for tests of reservations, with its clock and snapshots."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -33,7 +33,7 @@ def seen(now: float, available: float, *guests: Guest) -> Snapshot:
 
 
 class KeptReservation:
-    """Reservations of a host whose clock and sights a test makes."""
+    """Reservations of a host. The test sets the clock and the snapshots."""
 
     def __init__(self, folder: Path, **more: object) -> None:
         self.clock = HandClock(1000.0)
@@ -42,11 +42,11 @@ class KeptReservation:
         self.context = PluginContext("balloon", folder, folder / "state", folder / "run", monotonic=self.clock, wake=self.woken.append)
         (folder / "proc/sys/kernel/random").mkdir(parents=True, exist_ok=True)
         (folder / "proc/sys/kernel/random/boot_id").write_text("boot-1\n")
-        self.settings = ReservationSettings(**{"host_keeps": f"{KEEPS}KiB", **more})  # type: ignore[arg-type]  # a test's own
+        self.settings = ReservationSettings(**{"host_keeps": f"{KEEPS}KiB", **more})  # type: ignore[arg-type]  # from tests
         self.kept = self.begin()
 
     def begin(self, age_of: Callable[[Guest], float | None] = lambda guest: None) -> HostReservations:
-        """As a start of mom does."""
+        """Start mom again."""
         self.guests = BalloonedGuests(age_of=age_of)
         self.state = BalloonFile(self.context)
         self.kept = HostReservations(
@@ -64,12 +64,12 @@ class KeptReservation:
         self.kept.follow()
 
     def reserved(self, kib: int, *guests: Guest, available: int = 8 * GIB, seconds: float = 600, name: str = "") -> Reservation:
-        """What is reserved on a host that has so much available."""
+        """Reserve memory on a host with this available memory."""
         self.see(available, *guests)
         return self.kept.reserve(kib, seconds, name=name)
 
     def booting(self, identity: str, holds_kib: int, size: int = 4 * GIB) -> Guest:
-        """A guest that held nothing when it was listed, and whose process holds so much now."""
+        """Return a guest with RSS 0 in the snapshot, whose process holds this much now."""
         process = self.context.root / "proc/77"
         process.mkdir()
         (process / "stat").write_text(f"77 (qemu) S {'0 ' * 20}{holds_kib // 4} {'0 ' * 20}\n")
@@ -80,8 +80,8 @@ class KeptReservation:
         return self.context.state_directory / "balloon/balloon.json"
 
     def one(self, identity: str = "") -> Reservation:
-        return next(one for one in self.kept.reservations() if one.id == identity or not identity)
+        return next(kept for kept in self.kept.reservations() if kept.id == identity or not identity)
 
     def taker(self, made: Reservation) -> str:
-        """The guest that has come for it; empty: none has."""
+        """Return the ID of the guest that uses a reservation; empty without one."""
         return guest.id if (guest := self.one(made.id).guest) is not None else ""

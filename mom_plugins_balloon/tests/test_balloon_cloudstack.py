@@ -1,4 +1,4 @@
-"""What mom says and suggests on a host of Apache CloudStack."""
+"""Findings and suggested settings on a host of Apache CloudStack."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ AGENT = "etc/cloudstack/agent/agent.properties"
 
 
 class Instances:
-    """A hypervisor with guests of these names: what each has, could have, and could have after memory was plugged in, in GiB."""
+    """Hypervisor with guests: name to size, maximum, and maximum after plugging in memory (GiB)."""
 
     uri = "fake:///"
 
@@ -28,9 +28,9 @@ class Instances:
     def fields(self, guests):
         names = ("balloon_cur", "balloon_max", "mem_plug_limit")
         return {
-            one.id: {name: int(gib * GIB) for name, gib in zip(names, self.sizes[one.id], strict=False) if gib is not None}
-            for one in guests
-            if one.id in self.sizes
+            guest.id: {name: int(gib * GIB) for name, gib in zip(names, self.sizes[guest.id], strict=False) if gib is not None}
+            for guest in guests
+            if guest.id in self.sizes
         }
 
     def set_balloon(self, guest, target_kib): ...
@@ -41,7 +41,7 @@ class Instances:
 
 @pytest.fixture
 def host(tmp_path: Path) -> Path:
-    """Where CloudStack's agent is installed, and guests can run."""
+    """Return the root of a host with CloudStack's agent and KVM."""
     agent = tmp_path / AGENT
     agent.parent.mkdir(parents=True)
     agent.write_text("# Sample\nhypervisor.type=kvm\n#vm.memballoon.disable=true\n")
@@ -50,8 +50,8 @@ def host(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def said(host, guests, wanted=None, by_class=False):
-    """The findings about CloudStack with this section `guests`."""
+def findings(host, guests, wanted=None, by_class=False):
+    """Return the findings about CloudStack with this section `guests`."""
     config = load_config({"plugins": {"sim": {}, "balloon": {}}, "guests": wanted or {}})
     spec = FieldSpec("mem_guarantee", Unit.KIB, Scope.GUEST, "by its class", "its class")
     context = PluginContext(
@@ -59,8 +59,8 @@ def said(host, guests, wanted=None, by_class=False):
         declarations=Declarations(fields={(Scope.GUEST, "mem_guarantee"): spec} if by_class else {}),
     )  # fmt: skip
     hypervisor = guests if isinstance(guests, Instances) or guests is None else Instances(guests)
-    found = BalloonPlugin(BalloonPlugin.Settings(), context).mom_doctor(hypervisor)
-    return [one for one in found if one.subject == "CloudStack"]
+    all_findings = BalloonPlugin(BalloonPlugin.Settings(), context).mom_doctor(hypervisor)
+    return [finding for finding in all_findings if finding.subject == "CloudStack"]
 
 
 START = {"i-*-VM": {"guarantee": "start"}}
@@ -75,7 +75,7 @@ class TestFirstConfiguration:
         settings = load_config({"plugins": {"sim": {}, "balloon": {}}, "guests": suggestion.guests}).guest_settings("balloon")
         names = ("i-2-7-VM", "r-4-VM", "s-1-VM", "v-2-VM", "web")
         promised = [settings(Guest(name, name)).model_dump_json() for name in names]
-        assert promised == [f'{{"guarantee":{one}}}' for one in ('"start"', '"100%"', '"100%"', '"100%"', "null")]
+        assert promised == [f'{{"guarantee":{text}}}' for text in ('"start"', '"100%"', '"100%"', '"100%"', "null")]
 
     def test_other_hosts_get_no_guest_settings(self, host):
         (host / AGENT).unlink()
@@ -88,37 +88,37 @@ class TestFirstConfiguration:
 class TestDoctor:
     def test_agent_and_guest_names_identify_cloudstack(self, host):
         guests = {"i-2-7-VM": (4, 4), "r-4-VM": (0.25, 0.25), "s-1-VM": (1, 1), "v-2-VM": (1, 1), "i-2": (1, 4), "x-2-7-VM": (1, 4)}
-        (found,) = said(host, guests)
-        assert found.message == f"its agent is on this host (/{AGENT}); 1 instance and 3 system VMs active"
+        (finding,) = findings(host, guests)
+        assert finding.message == f"its agent is on this host (/{AGENT}); 1 instance and 3 system VMs active"
         (host / AGENT).unlink()
-        assert said(host, guests) == []
-        assert said(host, None) == []
+        assert findings(host, guests) == []
+        assert findings(host, None) == []
 
     def test_instances_without_a_promised_start_size_are_named_with_the_cure(self, host):
         guests = {"i-2-7-VM": (1, 4), "i-2-8-VM": (2, 4), "i-2-9-VM": (4, 4), "i-2-10-VM": (None, 4)}
-        _, found = said(host, guests, {"i-2-8-VM": {"guarantee": "25%"}})
-        assert found.severity is Severity.WARNING
-        assert "2 instances started with less than the maximum: i-2-7-VM with 1.00 GiB of 4.00 GiB" in found.message
-        assert "is missing for 1 of them" in found.message
-        assert found.cure == 'write under `guests:` in mom.yaml: "i-*-VM": {guarantee: start}'
+        _, finding = findings(host, guests, {"i-2-8-VM": {"guarantee": "25%"}})
+        assert finding.severity is Severity.WARNING
+        assert "2 instances started with less than the maximum: i-2-7-VM with 1.00 GiB of 4.00 GiB" in finding.message
+        assert "is missing for 1 of them" in finding.message
+        assert finding.cure == 'write under `guests:` in mom.yaml: "i-*-VM": {guarantee: start}'
 
     @pytest.mark.parametrize(("wanted", "by_class"), [(START, False), ({"*": {"guarantee": "1GiB"}}, False), ({}, True)])
     def test_promised_instances_need_no_cure(self, host, wanted, by_class):
-        _, found = said(host, {"i-2-7-VM": (1, 4)}, wanted, by_class)
-        assert found.severity is Severity.OK
-        assert "mom lets such guests grow on demand" in found.message
+        _, finding = findings(host, {"i-2-7-VM": (1, 4)}, wanted, by_class)
+        assert finding.severity is Severity.OK
+        assert "mom lets such guests grow on demand" in finding.message
 
     def test_fully_promised_instances_are_named(self, host):
-        _, found = said(host, {"i-2-7-VM": (4, 4), "i-2-8-VM": (4, 4)}, START)
-        assert "2 instances started with all memory" in found.message
-        assert '"i-*-VM": {guarantee: 50%}' in found.cure
+        _, finding = findings(host, {"i-2-7-VM": (4, 4), "i-2-8-VM": (4, 4)}, START)
+        assert "2 instances started with all memory" in finding.message
+        assert '"i-*-VM": {guarantee: 50%}' in finding.cure
 
     def test_instances_with_memory_left_to_plug_are_named_with_the_cure(self, host):
-        _, found = said(host, {"i-2-7-VM": (1, 1, 4), "i-2-8-VM": (4, 4, 4), "i-2-9-VM": (4, 4)})
-        assert "1 instance with only a part of their memory: i-2-7-VM 1.00 GiB of 4.00 GiB" in found.message
-        assert "vm.min.memory.equals.memory.divided.by.mem.overprovisioning.factor = false" in found.cure
+        _, finding = findings(host, {"i-2-7-VM": (1, 1, 4), "i-2-8-VM": (4, 4, 4), "i-2-9-VM": (4, 4)})
+        assert "1 instance with only a part of their memory: i-2-7-VM 1.00 GiB of 4.00 GiB" in finding.message
+        assert "vm.min.memory.equals.memory.divided.by.mem.overprovisioning.factor = false" in finding.cure
 
     def test_agent_without_balloons_is_reported(self, host):
         (host / AGENT).write_bytes(b"workers=5\r\n vm.memballoon.disable = TRUE \r\n\xff")
-        _, found = said(host, {"i-2-7-VM": (4, 4)})
-        assert (found.severity, "without a balloon" in found.message) == (Severity.WARNING, True)
+        _, finding = findings(host, {"i-2-7-VM": (4, 4)})
+        assert (finding.severity, "without a balloon" in finding.message) == (Severity.WARNING, True)

@@ -1,4 +1,4 @@
-"""What cold memory of guests counts for a launch: carefully, and only where it is known."""
+"""Cold memory of guests in the room for reservations."""
 
 import pytest
 from guest_facts import GIB
@@ -24,13 +24,13 @@ def spare(host: dict[str, Value] = HOST, **guests: dict[str, Value]) -> Spare:
 @pytest.mark.parametrize(
     ("host", "guest", "gain"),
     [
-        ({}, {}, 0.75 * 1.5),  # half of what is cold, without what remains of it compressed
+        ({}, {}, 0.75 * 1.5),  # half of the cold memory, less its compressed size
         ({}, {"working_set_age": None}, 0),
         ({}, {"working_set_age": 601.0}, 0),
         ({"offload_room": GIB}, {}, 0.75),
         ({"offload_room": None}, {}, 0),
         ({"offload_ratio": 0.9}, {}, 0),
-        ({"offload_room": GIB}, {"offload_refaults": GIB // 10}, 0.375),  # what swaps in within a cycle is no gain
+        ({"offload_room": GIB}, {"offload_refaults": GIB // 10}, 0.375),  # memory that swaps in within a cycle is no gain
         ({"offload_room": GIB}, {"offload_refaults": GIB}, 0),
     ],
 )
@@ -39,17 +39,17 @@ def test_only_known_cold_memory_counts(host: dict[str, Value], guest: dict[str, 
 
 
 def test_memory_of_balloon_and_swap_counts_once() -> None:
-    told: dict[str, Value] = {"balloon_cur": 4 * GIB, "balloon_max": 4 * GIB, "mem_usable": 3 * GIB, "stats_age": 1.0, "swap_in": 0}
-    both = spare(a=told | {"swap_out": 0} | COLD)
+    fields: dict[str, Value] = {"balloon_cur": 4 * GIB, "balloon_max": 4 * GIB, "mem_usable": 3 * GIB, "stats_age": 1.0, "swap_in": 0}
+    both = spare(a=fields | {"swap_out": 0} | COLD)
     assert both.total > 1.5 * GIB
-    assert both.cold == 0.0, "the balloon can give more than what counts as cold"
+    assert both.cold == 0.0, "the balloon can release more"
     alone = spare(a=COLD)
     assert (alone.total, alone.cold) == (0.0, 0.75 * 1.5 * GIB)
 
 
 def test_largest_guest_and_cold_guests_set_the_pace() -> None:
-    told: dict[str, Value] = {"balloon_max": 8 * GIB, "stats_age": 1.0, "swap_in": 0, "swap_out": 0}
-    large, small = ({**told, "balloon_cur": size, "mem_usable": size - GIB, "rss": size} for size in (8 * GIB, 2 * GIB))
+    fields: dict[str, Value] = {"balloon_max": 8 * GIB, "stats_age": 1.0, "swap_in": 0, "swap_out": 0}
+    large, small = ({**fields, "balloon_cur": size, "mem_usable": size - GIB, "rss": size} for size in (8 * GIB, 2 * GIB))
     alone, both = spare(a=large), spare(a=large, b=small, c=COLD)
     assert both.total > both.largest == alone.total > 6 * GIB
     assert both.cold_pace == pytest.approx(0.0025 * 4 * GIB)

@@ -1,4 +1,4 @@
-"""Why a guest has its size: from reports, in numbers and sentences, with what is unknown said."""
+"""Explanations of a guest's size: from a report, in numbers and sentences, with unknown figures named."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,7 +22,7 @@ HOST = {"mem_available": 16000 * MIB, "mem_really_available": 2000 * MIB}
 
 
 def report(number: int, size: float | None, outcome: Outcome | None = None, mode: str = "enforce", **fields: Value) -> Report:
-    """A cycle, five seconds after the one before."""
+    """Return the report of a cycle; cycles are five seconds apart."""
     guest = {**FULL, "balloon_cur": size, **fields}
     taken = snapshot(host=HOST, guests={"web": guest}, properties={"host": {"interval": 5.0}})
     taken = replace(taken, time=5.0 * number, number=number)
@@ -30,36 +30,36 @@ def report(number: int, size: float | None, outcome: Outcome | None = None, mode
     return Report(number, taken.time, mode, taken, decisions, (), () if outcome is None else (outcome,), (), (), 0.01)
 
 
-def asked(target: int, before: int, after: int | None = None, status: Status = Status.APPLIED, error: str = "") -> Outcome:
+def outcome_of(target: int, before: int, after: int | None = None, status: Status = Status.APPLIED, error: str = "") -> Outcome:
     decision = Decision(snapshot(guests={"web": {}}).guests["web"].entity, "balloon_target", target, "", Source("50_balloon", 2, 5))
     return Outcome(decision, before, before if after is None else after, status, error)
 
 
-def explained(one: Report, texts: Mapping[str, str] | None = None) -> dict[str, Any]:
-    return balloon().explain(one, one.snapshot.guests["web"], texts=texts, zone=UTC)
+def explained(cycle: Report, texts: Mapping[str, str] | None = None) -> dict[str, Any]:
+    return balloon().explain(cycle, cycle.snapshot.guests["web"], texts=texts, zone=UTC)
 
 
 def balloon() -> Explainers:
     return Explainers({"balloon": BalloonExplainer})
 
 
-def said(explanation: dict[str, Any], topic: str) -> str:
-    return " ".join(one["text"] for one in explanation["sentences"] if one["topic"] == topic)
+def sentences(explanation: dict[str, Any], topic: str) -> str:
+    return " ".join(sentence["text"] for sentence in explanation["sentences"] if sentence["topic"] == topic)
 
 
 def test_untouched_guest_has_its_maximum() -> None:
-    found = explained(report(2, 1000 * MIB))
-    assert said(found, "now") == "It has 1,000 MiB, its maximum: mom takes nothing from it."
-    assert said(found, "needs").startswith("It needs 400 MiB, and can use 600 MiB more (500 MiB of it free, the rest cache).")
-    assert "guaranteed 256 MiB" in said(found, "guaranteed")
-    assert said(found, "since") == "mom has set no size for it since mom started."
-    assert "1.95 GiB of 15.62 GiB available" in said(found, "host")
-    assert said(found, "unknown") == ""
+    explanation = explained(report(2, 1000 * MIB))
+    assert sentences(explanation, "now") == "It has 1,000 MiB, its maximum: mom takes nothing from it."
+    assert sentences(explanation, "needs").startswith("It needs 400 MiB, and can use 600 MiB more (500 MiB of it free, the rest cache).")
+    assert "guaranteed 256 MiB" in sentences(explanation, "guaranteed")
+    assert sentences(explanation, "since") == "mom has set no size for it since mom started."
+    assert "1.95 GiB of 15.62 GiB available" in sentences(explanation, "host")
+    assert sentences(explanation, "unknown") == ""
 
 
-def of_state(one: Report, state: str) -> Report:
-    host = replace(one.snapshot.host, fields={**one.snapshot.host.fields, "host_memory_state": state})
-    return replace(one, snapshot=replace(one.snapshot, host=host))
+def of_state(cycle: Report, state: str) -> Report:
+    host = replace(cycle.snapshot.host, fields={**cycle.snapshot.host.fields, "host_memory_state": state})
+    return replace(cycle, snapshot=replace(cycle.snapshot, host=host))
 
 
 @pytest.mark.parametrize(
@@ -68,11 +68,11 @@ def of_state(one: Report, state: str) -> Report:
 )
 def test_harm_comes_first_with_its_cure(size: int, state: str, cure: str) -> None:
     last = report(4, size * MIB, guest_oom_kills=10, killed_lately=8, unhealthy="short of memory")
-    found = explained(of_state(last, state))
-    assert [one["topic"] for one in found["sentences"]][:3] == ["harm", "harm", "cure"]
-    assert cure in said(found, "cure")
+    explanation = explained(of_state(last, state))
+    assert [sentence["topic"] for sentence in explanation["sentences"]][:3] == ["harm", "harm", "cure"]
+    assert cure in sentences(explanation, "cure")
     harm = "8 of its programs were killed for lack of memory in the last 10 min."
-    assert said(found, "harm") == f"{harm} It is short of memory."
+    assert sentences(explanation, "harm") == f"{harm} It is short of memory."
 
 
 OF_CLASS: dict[str, Any] = {"balloon_min": None, "mem_guarantee": 750 * MIB}
@@ -80,7 +80,7 @@ ASKED: dict[str, Any] = {"balloon_target": 800 * MIB, "balloon_target_age": 2.0,
 
 
 @pytest.mark.parametrize(
-    ("one", "topic", "text"),
+    ("cycle", "topic", "text"),
     [
         (report(1, 1000 * MIB, **OF_CLASS), "guaranteed", "It is guaranteed 750 MiB."),
         (
@@ -99,7 +99,7 @@ ASKED: dict[str, Any] = {"balloon_target": 800 * MIB, "balloon_target_age": 2.0,
         (report(2, 800 * MIB, **ASKED), "since", "at 00:00:08 UTC, 2 s before this cycle, to 800 MiB, according to 50_balloon:2:5."),
         (report(2, 900 * MIB, **ASKED), "next", "Its size is not 800 MiB, the target that mom set: its balloon is still moving."),
         (report(9, 900 * MIB, **ASKED | {"balloon_target_age": 40.0}), "next", "another process resized it"),
-        (report(2, 1000 * MIB, asked(800 * MIB, 1000 * MIB, status=Status.UNCHANGED)), "next", "it keeps this size"),
+        (report(2, 1000 * MIB, outcome_of(800 * MIB, 1000 * MIB, status=Status.UNCHANGED)), "next", "it keeps this size"),
         (
             report(2, 1000 * MIB, balloon_obstacle="set aside", balloon_rest=42.0),
             "next",
@@ -108,19 +108,20 @@ ASKED: dict[str, Any] = {"balloon_target": 800 * MIB, "balloon_target_age": 2.0,
         (report(1, 1000 * MIB, mode="observe"), "next", "mom only observes"),
     ],
 )
-def test_each_fact_has_a_sentence(one: Report, topic: str, text: str) -> None:
-    assert text in said(explained(one), topic)
+def test_each_fact_has_a_sentence(cycle: Report, topic: str, text: str) -> None:
+    assert text in sentences(explained(cycle), topic)
 
 
 def test_policy_and_its_outcome_are_quoted() -> None:
     texts = {"50_balloon": '(with Guests guest\n    (guest.Control "balloon_target" 800))\n'}
-    found = explained(report(2, 1000 * MIB, asked(800 * MIB, 1000 * MIB, 900 * MIB)), texts)
-    assert "The policy 50_balloon (line 2, column 5) wants a size of 800 MiB, 200 MiB less than the guest has." in said(found, "wanted")
-    assert 'This line says: (guest.Control "balloon_target" 800))' in said(found, "wanted")
-    assert "The hypervisor accepted the change" in said(found, "done")
-    assert "900 MiB right after" in said(found, "done")
-    assert said(found, "now").startswith("It has 900 MiB of 1,000 MiB: 100 MiB are taken")
-    assert found["memory"]["used_kib"] == 400 * MIB, "the need belongs to the size of the statistics, not to the one after"
+    explanation = explained(report(2, 1000 * MIB, outcome_of(800 * MIB, 1000 * MIB, 900 * MIB)), texts)
+    wanted = sentences(explanation, "wanted")
+    assert "The policy 50_balloon (line 2, column 5) wants a size of 800 MiB, 200 MiB less than the guest has." in wanted
+    assert 'This line says: (guest.Control "balloon_target" 800))' in wanted
+    assert "The hypervisor accepted the change" in sentences(explanation, "done")
+    assert "900 MiB right after" in sentences(explanation, "done")
+    assert sentences(explanation, "now").startswith("It has 900 MiB of 1,000 MiB: 100 MiB are taken")
+    assert explanation["memory"]["used_kib"] == 400 * MIB, "the need belongs to the size of the statistics, not to the one after"
 
 
 def test_need_of_guest_whose_kernel_counts_its_balloon_follows_from_its_size() -> None:
@@ -131,42 +132,42 @@ def test_need_of_guest_whose_kernel_counts_its_balloon_follows_from_its_size() -
 
 def test_law_gives_the_reason_of_a_followed_suggestion() -> None:
     derived: Any = {"balloon_suggested": 800 * MIB, "balloon_reason": "runs-out"}
-    one = report(2, 1000 * MIB, asked(800 * MIB, 1000 * MIB), **derived)
-    found = balloon().explain(one, one.snapshot.guests["web"])
-    assert said(found, "why").startswith("It runs out of memory, with only 600 MiB usable")
-    bent = report(2, 1000 * MIB, asked(900 * MIB, 1000 * MIB), **derived)
-    assert said(balloon().explain(bent, bent.snapshot.guests["web"]), "why") == ""
+    cycle = report(2, 1000 * MIB, outcome_of(800 * MIB, 1000 * MIB), **derived)
+    explanation = balloon().explain(cycle, cycle.snapshot.guests["web"])
+    assert sentences(explanation, "why").startswith("It runs out of memory, with only 600 MiB usable")
+    other = report(2, 1000 * MIB, outcome_of(900 * MIB, 1000 * MIB), **derived)
+    assert sentences(balloon().explain(other, other.snapshot.guests["web"]), "why") == ""
     kept = report(2, 1000 * MIB, balloon_reason="others-give")
-    assert "mom shrinks other guests first" in said(balloon().explain(kept, kept.snapshot.guests["web"]), "why")
+    assert "mom shrinks other guests first" in sentences(balloon().explain(kept, kept.snapshot.guests["web"]), "why")
 
 
 def test_unknown_facts_are_named_and_never_zero() -> None:
-    found = explained(report(1, None, mem_usable=None, stats_age=None, swap_in=None))
-    assert said(found, "now") == "Its present size is unknown, so mom does not touch it."
-    assert "Its need is unknown" in said(found, "needs")
-    assert said(found, "unknown") == ("Not known: its size, its usable memory, the age of its statistics and whether it swaps.")
-    assert found["memory"]["size_kib"] is None
+    explanation = explained(report(1, None, mem_usable=None, stats_age=None, swap_in=None))
+    assert sentences(explanation, "now") == "Its present size is unknown, so mom does not touch it."
+    assert "Its need is unknown" in sentences(explanation, "needs")
+    assert sentences(explanation, "unknown") == ("Not known: its size, its usable memory, the age of its statistics and whether it swaps.")
+    assert explanation["memory"]["size_kib"] is None
 
 
 def test_reserved_memory_is_mentioned() -> None:
-    one = report(1, 1000 * MIB)
-    host = replace(one.snapshot.host, fields={**HOST, "mem_reserved": 512 * MIB})
-    found = explained(replace(one, snapshot=replace(one.snapshot, host=host)))
-    assert "512 MiB are reserved for launches" in said(found, "host")
-    assert "reserved" not in said(explained(one), "host")
+    cycle = report(1, 1000 * MIB)
+    host = replace(cycle.snapshot.host, fields={**HOST, "mem_reserved": 512 * MIB})
+    explanation = explained(replace(cycle, snapshot=replace(cycle.snapshot, host=host)))
+    assert "512 MiB are reserved for launches" in sentences(explanation, "host")
+    assert "reserved" not in sentences(explained(cycle), "host")
 
 
 @pytest.mark.parametrize(
-    ("known", "said"),
+    ("known", "texts"),
     [
         ({}, []),
         ({"mem_watermark_high": 5 * GIB, "host_memory_state": "soft"}, ["wanted 5.00 GiB (short of memory: soft)"]),
         ({"mem_reserved": GIB}, ["reserved for launches 1.00 GiB"]),
     ],
 )
-def test_status_shows_watermark_and_state(known: dict[str, Value], said: list[str]) -> None:
+def test_status_shows_watermark_and_state(known: dict[str, Value], texts: list[str]) -> None:
     taken = snapshot(host=known)
-    assert [part.text for part in host_parts(Report(1, taken.time, "enforce", taken, (), (), (), (), (), 0.01))] == said
+    assert [part.text for part in host_parts(Report(1, taken.time, "enforce", taken, (), (), (), (), (), 0.01))] == texts
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What guests are promised, and what of it holds."""
+"""Promises to guests, and guarantees that the host can keep."""
 
 import math
 from collections.abc import Mapping
@@ -28,20 +28,20 @@ rooms = st.floats(0, 1 << 44)
 
 
 def guarantees(written="", reserve="0%"):
-    """Those of a host whose YAML file promises this to each guest."""
+    """Return the guarantees of a host whose YAML file promises this to each guest."""
     portion = Portion.parse(written) if written else None
     return Guarantees(PluginContext(), lambda guest: portion, Portion.parse(reserve))
 
 
 def standing(host=64 * GIB, written="", reserve="0B", **guests):
-    """How promises stand for guests of 8 GiB with these fields (and properties, as text)."""
-    found = {}
+    """Return promises and guarantees of guests of 8 GiB with these fields, and with properties (values of type `str`)."""
+    result = {}
     for name, known in guests.items():
         fields = {"balloon_cur": 8 * GIB, "balloon_max": 8 * GIB} | {
             key: value for key, value in known.items() if not isinstance(value, str)
         }
-        found[name] = Guest(name, name, fields, {key: value for key, value in known.items() if isinstance(value, str)})
-    return guarantees(written, reserve).look(Snapshot(Host(fields={"mem_available": host}), found))
+        result[name] = Guest(name, name, fields, {key: value for key, value in known.items() if isinstance(value, str)})
+    return guarantees(written, reserve).look(Snapshot(Host(fields={"mem_available": host}), result))
 
 
 class TestPromises:
@@ -62,29 +62,29 @@ class TestPromises:
         ],
     )
     def test_the_largest_promise_counts(self, written, known, promised):
-        found = standing(written=written, vm=known)
-        assert found.holds.get("vm") == promised
-        assert not found.oversold_by()
+        result = standing(written=written, vm=known)
+        assert result.holds.get("vm") == promised
+        assert not result.oversold_by()
 
     def test_promise_above_the_maximum_is_the_maximum(self):
-        found = standing(written="9GiB", vm={})
-        assert found.holds == {"vm": 8 * GIB}
-        assert (found.guests["vm"].beyond, found.guests["vm"].promised) == (9 * GIB, 8 * GIB)
+        result = standing(written="9GiB", vm={})
+        assert result.holds == {"vm": 8 * GIB}
+        assert (result.guests["vm"].beyond, result.guests["vm"].promised) == (9 * GIB, 8 * GIB)
 
     @pytest.mark.parametrize("text", ["", "lots", "-6GiB", "175%"])
     def test_invalid_metadata_promises_all_memory(self, text):
-        found = standing(vm={"mem_guarantee": text})
-        assert found.holds == {"vm": 8 * GIB}
-        ((guest, error),) = found.unclear
+        result = standing(vm={"mem_guarantee": text})
+        assert result.holds == {"vm": 8 * GIB}
+        ((guest, error),) = result.unclear
         assert (guest.name, bool(error.hint)) == ("vm", True)
 
     def test_share_uses_the_last_known_maximum(self):
-        book = guarantees("50%")
+        kept = guarantees("50%")
         for maximum, size, holds in ((8 * GIB, 8 * GIB, 4 * GIB), (None, 6 * GIB, 4 * GIB), (None, 6 * GIB, 4 * GIB)):
             snapshot = Snapshot(guests={"vm": Guest("vm", "vm", {"balloon_cur": size, "balloon_max": maximum})})
-            assert book.look(snapshot).holds == {"vm": holds}
-        book.look(Snapshot())  # the hypervisor is away
-        assert book.look(snapshot).holds == {"vm": 4 * GIB}
+            assert kept.look(snapshot).holds == {"vm": holds}
+        kept.look(Snapshot())  # the hypervisor does not answer
+        assert kept.look(snapshot).holds == {"vm": 4 * GIB}
 
     @pytest.mark.parametrize("written", ["", "0%"])
     def test_unread_definition_has_no_promise_field(self, written):
@@ -92,73 +92,73 @@ class TestPromises:
         assert guarantees(written).columns([read, unread])["balloon_min"] == [0, None]
 
     def test_unknown_promise_is_not_zero(self):
-        book = Guarantees(PluginContext(), lambda guest: "start", Portion.parse("0%"))
-        assert book.columns([Guest("vm", "vm", properties=PROMISED_NOTHING)])["balloon_min"] == [None]
+        kept = Guarantees(PluginContext(), lambda guest: "start", Portion.parse("0%"))
+        assert kept.columns([Guest("vm", "vm", properties=PROMISED_NOTHING)])["balloon_min"] == [None]
 
     def test_excess_promise_with_unknown_maximum_costs_others_nothing(self):
-        book = guarantees()
+        kept = guarantees()
         other = Guest("b", "b", {"balloon_cur": 8 * GIB, "balloon_max": 8 * GIB}, {"mem_guarantee": "6GiB"})
         for maximum in (4 * GIB, None):
             greedy = Guest("a", "a", {"balloon_cur": 4 * GIB, "balloon_max": maximum}, {"mem_guarantee": "100GiB"})
-            found = book.look(Snapshot(Host(fields={"mem_available": 32 * GIB}), {"a": greedy, "b": other}))
-            assert found.holds == {"a": 4 * GIB, "b": 6 * GIB}
-            assert found.guests["a"].beyond == 100 * GIB
-            assert book.columns([greedy])["balloon_min"] == [4 * GIB]
+            result = kept.look(Snapshot(Host(fields={"mem_available": 32 * GIB}), {"a": greedy, "b": other}))
+            assert result.holds == {"a": 4 * GIB, "b": 6 * GIB}
+            assert result.guests["a"].beyond == 100 * GIB
+            assert kept.columns([greedy])["balloon_min"] == [4 * GIB]
 
 
 class TestOversoldHost:
     def test_the_lowest_priority_pays_first_and_in_proportion(self):
-        found = with_guarantees([promise_of("gold", 6, 70), promise_of("a", 6, 10), promise_of("b", 3, 10)], 12)
-        assert {identity: promise.guarantee for identity, promise in found.items()} == {"gold": 6, "a": 4, "b": 2}
+        result = with_guarantees([promise_of("gold", 6, 70), promise_of("a", 6, 10), promise_of("b", 3, 10)], 12)
+        assert {identity: promise.guarantee for identity, promise in result.items()} == {"gold": 6, "a": 4, "b": 2}
 
     def test_unvouched_claims_cost_others_nothing(self):
         honest, claims = {"mem_vouched": 6 * GIB}, {"balloon_max": 64 * GIB, "mem_vouched": 4 * GIB}
-        found = standing(host=24 * GIB, written="75%", a=honest, b=honest, bad=claims)
-        assert [promise.promised / GIB for promise in found.guests.values()] == [6, 6, 48]
-        assert found.holds == {"a": 6 * GIB, "b": 6 * GIB, "bad": 12 * GIB}, "what is left after all promises that are vouched for"
-        assert [one.guest.name for one in found.shrunk] == ["bad"]
+        result = standing(host=24 * GIB, written="75%", a=honest, b=honest, bad=claims)
+        assert [promise.promised / GIB for promise in result.guests.values()] == [6, 6, 48]
+        assert result.holds == {"a": 6 * GIB, "b": 6 * GIB, "bad": 12 * GIB}, "what is left after all promises that are vouched for"
+        assert [one.guest.name for one in result.shrunk] == ["bad"]
         assert standing(host=15 * GIB, written="75%", a=honest, b=honest, bad=claims).holds["bad"] < 4 * GIB
 
     def test_vouched_size_is_remembered(self):
-        book = guarantees("75%")
+        kept = guarantees("75%")
         fields = {"a": {"mem_vouched": 6 * GIB}, "bad": {"balloon_max": 64 * GIB, "mem_vouched": GIB}}
-        for told in (fields, {"a": {}, "bad": {"balloon_max": 64 * GIB}}):
-            guests = {name: Guest(name, name, {"balloon_max": 8 * GIB, **known}) for name, known in told.items()}
-            found = book.look(Snapshot(Host(fields={"mem_available": 12 * GIB}), guests))
-        assert found.holds["a"] == 6 * GIB
+        for known in (fields, {"a": {}, "bad": {"balloon_max": 64 * GIB}}):
+            guests = {name: Guest(name, name, {"balloon_max": 8 * GIB, **more}) for name, more in known.items()}
+            result = kept.look(Snapshot(Host(fields={"mem_available": 12 * GIB}), guests))
+        assert result.holds["a"] == 6 * GIB
 
     def test_oversold_host_names_the_losers(self):
-        found = standing(host=10 * GIB, reserve="20%", written="75%", cheap={"priority": 10}, dear={"priority": 90})
-        assert found.holds == {"cheap": 2 * GIB, "dear": 6 * GIB}
-        assert found.oversold_by() == "guests are promised 12.00 GiB, but this host can promise only 8.00 GiB"
-        assert found.losers() == "guarantees shrink, the lowest priority first: cheap has 2.00 GiB of 6.00 GiB"
+        result = standing(host=10 * GIB, reserve="20%", written="75%", cheap={"priority": 10}, dear={"priority": 90})
+        assert result.holds == {"cheap": 2 * GIB, "dear": 6 * GIB}
+        assert result.oversold_by() == "guests are promised 12.00 GiB, but this host can promise only 8.00 GiB"
+        assert result.losers() == "guarantees shrink, the lowest priority first: cheap has 2.00 GiB of 6.00 GiB"
 
     def test_oversold_host_uses_its_last_known_memory(self):
-        book = guarantees("100%")
+        kept = guarantees("100%")
         guests = {name: Guest(name, name, {"balloon_cur": 4 * GIB, "balloon_max": 8 * GIB}) for name in "ab"}
-        found = [book.look(Snapshot(Host(fields={"mem_available": kib}), guests)) for kib in (8 * GIB, None)]
-        assert [one.holds for one in found] == [{"a": 4 * GIB, "b": 4 * GIB}] * 2
+        result = [kept.look(Snapshot(Host(fields={"mem_available": kib}), guests)) for kib in (8 * GIB, None)]
+        assert [promises.holds for promises in result] == [{"a": 4 * GIB, "b": 4 * GIB}] * 2
 
     @given(promises, rooms)
     def test_guarantees_fit_and_never_exceed_promises(self, promised, room):
-        found = with_guarantees(promised, room)
-        assert [*found] == [promise.guest.id for promise in promised]
-        for promise in found.values():
+        result = with_guarantees(promised, room)
+        assert [*result] == [promise.guest.id for promise in promised]
+        for promise in result.values():
             assert 0 <= promise.guarantee <= promise.promised + 2
-        assert sum(promise.guarantee for promise in found.values()) <= room
+        assert sum(promise.guarantee for promise in result.values()) <= room
         if sum(promise.promised + 2 for promise in promised) <= room:
-            assert all(promise.guarantee >= promise.promised for promise in found.values())
+            assert all(promise.guarantee >= promise.promised for promise in result.values())
 
     def test_fields_show_guarantee_and_promise(self):
-        book = guarantees("75%")
+        kept = guarantees("75%")
         guests = {name: Guest(name, name, {"balloon_cur": 8 * GIB, "balloon_max": 8 * GIB}) for name in "ab"}
-        book.look(Snapshot(Host(fields={"mem_available": 8 * GIB}), guests))
-        told = book.columns(list(guests.values()))
-        assert told == {"balloon_min": [4 * GIB] * 2, "guest_guarantee": [4 * GIB] * 2, "mem_promised": [6 * GIB] * 2}
+        kept.look(Snapshot(Host(fields={"mem_available": 8 * GIB}), guests))
+        columns = kept.columns(list(guests.values()))
+        assert columns == {"balloon_min": [4 * GIB] * 2, "guest_guarantee": [4 * GIB] * 2, "mem_promised": [6 * GIB] * 2}
 
 
-def book_of(written: Guaranteed | None = None) -> Guarantees:
-    """Those of a host whose YAML file promises this to each guest."""
+def guarantees_of(written: Guaranteed | None = None) -> Guarantees:
+    """Return the guarantees of a host whose YAML file promises this to each guest."""
     return Guarantees(PluginContext(), lambda guest: written, Portion.parse("0%"))
 
 
@@ -177,7 +177,7 @@ def book_of(written: Guaranteed | None = None) -> Guarantees:
     ],
 )
 def test_guarantee_or_largest_promise_counts(fields: Mapping[str, Value], guaranteed: float | None, promised: float | None) -> None:
-    promises: Promises = book_of()
+    promises: Promises = guarantees_of()
     guest = Guest("1", "vm", fields)
     assert (promises.guaranteed_kib(guest), promises.promised_kib(guest)) == (guaranteed, promised)
 
@@ -192,10 +192,10 @@ def test_guarantee_or_largest_promise_counts(fields: Mapping[str, Value], guaran
     ],
 )
 def test_last_guarantee_holds_without_fields(fields: Mapping[str, Value], guaranteed: float, promised: float) -> None:
-    book = book_of()
-    book.standing = PromisesKept({"1": GuestPromise(Guest("1", "vm"), 300, 300, 50.0, guarantee=200)})
-    promises: Promises = book
+    kept = guarantees_of()
+    kept.standing = PromisesKept({"1": GuestPromise(Guest("1", "vm"), 300, 300, 50.0, guarantee=200)})
+    promises: Promises = kept
     assert (promises.guaranteed_kib(Guest("1", "vm", fields)), promises.promised_kib(Guest("1", "vm", fields))) == (guaranteed, promised)
     assert promises.guaranteed_kib(Guest("2", "other", {})) is None
-    anew = Guest("1", "vm", incarnation="2")
-    assert (promises.guaranteed_kib(anew), promises.promised_kib(anew)) == (None, None), "that was said of another one"
+    restarted = Guest("1", "vm", incarnation="2")
+    assert (promises.guaranteed_kib(restarted), promises.promised_kib(restarted)) == (None, None), "of another incarnation"

@@ -1,4 +1,4 @@
-"""Guests that are harmed are told of, and stay so for a while; what is unknown harms nobody."""
+"""Harmed guests: mom reports them for a while. Unknown figures are not harm."""
 
 from collections.abc import Mapping
 
@@ -13,7 +13,7 @@ from mom_plugins_balloon.states import MemoryState
 
 
 def seen(now: float, incarnation: str = "1", **kills: Value) -> Snapshot:
-    """Guests of half the size that they were sold, by how often their kernels have killed since they were booted."""
+    """Return guests with half of their maximum, and programs killed since their boot (`kills`)."""
     sizes: dict[str, Value] = {"balloon_cur": GIB, "balloon_max": 2 * GIB}
     guests = {
         name: Guest(name, name, {**sizes, **({} if count is None else {"guest_oom_kills": count})}, incarnation=incarnation)
@@ -53,7 +53,7 @@ def with_kills(*snapshots: Snapshot, state: MemoryState = MemoryState.HIGH) -> C
 
 
 def whole(now: float, **kills: Value) -> Snapshot:
-    """Guests that have all that they were sold."""
+    """Return guests with their maximum, and programs killed since their boot."""
     fields: dict[str, Value] = {"balloon_cur": 2 * GIB, "balloon_max": 2 * GIB}
     return Snapshot(guests={name: Guest(name, name, {**fields, "guest_oom_kills": count}) for name, count in kills.items()}, monotonic=now)
 
@@ -77,9 +77,9 @@ def test_guarantee_is_no_cure_on_a_full_host() -> None:
 def test_size_at_the_kill_counts() -> None:
     back = with_kills(seen(0, "", a=0), seen(1, "", a=1), whole(2, a=1))
     assert (back.severity, back.why) == (Severity.ERROR, "a had less than the maximum memory")
-    assert with_kills(seen(0, "", a=0), whole(1, a=1)).severity is Severity.ERROR, "it may have got that back after the kill"
-    assert with_kills(whole(0, a=0), seen(1, "", a=1)).severity is Severity.ERROR, "it may have been made smaller before the kill"
-    assert with_kills(whole(0, a=0), whole(1, a=1), seen(2, "", a=1)).severity is Severity.WARNING, "it was made smaller later"
+    assert with_kills(seen(0, "", a=0), whole(1, a=1)).severity is Severity.ERROR, "it may have grown after the kill"
+    assert with_kills(whole(0, a=0), seen(1, "", a=1)).severity is Severity.ERROR, "it may have shrunk before the kill"
+    assert with_kills(whole(0, a=0), whole(1, a=1), seen(2, "", a=1)).severity is Severity.WARNING, "it shrank after the kill"
 
 
 def test_suffering_guests_are_counted_by_harm() -> None:
@@ -90,10 +90,10 @@ def test_suffering_guests_are_counted_by_harm() -> None:
     suffers = [*["swapping"] * 5, "short of memory", "", None, "2 programs killed", "swapping, 2 programs killed"]
     assert columns[SUFFERS] == suffers
     guests = {name: Guest(name, name, {field: values[place] for field, values in columns.items()}) for place, name in enumerate(unhealthy)}
-    (condition,) = (one for one in conditions(Snapshot(guests=guests), killed) if one.name == "suffering")
+    (condition,) = (found for found in conditions(Snapshot(guests=guests), killed) if found.name == "suffering")
     assert condition.severity is Severity.WARNING
-    told = "8 of 10 guests suffer: a, b, c and 3 more are swapping; f is short of memory; i had programs killed"
-    assert condition.message == told, "as many as have the field"
+    message = "8 of 10 guests suffer: a, b, c and 3 more are swapping; f is short of memory; i had programs killed"
+    assert condition.message == message
     assert not list(conditions(Snapshot(guests={"g": Guest("g", "g", {SUFFERS: ""})}), RecentKills()))
 
 
@@ -105,5 +105,5 @@ def test_kill_is_reported_in_the_same_cycle(plugin: BalloonPlugin) -> None:
     assert isinstance(columns, Columns)
     assert (host[KILLED], list(columns[KILLED]), list(columns[SUFFERS])) == (1, [1], ["1 program killed"])
     list(plugin.mom_act(last))
-    (killed,) = (one for one in plugin.mom_problems(last) if isinstance(one, Condition) and one.name == "killed")
+    (killed,) = (found for found in plugin.mom_problems(last) if isinstance(found, Condition) and found.name == "killed")
     assert killed.message.startswith("1 program killed")

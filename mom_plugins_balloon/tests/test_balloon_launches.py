@@ -1,4 +1,4 @@
-"""Launches: memory is made before a guest starts, and whatever keeps mom from knowing starts it."""
+"""Launches: mom frees memory before a guest starts. If mom lacks information, the guest starts."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,7 +22,7 @@ def launched(name: str = "web", kib: int = 2 * GIB, why_none: str = "") -> Launc
 
 
 class LaunchingHost(KeptReservation):
-    """One on which guests are started: with 2 GiB available, of which the host keeps 1.6, and a guest that can spare some."""
+    """Host on which guests start. It keeps 1.6 GiB for itself."""
 
     def __init__(self, folder: Path, **settings: object) -> None:
         super().__init__(folder)
@@ -37,8 +37,8 @@ class LaunchingHost(KeptReservation):
 
     @property
     def left(self) -> list[tuple[str, int]]:
-        """What is kept, for whom."""
-        return [(one.name, one.memory_kib) for one in self.kept.reservations() if one.state.lasts]
+        """Names and sizes of lasting reservations."""
+        return [(kept.name, kept.memory_kib) for kept in self.kept.reservations() if kept.state.lasts]
 
 
 @pytest.fixture
@@ -153,10 +153,10 @@ class TestWithoutRoom:
             strict.settings, LawParameters(), strict.context, strict.guests, strict.state, lambda: LIMITS, lambda: ""
         )
         launches = HostLaunches(strict.launches.settings, reservations, strict.context)
-        assert launches.look(made).state is WAITING, "what is kept for it was not read yet"
-        assert launches.look(replace(made, until=strict.clock.now)).state is STARTS, "and is not waited for without an end"
+        assert launches.look(made).state is WAITING, "the reservations have not been read yet"
+        assert launches.look(replace(made, until=strict.clock.now)).state is STARTS, "mom does not wait forever for them"
         reservations.load()
-        assert launches.look(made).state is WAITING, "mom has not looked at the host since"
+        assert launches.look(made).state is WAITING, "there was no cycle since"
         strict.see(4 * GIB, a_guest("a"))
         reservations.follow()
         assert (launches.look(made).state, launches.look(made).note) == (STARTS, "")
@@ -170,7 +170,7 @@ class TestWithoutRoom:
         made = host.later(made, 10.1)
         assert made.state is STARTS
         assert "are available" in made.note
-        assert host.left == [("web", 2 * GIB)], "guests give on"
+        assert host.left == [("web", 2 * GIB)], "guests continue to release memory"
 
     def test_too_large_guest_gets_the_largest_part(self, host: LaunchingHost) -> None:
         host.see(2 * GIB, a_guest("a"))
@@ -192,9 +192,9 @@ class TestWithoutRoom:
     def test_number_of_waiting_launches_is_limited(self, strict: LaunchingHost) -> None:
         strict.see(2 * GIB, *(a_guest(f"g{number}", 16 * GIB) for number in range(4)))
         waiting = [strict.launch(launched(f"n{number}", GIB)) for number in range(MOST_WAITING + 1)]
-        assert [one.state for one in waiting] == [WAITING] * MOST_WAITING + [REFUSED]
+        assert [launch.state for launch in waiting] == [WAITING] * MOST_WAITING + [REFUSED]
         assert "8 other launches are waiting" in waiting[-1].note
-        assert strict.later(waiting[0], 0.1).state is WAITING, "who waits already is not turned away by others"
+        assert strict.later(waiting[0], 0.1).state is WAITING, "new launches do not end earlier ones"
         strict.later(waiting[0], 10.1)
         assert strict.launch(launched("last", GIB)).state is WAITING
 
@@ -209,7 +209,7 @@ class TestWithoutRoom:
 class TestUnknownHost:
     def test_observing_mom_refuses_and_reserves_nothing(self, strict: LaunchingHost) -> None:
         in_force: Mapping[str, object] = {"mode": "observe"}
-        strict.context.configuration = lambda: in_force  # type: ignore[assignment, return-value]  # as a part of it
+        strict.context.configuration = lambda: in_force  # type: ignore[assignment, return-value]
         strict.see(KEEPS)
         made = strict.launch(launched(kib=80 * GIB))
         assert made.state is STARTS

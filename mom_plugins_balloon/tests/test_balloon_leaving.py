@@ -1,4 +1,4 @@
-"""Guests that are to be moved: what they have used and freed is taken before, they get back what mom took, and nothing more is taken."""
+"""Guests before a move: mom sweeps freed memory, returns the memory that it took, and then keeps their sizes."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -39,7 +39,7 @@ STAT = "4711 (qemu) S 1 1 1 0 -1 0 50 0 0 0 20 10 0 0 20 0 4 0 1000 0 400000 184
 
 
 class Resizer:
-    """A hypervisor that resizes guests at once, and notes what it is asked for."""
+    """Hypervisor that resizes guests at once, and records commands."""
 
     uri = "fake:///"
 
@@ -63,7 +63,7 @@ class Resizer:
 
 
 class Sweeper(Resizer):
-    """One that sweeps guests, too."""
+    """Hypervisor that can also sweep guests."""
 
     def sweep_balloon(self, guest: Entity, bottom_kib: int) -> int:
         if self.error is not None:
@@ -75,7 +75,7 @@ class Sweeper(Resizer):
 
 
 class Moves:
-    """Says of the guest whether it is being moved."""
+    """Moves of the guest."""
 
     def __init__(self) -> None:
         self.moving = False
@@ -85,7 +85,7 @@ class Moves:
 
 
 class Bench:
-    """One plugin on a host with one guest of 2 GiB, of which 1 GiB was used and freed."""
+    """Plugin on a host with one guest of 2 GiB. The guest has used and freed 1 GiB."""
 
     def __init__(self, folder: Path) -> None:
         self.mode = "enforce"
@@ -97,7 +97,7 @@ class Bench:
             engine_state=lambda: EngineState(changes=self.changes), configuration=lambda: {"mode": self.mode},
         )  # fmt: skip
         self.plugin = BalloonPlugin(BalloonPlugin.Settings(), context)
-        self.taken_before(2 * GIB, 2 * GIB)  # what it has is no news
+        self.taken_before(2 * GIB, 2 * GIB)  # the original size is known
         self.plugin.mom_setup()
         self.changes = ()
         self.context = context
@@ -111,7 +111,7 @@ class Bench:
         return found
 
     def taken_before(self, size: int, before: int) -> None:
-        """So much mom has left it of what it had."""
+        """Shrink the guest to `size`; its original size is `before`."""
         self.hypervisor.size = size
         entity = Entity(Scope.GUEST, "a", "one")
         self.changes = [LedgerEntry(entity, "balloon_target", before, size, "balloon", 1.0)]
@@ -136,15 +136,15 @@ class Bench:
         decisions = acts or [Decision(guest.entity, "balloon_target", size, "", POLICY) for size in wanted]
         self.decided += acts
         revisions = list(self.plugin.mom_review(seen, decisions))
-        self.dropped += [one.reason for one in revisions]
-        left = [one for one in decisions if all(one is not other.before for other in revisions)]
-        for one in left:
-            change = Change(Target(one.entity, one.control), one.value, self.hypervisor.size, source=one.source)
-            said = self.plugin.mom_write(self.hypervisor, [change])
-            self.dropped += [str(error) for error in said.values()]
+        self.dropped += [revision.reason for revision in revisions]
+        left = [decision for decision in decisions if all(decision is not revision.before for revision in revisions)]
+        for decision in left:
+            target = Target(decision.entity, decision.control)
+            change = Change(target, decision.value, self.hypervisor.size, source=decision.source)
+            self.dropped += [str(error) for error in self.plugin.mom_write(self.hypervisor, [change]).values()]
 
     def prepared(self, seconds: float = 10.0, cycle: Callable[[], None] | None = None) -> str:
-        """What comes of preparing the guest while cycles go on."""
+        """Prepare the guest while cycles go on. Return the answer."""
         with ThreadPoolExecutor(1) as pool:
             future: Future[str] = pool.submit(self.leaving.prepare, Entity(Scope.GUEST, "a", "one"), seconds)
             until = time.monotonic() + 60
@@ -162,15 +162,15 @@ def bench(tmp_path: Path) -> Bench:
 
 def test_leaving_guest_is_swept_and_keeps_its_size(bench: Bench) -> None:
     bench.cycle()
-    assert bench.hypervisor.commands == [], "the host lacks nothing"
-    said = bench.prepared()
-    ((what, bottom),) = bench.hypervisor.commands
-    assert what == "sweep"
+    assert bench.hypervisor.commands == [], "the host has enough memory"
+    answer = bench.prepared()
+    ((command, bottom),) = bench.hypervisor.commands
+    assert command == "sweep"
     assert bench.hypervisor.size == 2 * GIB
     assert bench.hypervisor.idle < 60 * MIB
-    assert bottom >= NEED + 32 * MIB, "it keeps what it uses, and what a sweep leaves"
-    assert said.startswith("reclaimed ")
-    assert said.endswith("arrived")
+    assert bottom >= NEED + 32 * MIB, "it keeps its need, and the memory that a sweep leaves"
+    assert answer.startswith("reclaimed ")
+    assert answer.endswith("arrived")
     (decision,) = bench.decided
     assert "it will be moved" in decision.reason
     bench.cycle()
@@ -203,9 +203,9 @@ def test_sweep_fits_the_time(bench: Bench) -> None:
 def test_unknown_host_stops_the_sweep(bench: Bench) -> None:
     bench.taken_before(2 * GIB, 3 * GIB)
     bench.host = {}
-    said = bench.prepared()
-    assert "the host's available memory or its watermarks are unknown" in said
-    assert said.endswith("the host may lack memory for its original size of 3.00 GiB")
+    answer = bench.prepared()
+    assert "the host's available memory or its watermarks are unknown" in answer
+    assert answer.endswith("the host may lack memory for its original size of 3.00 GiB")
     assert bench.hypervisor.commands == []
 
 
@@ -232,10 +232,10 @@ def test_observing_mom_prepares_nothing(bench: Bench) -> None:
 def test_leaving_guest_gets_its_memory_back(bench: Bench) -> None:
     bench.taken_before(2 * GIB, 3 * GIB)
     bench.cycle()
-    said = bench.prepared()
-    assert [what for what, _ in bench.hypervisor.commands] == ["sweep", "set"]
+    answer = bench.prepared()
+    assert [command for command, _ in bench.hypervisor.commands] == ["sweep", "set"]
     assert bench.hypervisor.size == 3 * GIB
-    assert said.endswith("it has 3.00 GiB again")
+    assert answer.endswith("it has 3.00 GiB again")
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_leaving_guest_gets_its_memory_back(bench: Bench) -> None:
 )
 def test_size_of_another_process_is_left(bench: Bench, other: Callable[[LedgerEntry], LedgerEntry]) -> None:
     bench.taken_before(2 * GIB, 3 * GIB)
-    bench.changes = [other(one) for one in bench.changes]
+    bench.changes = [other(entry) for entry in bench.changes]
     bench.hypervisor.idle = 0
     bench.prepared()
     assert bench.hypervisor.commands == []
@@ -269,7 +269,7 @@ def test_moving_guest_grows_but_does_not_shrink(bench: Bench) -> None:
 
 
 def test_cycles_continue_during_the_sweep(bench: Bench) -> None:
-    """Its process holds what it did: after three slices it is known that there is no more."""
+    """The process's RSS does not fall, so the sweep ends after three slices."""
     bench.hypervisor = Resizer()
     process = bench.context.root / "proc/4711"
     process.mkdir(parents=True)
@@ -281,9 +281,9 @@ def test_cycles_continue_during_the_sweep(bench: Bench) -> None:
         bench.fields = {"balloon_cur": size, "mem_usable": size - NEED, "mem_available": size - HIDDEN}
         bench.cycle()
 
-    said = bench.prepared(cycle=cycle)
-    assert said.startswith("reclaimed ")
-    assert said.endswith("nothing-more")
+    answer = bench.prepared(cycle=cycle)
+    assert answer.startswith("reclaimed ")
+    assert answer.endswith("nothing-more")
     assert [kib for _, kib in bench.hypervisor.commands] == [size - 64 * MIB, size - 192 * MIB, size - 320 * MIB, size]
     assert len(cycles) > 3
     assert len(bench.decided) == 1
@@ -293,7 +293,7 @@ def test_preparation_without_a_cycle_ends_in_time(bench: Bench, monkeypatch: pyt
     monkeypatch.setattr("mom_plugins_balloon.moves.BACK_SECONDS", 0.1)
     assert bench.prepared(0.1, cycle=lambda: None) == "the time was too short for the preparation"
     bench.cycle()
-    assert bench.hypervisor.commands == [], "nor later"
+    assert bench.hypervisor.commands == [], "nor in a later cycle"
 
 
 def test_give_back_returns_memory_and_keeps_the_size(bench: Bench) -> None:

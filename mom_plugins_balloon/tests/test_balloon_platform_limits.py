@@ -1,4 +1,4 @@
-"""What a platform holds guests to besides: the line below which it stops guests, and the memory limits of their control groups."""
+"""Limits of a platform: the available memory below which it stops guests, and the limits of guests' control groups."""
 
 from guest_facts import GIB, LIMITS, MIB
 
@@ -29,7 +29,7 @@ def test_watermarks_are_above_the_platforms_threshold(plugin, hypervisor, seen_b
 
 
 def short_guest(**fields):
-    """A guest of 2 GiB that has 1 GiB of it, and runs out."""
+    """Return a guest with 1 of its 2 GiB that runs out of memory."""
     known = {"balloon_cur": GIB, "balloon_max": 2 * GIB, "mem_usable": 4 * MIB, "stats_age": 1.0, "mem_available": 900 * MIB}
     return snapshot(host={"mem_available": 64 * GIB, "mem_really_available": 32 * GIB}, guests={"a": {**known, **fields}})
 
@@ -45,10 +45,10 @@ def test_control_group_limits_growth():
     free = grown_to(short_guest(rss=900 * MIB))
     assert free is not None
     assert free > 1200 * MIB
-    assert grown_to(short_guest(rss=None, host_limit_room=0)) == free, "what it holds is unknown"
+    assert grown_to(short_guest(rss=None, host_limit_room=0)) == free, "its RSS is unknown"
     assert grown_to(short_guest(rss=900 * MIB, host_limit_room=300 * MIB)) == 1200 * MIB
-    assert grown_to(short_guest(rss=900 * MIB, qemu_overhead=50 * MIB, host_limit_room=300 * MIB)) == 1150 * MIB, "QEMU's own counts, too"
-    assert grown_to(short_guest(rss=900 * MIB, host_limit_room=0)) is None, "it is at its limit: it keeps what it has"
+    assert grown_to(short_guest(rss=900 * MIB, qemu_overhead=50 * MIB, host_limit_room=300 * MIB)) == 1150 * MIB, "QEMU's memory counts"
+    assert grown_to(short_guest(rss=900 * MIB, host_limit_room=0)) is None, "it is at its limit"
 
 
 def wants(value):

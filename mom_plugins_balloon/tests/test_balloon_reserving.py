@@ -1,4 +1,4 @@
-"""Reservations: never more is promised than can be had, nobody pays with what they need, and a launch gets what was kept for it."""
+"""Reservations: they never exceed the room, guests keep what they need, and the expected guest gets the memory."""
 
 import math
 import re
@@ -67,7 +67,7 @@ class TestRoom:
             "mem_cache_share": 0.24, "mem_growth_rate": 0, "qemu_overhead": 200 * MIB,
         }  # fmt: skip
         host.see(2 * GIB, a_guest("a", 8 * GIB, **known))
-        swept = 8 * GIB - 200 * MIB - 3 * GIB - 32 * MIB  # less what QEMU has itself, what is used or page cache, and what a sweep leaves
+        swept = 8 * GIB - 200 * MIB - 3 * GIB - 32 * MIB  # less QEMU's own memory, used memory, page cache, and the rest after a sweep
         assert host.kept.room().can_free_kib == int(swept - 0.03 * 8 * GIB)
         host.see(2 * GIB, a_guest("a", 8 * GIB, **{**known, "rss": None}))
         assert host.kept.room().can_free_kib == 0
@@ -179,7 +179,7 @@ class TestExpectedRise:
 
 
 class Promises:
-    """Knows promises: how many more guests there may be."""
+    """Service that knows how many more guests fit."""
 
     def __init__(self, fits: int, knows: bool = True) -> None:
         self.fits, self.knows = fits, knows
@@ -208,7 +208,7 @@ class TestAdmissions:
 
 class TestSpareMemory:
     def spare(self, *course: Guest, margin: str = "80MiB") -> float:
-        """What a guest can spare that was seen to be so, one after the other."""
+        """Return the spare memory of a guest after these cycles."""
         guests = BalloonedGuests()
         for now, guest in enumerate(course):
             guests.see(seen(float(now), 8 * GIB, guest))
@@ -233,7 +233,7 @@ class TestSpareMemory:
 
     def test_policies_that_make_room_are_recognized(self) -> None:
         plugin = BalloonPlugin(BalloonPlugin.Settings(), PluginContext(name="balloon"))
-        assert policies_reserve(one.text for one in declared(plugin, DefaultPolicy))
+        assert policies_reserve(policy.text for policy in declared(plugin, DefaultPolicy))
         assert policies_reserve(["(+ Host.mem_reserved 1)"])
         assert not policies_reserve(['(with Guests g (g.Control "balloon_target" g.balloon_max))'])
 
@@ -286,7 +286,7 @@ class TestEnd:
         for number in range(1, 8):
             host.see(8 * GIB, replace(a_guest("new", rss=number * GIB // 4), blocked=comes), after=20)
         assert host.kept.reserved_kib() == 4 * GIB - 7 * GIB // 4
-        for _ in range(2):  # it does not arrive any more
+        for _ in range(2):  # the migration has stopped
             host.see(8 * GIB, replace(a_guest("new", rss=7 * GIB // 4), blocked=comes), after=35)
         assert host.one(made.id).state is Reservation.State.USED
 
@@ -303,7 +303,7 @@ class TestEnd:
         assert host.taker(large) == ""
         host.see(20 * GIB, a_guest("huge", size=16 * GIB), a_guest("modest", size=2 * GIB, rss=0))
         assert (host.taker(large), host.taker(small)) == ("", "modest")
-        assert host.one(small.id).kept_kib == 2 * GIB, "it can have no more"
+        assert host.one(small.id).kept_kib == 2 * GIB, "the guest cannot use more"
 
     def test_guest_missing_from_one_list_keeps_its_reservation(self, host: KeptReservation) -> None:
         old, new = a_guest("old"), a_guest("new", incarnation="1", rss=GIB)
@@ -311,17 +311,17 @@ class TestEnd:
         host.see(8 * GIB, old, new)
         for _ in range(LISTS_UNTIL_GONE - 1):
             host.see(8 * GIB, old)
-            assert (host.taker(made), host.one(made.id).kept_kib) == ("new", 3 * GIB), "it holds what it held"
+            assert (host.taker(made), host.one(made.id).kept_kib) == ("new", 3 * GIB), "its last RSS counts"
         host.see(8 * GIB, old, new)
         assert host.taker(made) == "new"
         for _ in range(LISTS_UNTIL_GONE):
             host.see(8 * GIB, old)
-        assert host.one(made.id).state is Reservation.State.EXPIRED, "it is gone, and nobody else came in time"
+        assert host.one(made.id).state is Reservation.State.EXPIRED, "the guest is gone, and no other guest started in time"
 
     def test_older_process_takes_no_reservation(self, host: KeptReservation) -> None:
         ages = {"db-01": 10_000.0, "db-02": 1.0}
         host.begin(lambda guest: ages.get(guest.id))
-        made = host.reserved(4 * GIB, name="db-*")  # the hypervisor is away, and lists no guest
+        made = host.reserved(4 * GIB, name="db-*")  # the hypervisor does not answer
         host.see(8 * GIB, a_guest("db-01"))
         assert host.taker(made) == ""
         host.see(8 * GIB, a_guest("db-01"), a_guest("db-02", rss=0))
@@ -333,7 +333,7 @@ class TestEnd:
         for _ in range(8):
             host.see(2 * GIB, a_guest("a", need=4 * GIB - 100 * MIB))
             notes.append(host.one().note)
-        assert notes[0] == "", "perhaps it is only being shrunk"
+        assert notes[0] == "", "guests may still be shrinking"
         assert notes[-1] == "1.60 GiB of it cannot be freed any more: guests need memory that they could spare before"
 
     @pytest.mark.parametrize("name", ["db-*", "db-01"])
@@ -378,7 +378,7 @@ class TestRestarts:
 
 
 class Simulated:
-    """A simulated host under mom, on a clock of its own."""
+    """Simulated host under mom, with its own clock."""
 
     def __init__(self, folder: Path) -> None:
         self.clock = HandClock()
@@ -393,14 +393,14 @@ class Simulated:
 
     @property
     def kept(self) -> Reservations:
-        found = self.engine.plugins.plugins[0].context.service(Reservations)
-        assert found is not None
-        return found
+        service = self.engine.plugins.plugins[0].context.service(Reservations)
+        assert service is not None
+        return service
 
 
 def below_need(report: Report) -> list[str]:
-    """The guests that mom has made smaller in this cycle than what they said to need, or are promised."""
-    found = []
+    """Return the guests that mom has shrunk below their need or their promise in this cycle."""
+    names = []
     for outcome in report.outcomes:
         guest = report.snapshot.guests[outcome.decision.entity.id]
         fields: Mapping[str, Value] = guest.fields
@@ -409,8 +409,8 @@ def below_need(report: Report) -> list[str]:
         assert size is not None
         assert target is not None
         if target < size and (usable is None or target < max(size - usable, promised or 0)):
-            found.append(f"cycle {report.number}: {guest.name} from {size} to {target}, can spare {usable}, is promised {promised}")
-    return found
+            names.append(f"cycle {report.number}: {guest.name} from {size} to {target}, can spare {usable}, is promised {promised}")
+    return names
 
 
 def test_guests_make_room_in_time(tmp_path: Path) -> None:
@@ -431,7 +431,7 @@ def test_guests_make_room_in_time(tmp_path: Path) -> None:
 
 
 def test_reservation_during_a_reload_is_kept(tmp_path: Path) -> None:
-    """A request that is under way has found the plugin of before."""
+    """A running request still uses the plugin object from before the reload."""
     clock, held, made = HandClock(), list[Reservations](), list[Reservation]()
 
     class Meanwhile:
@@ -456,7 +456,7 @@ def test_reservation_during_a_reload_is_kept(tmp_path: Path) -> None:
         now = engine.service(Reservations)
         assert now is not None
         assert now is not before
-        assert [one.id for one in now.reservations()] == [one.id for one in made]
+        assert [kept.id for kept in now.reservations()] == [kept.id for kept in made]
         with pytest.raises(MomError, match="its configuration: nothing was changed"):
             before.reserve(GIB, 600)
         with pytest.raises(MomError, match="its configuration: nothing was changed"):

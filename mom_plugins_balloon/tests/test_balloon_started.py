@@ -1,4 +1,4 @@
-"""Guests that are promised what they were started with: `guarantee: start`."""
+"""Guests with a guarantee of their size at the start: `guarantee: start`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,7 +25,7 @@ from mom_plugins_balloon import BalloonPlugin
 
 
 class Guests:
-    """What the hypervisor says of guests, and what the plugin makes of that, through any number of moms one after the other."""
+    """Guests of a hypervisor, and the plugin that sees them. mom can be restarted."""
 
     def __init__(self, folder: Path, guarantee: str | None = "start") -> None:
         self.folder = folder
@@ -36,7 +36,7 @@ class Guests:
         self.start_mom()
 
     def start_mom(self, *, serves: bool = True) -> None:
-        """Another mom comes: all that it knows is on the disk."""
+        """Restart mom: it knows only the files on the disk."""
         config = load_config(
             {"plugins": {"sim": {}, "balloon": {}}, "guests": {"*": {"guarantee": self.guarantee} if self.guarantee else {}}}
         )
@@ -51,9 +51,9 @@ class Guests:
         self.sizes[name] = (run, gib, maximum)
 
     def cycle(self, age: float | None = 1.0) -> Mapping[str, Guest]:
-        """One cycle, five seconds after the one before; the guests as it saw them.
+        """Run a cycle, five seconds after the last. Return its guests.
 
-        :param age: of their statistics; None: they have none
+        :param age: age of statistics; None without statistics
         """
         self.now += 5.0
         listed = [Guest(name, name, incarnation=run) for name, (run, _, _) in self.sizes.items()]
@@ -62,31 +62,32 @@ class Guests:
         for guest in listed:
             row = rows.get(guest.id, {})
             _, size, maximum = self.sizes[guest.id]
-            told = {"balloon_cur": size and int(size * GIB), "balloon_max": maximum and int(maximum * GIB), "stats_age": age}
-            fields = {name: value for name, value in {**row, **told}.items() if value is not None}
+            fields = {"balloon_cur": size and int(size * GIB), "balloon_max": maximum and int(maximum * GIB), "stats_age": age}
+            fields = {name: value for name, value in {**row, **fields}.items() if value is not None}
             guests[guest.id] = Guest(guest.id, guest.name, fields, incarnation=guest.incarnation)
         self.snapshot = Snapshot(Host(fields={"mem_available": 64 * GIB}), guests, monotonic=self.now)
         list(self.plugin.mom_act(self.snapshot))
         return guests
 
     def started(self, name: str, gib: float, maximum: float | None = 4, run: str = "1") -> None:
-        """A guest was started with this size, and is seen until it has come to rest."""
+        """Start a guest with this size, and run cycles until its balloon rests."""
         self.has(name, gib, maximum, run)
         for _ in range(3):
             self.cycle()
 
     def may_have(self, name: str, gib: float) -> bool:
-        """Whether a decision for this size passes review."""
+        """Return whether a decision for this size passes review."""
         wanted = Decision(self.snapshot.guests[name].entity, "balloon_target", int(gib * GIB), "", Source("test"))
-        return not [one for one in self.plugin.mom_review(self.snapshot, [wanted]) if one.before is wanted and one.after is None]
+        revisions = self.plugin.mom_review(self.snapshot, [wanted])
+        return not any(revision.before is wanted and revision.after is None for revision in revisions)
 
     def holds(self, age: float | None = 1.0) -> dict[str, float]:
-        """The guarantees after one more cycle, in GiB."""
+        """Run a cycle, and return the guarantees in GiB."""
         self.cycle(age)
         return {name: kib / GIB for name, kib in self.plugin._guarantees.standing.holds.items()}
 
     def changed(self, name: str, before_gib: float, run: str = "1") -> None:
-        """The ledger has a change of this guest's size."""
+        """Add a change of this guest's size to the ledger."""
         entity = Entity(Scope.GUEST, name, name)
         self.changes.append(LedgerEntry(entity, "balloon_target", int(before_gib * GIB), 3 * GIB, "balloon", 0.0, run))
 
@@ -106,11 +107,11 @@ class TestStartSize:
 
     def test_booting_guest_is_promised_its_present_size(self, guests):
         guests.has("vm", 4)
-        assert [guests.holds(age) for age in (None, None, None, 1.0)] == [{"vm": 4}] * 4, "what it has now"
+        assert [guests.holds(age) for age in (None, None, None, 1.0)] == [{"vm": 4}] * 4, "its present size"
         for size in (3.75, 2.5, 1.25, 1):
             guests.has("vm", size)
-            assert guests.holds() == {"vm": size}, "it is promised what it has, until it rests"
-            assert not guests.may_have("vm", 4), "mom does not come between it and its start"
+            assert guests.holds() == {"vm": size}, "its present size, until its balloon rests"
+            assert not guests.may_have("vm", 4), "mom does not resize a booting guest"
         guests.cycle()
         assert guests.may_have("vm", 4)
         guests.has("vm", 4)
@@ -126,7 +127,7 @@ class TestStartSize:
 
     def test_statistics_from_before_the_first_cycle_do_not_count(self, guests):
         guests.has("vm", 4)
-        for age in (2.0, 7.0, 12.0, 17.0, 22.0):  # it is booting anew, and has said that before
+        for age in (2.0, 7.0, 12.0, 17.0, 22.0):  # it reboots; these statistics are older
             guests.cycle(age)
         assert not guests.may_have("vm", 4)
 
@@ -145,11 +146,11 @@ class TestStartSize:
         guests.start_mom()
         assert guests.holds() == {"vm": 2}
         guests.has("vm", 1, 3)
-        guests.cycle()  # a share is one of the maximum of the cycle before, too
-        assert guests.holds() == {"vm": 1}, "a smaller maximum takes nothing of it"
+        guests.cycle()  # the share refers to the maximum of the last cycle
+        assert guests.holds() == {"vm": 1}, "a smaller maximum does not reduce it"
         guests.has("vm", 0.5, 0.5)
         guests.cycle()
-        assert guests.holds() == {"vm": 0.5}, "it cannot have more"
+        assert guests.holds() == {"vm": 0.5}, "it cannot exceed the maximum"
 
     def test_guest_of_unknown_size_has_an_unknown_promise(self, guests):
         guests.has("vm", None, 4)
@@ -184,7 +185,7 @@ class TestRestart:
         guests.changed("other", 1, run="0")
         guests.has("other", 3)
         guests.started("vm", 3)
-        assert guests.holds() == {"vm": 1, "other": 3}, "what mom has set is no size at the start; an earlier run of a guest is history"
+        assert guests.holds() == {"vm": 1, "other": 3}, "mom's own sizes, and entries of an earlier incarnation, do not count"
 
     def test_unlisted_guests_are_remembered(self, guests):
         guests.has("other", 2)

@@ -1,4 +1,4 @@
-"""What a host should have available, and how it is off."""
+"""Watermarks of a host's available memory, and its states."""
 
 import pytest
 from hypothesis import given
@@ -35,12 +35,12 @@ def test_watermarks_are_ordered_on_every_host(total: float, growth: float, room:
 @given(total=st.floats(GIB, 1e10), growth=st.floats(0, 1e10), line=st.floats(1024, 1e10), goal=st.sampled_from(StateGoal))
 def test_platform_threshold_shifts_all_watermarks(total: float, growth: float, line: float, goal: StateGoal) -> None:
     plain, above = HostWanted(goal).reserve(total, growth), HostWanted(goal).reserve(total, growth, stopped_below=line)
-    assert [one - line for one in above] == pytest.approx(plain, rel=1e-3, abs=1.0)
+    assert [kib - line for kib in above] == pytest.approx(plain, rel=1e-3, abs=1.0)
 
 
 @given(wanted=st.one_of(st.none(), st.floats(0, 1e9)), hard=st.one_of(st.none(), st.floats(0, 1e9)), line=st.floats(1024, 1e10))
 def test_operators_watermarks_are_above_the_threshold(wanted: float | None, hard: float | None, line: float) -> None:
-    plain, above = (HostWanted(high=wanted, hard=hard).reserve(32 * GIB, stopped_below=one) for one in (0.0, line))
+    plain, above = (HostWanted(high=wanted, hard=hard).reserve(32 * GIB, stopped_below=kib) for kib in (0.0, line))
     assert line <= above.low <= above.hard <= above.high
     if wanted is not None and wanted > line + hard_kib(32 * GIB):
         assert above.high == plain.high == wanted
