@@ -91,7 +91,7 @@ def test_a_late_call_blocks_further_calls() -> None:
     worker, release, calls = PluginWorker("p", 0.05), threading.Event(), []
     with pytest.raises(DeadlineExceeded, match=r"h did not answer within 0.05 s"):
         worker.call("h", lambda: release.wait(600))
-    assert worker.hung
+    assert worker.hung_in
     assert worker.report().state is PluginReport.State.HUNG
     with pytest.raises(DeadlineExceeded, match="its call of h has not returned"):
         worker.call("other", lambda: calls.append(1))
@@ -132,7 +132,7 @@ def test_a_worker_without_threads_calls_at_once_and_ignores_deadlines() -> None:
     assert worker.report().state is PluginReport.State.FAILING
     with pytest.raises(KeyboardInterrupt):  # an operator's Ctrl-C is not the plugin's failure
         worker.call("h", interrupted)
-    assert not worker.hung
+    assert not worker.hung_in
 
 
 def test_back_off_grows_and_a_success_forgives() -> None:

@@ -149,7 +149,7 @@ def set_up(config: Config, entries: Collection[LedgerEntry], template: PluginCon
     needed = config.with_only(needed_names | owners)
     while True:
         try:
-            return build_plugins(needed, template, declared=Declarations(declared.fields)).plugins
+            return build_plugins(needed, template, declared=Declarations(declared.fields))
         except PluginError as error:
             broken = {failure.plugin for failure in error.errors}
             if broken & knowing or not needed.plugins.keys() & owners - broken:

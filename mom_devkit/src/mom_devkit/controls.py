@@ -9,7 +9,7 @@ from typing import TypeVar
 from mom_core import ControlSpec, Decision, Hypervisor, LedgerEntry, Outcome, Snapshot, Status
 from mom_core.engine.judgement import Controller, target_of, without_writing
 from mom_core.engine.review import bounded
-from mom_core.plugins.registry import HookManager, register
+from mom_core.plugins.registry import hook_manager, register
 
 Kind = TypeVar("Kind")
 
@@ -60,5 +60,5 @@ def declared(plugin: object, kind: type[Kind]) -> list[Kind]:
 
 def _controller(plugin: object, hypervisor: Hypervisor | None) -> Controller:
     specs = {spec.name: spec for spec in declared(plugin, ControlSpec)}
-    controller = Controller(specs, register(HookManager(), plugin, "plugin"))
+    controller = Controller(specs, register(hook_manager(), plugin, "plugin"))
     return controller if hypervisor is None else replace(controller, hypervisor=hypervisor)

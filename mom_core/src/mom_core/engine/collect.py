@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias, TypeGuard
 from mom_core.columns import Columns
 from mom_core.engine.problems import contained
 from mom_core.errors import HypervisorError
-from mom_core.model import HOST_ID, Guest, GuestTable, Host, Problem, Scope, Severity, Snapshot, Source
+from mom_core.model import HOST_ID, FieldSpec, Guest, GuestTable, Host, Problem, Scope, Severity, Snapshot, Source
 from mom_core.plugins.bounded import located
 from mom_core.plugins.registry import Plugin, PluginSet, materialize
 from mom_core.texts import printable
@@ -46,7 +46,10 @@ class Collector:
         self._in_order: Sequence[Guest] = ()
         self._listed: Sequence[Guest] = ()
         self._places: Mapping[str, int] = {}
-        self._units = {(plugin.name, scope): plugin.units(scope) for plugin in plugins.plugins for scope in Scope}
+        collected = [(plugin.name, spec) for plugin in plugins.plugins for spec in plugin.declared_as(FieldSpec) if spec.collected]
+        self._units: dict[tuple[str, Scope], dict[str, Unit]] = {}
+        for name, spec in collected:
+            self._units.setdefault((name, spec.scope), {})[spec.name] = spec.unit
 
     def snapshot(self, number: int, time: float, monotonic: float) -> tuple[Snapshot, list[Problem]]:
         """Collect a snapshot; return it with the problems."""
@@ -91,13 +94,12 @@ class Collector:
         source = Source(owner.name)
         worker = owner.worker
         # Always try: nothing works without guests, and the hypervisor limits its own retries.
-        call = worker.begin(LISTING, lambda: materialize(self._plugins.hypervisor.guests()), always=True)
+        call = worker.begin(LISTING, lambda: materialize(self._plugins.hypervisor.guests()), counts=False)
         if call is None:
             problems.append(_unlisted(source, worker.why_not(LISTING)))
             return []
         answer = worker.finish(call)
         if answer.error is not None:
-            worker.log_failure(LISTING, answer.error)
             error = answer.error
             message, cure = (error.message, error.hint) if isinstance(error, HypervisorError) else (located(error), "")
             problems.append(_unlisted(source, printable(message, 300), printable(cure, 300)))
@@ -173,7 +175,6 @@ def ask(works: Sequence[tuple[Plugin, Callable[[], object]]], hook: str, problem
         if answer.error is None:
             answers.append((plugin, answer.value))
         else:
-            worker.log_failure(hook, answer.error)
             problems.append(Problem(Source(plugin.name), f"{hook}: {describe_error(answer.error)}"))
     return answers
 
@@ -184,7 +185,7 @@ def _unlisted(source: Source, why: str, cure: str = "") -> Problem:
 
 def not_called(plugin: Plugin, hook: str) -> Problem:
     """Return a problem that says why the hook cannot be called now."""
-    message = "mom calls no hook of this plugin for now" if plugin.worker.hung else f"{hook} is paused"
+    message = "mom calls no hook of this plugin for now" if plugin.worker.hung_in else f"{hook} is paused"
     return Problem(Source(plugin.name), f"{message}: {plugin.worker.why_not(hook) or 'it is busy'}", severity=Severity.WARNING)
 
 

@@ -26,7 +26,7 @@ from mom_core.ledger import Key, Ledger
 from mom_core.lock import RESTORE_SECONDS, RunLock
 from mom_core.model import EngineState, Outcome, Problem, Report, Snapshot, Status
 from mom_core.plugins.bounded import located
-from mom_core.plugins.registry import NOTHING_DECLARED, PluginSet, Rebuilt, build_plugins, close_plugins, stop_writing_state
+from mom_core.plugins.registry import NOTHING_DECLARED, PluginSet, build_plugins, close_plugins, stop_writing_state
 from mom_core.texts import count_of
 
 LOG = logging.getLogger("mom.engine")
@@ -109,12 +109,12 @@ class Engine:
         self._lock.take()
         try:
             self._ledger = ledger = Ledger.open(self.config.state_directory)
-            rebuilt = self._build(self.config)
+            plugins = self._build(self.config)
         except BaseException:
             self._lock.release()
             self._ledger = None
             raise
-        self._use(self.config, rebuilt, ledger)
+        self._use(self.config, plugins, ledger)
         self.started_at = self._clock.wall()
         if self._serve and self.config.mode == "observe":  # the first cycle restores, after the hypervisor listed its guests
             self._not_back, self._put_back_at = set(ledger.entries), -math.inf
@@ -134,8 +134,7 @@ class Engine:
                 seconds = max(0.1, until - time.monotonic() - TEARDOWN_SECONDS)
                 outcomes = restore(plugins, ledger, seconds, None, self._clock.sleep)
                 self._log_restored(outcomes)
-            for name in plugins.close(max(0.1, until - time.monotonic())):
-                LOG.warning("plugin %s did not end in time; mom no longer waits for it", name)
+            plugins.close(max(0.1, until - time.monotonic()))
         finally:
             self._cycle = None
             self._lock.release()
@@ -320,24 +319,24 @@ class Engine:
             self._restore_keys(self._not_back)
         return report
 
-    def _build(self, config: Config, previous: PluginSet | None = None) -> Rebuilt:
+    def _build(self, config: Config, previous: PluginSet | None = None) -> PluginSet:
         template = PluginContext(wake=self.wake, monotonic=self._clock.monotonic, serves=self._serve, engine_state=self.state)
         return build_plugins(config, template, self._stopping, previous, self._declared, threaded=self._threaded)
 
-    def _use(self, config: Config, rebuilt: Rebuilt, ledger: Ledger) -> None:
-        for commit in rebuilt.commits:
+    def _use(self, config: Config, plugins: PluginSet, ledger: Ledger) -> None:
+        for commit in plugins.commits:
             commit()
         self.config = config
         self._schedule.change(config.interval)
         self._history = deque(self._history, maxlen=max(1, config.history - 1))
         self._cycle = CycleSteps(
-            plugins=rebuilt.plugins,
+            plugins=plugins,
             ledger=ledger,
             history=self._history,
             enforce=config.mode == "enforce",
             clock=self._clock,
             stopping=self._stopping,
-            collector=Collector(rebuilt.plugins, config.interval, self._on_progress),
+            collector=Collector(plugins, config.interval, self._on_progress),
             conditions=self._conditions,
             on_report=lambda report: self._problems.note(report.problems, report.outcomes, report.number, report.time),
             on_progress=self._on_progress,
@@ -366,12 +365,12 @@ class Engine:
             if getattr(config, name) != getattr(self.config, name):
                 raise MomError(f"{name} cannot change while mom is running", hint="restart mom to change it")
         mode = config.mode if config.mode == self.config.mode else f"{config.mode} (it was {self.config.mode})"
-        rebuilt = self._build(config, old.plugins)
-        self._restore_leaving(old, rebuilt.plugins, observe=config.mode == "observe")
-        self._use(config, rebuilt, old.ledger)
-        for name in close_plugins(rebuilt.left_over, 1.0):
-            LOG.warning("plugin %s did not end in time; mom no longer waits for it", name)
-        stop_writing_state(plugin for plugin in rebuilt.left_over if plugin.name in config.plugins)
+        plugins = self._build(config, old.plugins)
+        self._restore_leaving(old, plugins, observe=config.mode == "observe")
+        self._use(config, plugins, old.ledger)
+        replaced = [plugin for plugin in old.plugins.plugins if plugin not in plugins.plugins]
+        close_plugins(replaced, 1.0)
+        stop_writing_state(plugin for plugin in replaced if plugin.name in config.plugins)
         LOG.info("the new configuration is in force: mode %s, plugins %s", mode, ", ".join(config.plugins) or "none")
 
     def _restore_leaving(self, old: CycleSteps, new: PluginSet, *, observe: bool) -> None:

@@ -48,7 +48,6 @@ def restore(
             continue
         answer = plugin.worker.finish(calls[plugin], until=until)
         if answer.error is not None:
-            plugin.worker.log_failure("mom_write", answer.error)
             outcomes.extend(_failed(share, located(answer.error)))
         else:
             outcomes.extend(_outcomes_of(plugin, share, answer.value))
@@ -60,13 +59,12 @@ def _start_restores(
     plugins: PluginSet, shares: Mapping[Plugin, Sequence[LedgerEntry]], until: float, sleep: Callable[[float], None]
 ) -> dict[Plugin, Call]:
     calls: dict[Plugin, Call] = {}
-    for plugin in sorted(shares, key=lambda plugin: plugin.worker.hung):  # wait for hung plugins last
+    for plugin in sorted(shares, key=lambda plugin: plugin.worker.hung_in):  # wait for hung plugins last
         if plugin.worker.wait_until_free(until):
-            plugin.worker.reset_failures()
             controller = Controller(plugin.controls, plugin.hooks, plugins.hypervisor, sleep)
             # Entries for controls that the plugin no longer declares fail: omit them here.
             work = partial(controller.put_back, [entry for entry in shares[plugin] if entry.control in plugin.controls])
-            call = plugin.worker.begin("mom_write", work)
+            call = plugin.worker.begin("mom_write", work, counts=False)
             if call is not None:
                 calls[plugin] = call
     return calls

@@ -29,24 +29,34 @@ _SLICE_SECONDS = 0.05
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """Call of a hook; `result` and `error` are valid once `done` is set."""
+    """Call of a hook; `result` is valid once `done` is set. `counts`: a failure changes the plugin's health."""
 
     hook: str
     work: Callable[[], object]
     deadline: float
+    counts: bool = True
     began: float = field(default_factory=time.monotonic)
     done: threading.Event = field(default_factory=threading.Event)
-    result: object = None
-    error: BaseException | None = None
+    result: CallResult[object] = field(default_factory=CallResult)
     seconds: float = 0.0
     abandoned: bool = False
-    asked: bool = False
+
+    def run(self, contained: type[BaseException]) -> None:
+        """Do the work, and keep its result or error."""
+        began = time.monotonic()
+        try:
+            self.result = CallResult(self.work())
+        except contained as error:
+            self.result = CallResult(error=error)
+        self.seconds = time.monotonic() - began
+        self.done.set()
 
 
 @dataclass(slots=True)
-class _Health:
+class _Failures:
     in_a_row: int = 0
     retry_at: float = 0.0
+    last: str = ""
 
 
 class PluginWorker:
@@ -54,6 +64,7 @@ class PluginWorker:
 
     :param deadline: default time limit in s
     :param stopping: event set at a stop, to end all waits
+    :param hide: masks secrets in a text
     :param monotonic: clock for pauses; deadlines are in real time
     """
 
@@ -62,69 +73,62 @@ class PluginWorker:
         plugin: str,
         deadline: float,
         stopping: threading.Event | None = None,
-        hide: Callable[[str], str] | None = None,
+        hide: Callable[[str], str] = str,
         monotonic: Callable[[], float] = time.monotonic,
         *,
         threaded: bool = True,
     ) -> None:
         self.plugin = plugin
-        self._threaded = threaded
-        self._monotonic = monotonic
-        self._hide = hide
         self.deadline = deadline
         self._stopping = stopping or threading.Event()
+        self._hide = hide
+        self._monotonic = monotonic
+        self._threaded = threaded
         self._queue: SimpleQueue[Call | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._current: Call | None = None
-        self._health: dict[str, _Health] = {}
+        self._failing: dict[str, _Failures] = {}
         self._durations: dict[str, float] = {}
         self._calls = 0
         self._failures = 0
         self._last_error = ""
-        self._logged: dict[str, str] = {}
-
-    @property
-    def hung(self) -> bool:
-        """True while an abandoned call has not returned."""
-        return bool(self.hung_in)
 
     @property
     def hung_in(self) -> str:
-        """Hook of the abandoned call; empty if none."""
+        """Hook of an abandoned call that has not returned; empty if none."""
         call = self._current
         return call.hook if call is not None and call.abandoned and not call.done.is_set() else ""
 
     def why_not(self, hook: str) -> str:
         """Return why this hook cannot be called now; empty if it can."""
-        if self.hung and self._current is not None:
-            return f"its call of {self._current.hook} has not returned"
-        health = self._health.get(hook)
-        if health is not None and health.retry_at > self._monotonic():
-            return f"it failed {health.in_a_row} times in a row"
-        return ""
+        if self.hung_in:
+            return f"its call of {self.hung_in} has not returned"
+        failures = self._failing.get(hook)
+        paused = failures is not None and failures.retry_at > self._monotonic()
+        return f"it failed {failures.in_a_row} times in a row" if failures is not None and paused else ""
 
-    def begin(
-        self, hook: str, work: Callable[[], object], deadline: float | None = None, *, always: bool = False, asked: bool = False
-    ) -> Call | None:
+    def begin(self, hook: str, work: Callable[[], object], deadline: float | None = None, *, counts: bool = True) -> Call | None:
         """Start a call. Return None if the plugin has hung or the hook is paused.
 
-        :param always: ignore the pause
-        :param asked: True for an operator's call: ignore the pause, and do not count failures
+        :param counts: False to ignore the pause, and to neither count nor log a failure
         :raises OSError: the system has no more threads
         """
-        if self.hung or (not (always or asked) and self.why_not(hook)):
+        if self.hung_in or (counts and self.why_not(hook)):
             return None
         self._reap()
         if self._threaded and self._thread is None:
             self._thread = started(threading.Thread(target=self._serve, name=f"mom-{self.plugin}", daemon=True))
-        call = Call(hook, work, self.deadline if deadline is None else deadline, asked=asked)
-        self._current = call
+        call = self._current = Call(hook, work, self.deadline if deadline is None else deadline, counts)
         self._calls += 1
         if self._threaded:
             self._queue.put(call)
         else:
-            _run(call, Exception)
+            call.run(Exception)
         return call
+
+    def begin_when_free(self, hook: str, work: Callable[[], object]) -> None:
+        """Queue a call that runs after the hung call, without waiting for its result."""
+        self._queue.put(Call(hook, work, self.deadline))
 
     def finish(self, call: Call, *, until: float | None = None) -> CallResult[object]:
         """Wait for a call; return its result, the plugin's error, or `DeadlineExceeded`.
@@ -134,38 +138,24 @@ class PluginWorker:
         limit = call.began + call.deadline if until is None else until
         while not call.done.wait(max(0.0, min(_SLICE_SECONDS, limit - time.monotonic()))):
             stopping = until is None and self._stopping.is_set()
-            if not stopping and time.monotonic() < limit:
-                continue
-            call.abandoned = True
-            text = f"{call.hook} has not returned; mom stops without its answer"
-            if not stopping:
+            if stopping:
+                call.abandoned = True
+                return CallResult(error=DeadlineExceeded(f"{call.hook} has not returned; mom stops without its answer"))
+            if time.monotonic() >= limit:
+                call.abandoned = True
                 text = f"{call.hook} did not answer within {limit - call.began:.3g} s"
-                self._failed(call, text)
-            return CallResult(error=DeadlineExceeded(text))
+                return self._failed(call, DeadlineExceeded(text), text)
         self._durations[call.hook] = self._durations.get(call.hook, 0.0) + call.seconds
         self._current = None
-        if call.error is not None:
-            error = self._without_secrets(call.error)
-            self._failed(call, located(error))
-            return CallResult(error=error)
-        self._health.pop(call.hook, None)
-        self._logged.pop(call.hook, None)
-        return CallResult(call.result)
+        if call.result.error is not None:
+            error = self._without_secrets(call.result.error)
+            return self._failed(call, error, located(error))
+        self._failing.pop(call.hook, None)
+        return call.result
 
-    def log_failure(self, hook: str, error: BaseException) -> None:
-        """Log an error with its traceback, unless it repeats the hook's last error."""
-        text = located(error)
-        if error.__traceback__ is None or self._logged.get(hook) == text:
-            return
-        self._logged[hook] = text
-        trace = "".join(format_exception(error)).rstrip()
-        level = logging.DEBUG if isinstance(error, MomError) else logging.ERROR
-        about = {"mom": {"plugin": self.plugin}}
-        LOG.log(level, "plugin %s: %s failed:\n%s", self.plugin, hook, trace if self._hide is None else self._hide(trace), extra=about)
-
-    def call(self, hook: str, work: Callable[[], object], deadline: float | None = None, *, asked: bool = False) -> Any:
+    def call(self, hook: str, work: Callable[[], object], deadline: float | None = None, *, counts: bool = True) -> Any:
         """Begin and finish a call. Raise its error, or `DeadlineExceeded`."""
-        call = self.begin(hook, work, deadline, asked=asked)
+        call = self.begin(hook, work, deadline, counts=counts)
         if call is None:
             raise DeadlineExceeded(f"{hook} was not called: {self.why_not(hook)}")
         answer = self.finish(call)
@@ -173,83 +163,59 @@ class PluginWorker:
             raise answer.error
         return answer.value
 
-    def begin_when_free(self, hook: str, work: Callable[[], object]) -> None:
-        """Queue a call that runs after the hung call, without waiting for its result."""
-        self._queue.put(Call(hook, work, self.deadline))
-
     def wait_until_free(self, until: float) -> bool:
         """Wait for an abandoned call. Return whether it returned by `until` (monotonic seconds)."""
-        current = self._current
-        if current is not None and not current.done.wait(max(0.0, until - time.monotonic())):
-            return False
-        self._reap()
-        return True
-
-    def reset_failures(self) -> None:
-        """End all pauses, because mom must try each restore."""
-        self._health.clear()
+        return self._current is None or self._current.done.wait(max(0.0, until - time.monotonic()))
 
     def close(self, until: float) -> bool:
         """End the thread; return whether it ended by `until` (monotonic seconds)."""
         if self._thread is None:
             return True
         self._queue.put(None)
-        self._thread.join(0.0 if self.hung else max(0.0, until - time.monotonic()))
+        self._thread.join(0.0 if self.hung_in else max(0.0, until - time.monotonic()))
         return not self._thread.is_alive()
 
     def report(self) -> PluginReport:
         """Return the plugin's health, and reset the durations."""
-        now = self._monotonic()
         durations, self._durations = self._durations, {}
-        waiting = [health.retry_at - now for health in self._health.values() if health.retry_at > now]
-        if self.hung:
+        waits = max((failures.retry_at - self._monotonic() for failures in self._failing.values()), default=0.0)
+        state = PluginReport.State.FAILING if self._failing else PluginReport.State.OK
+        if self.hung_in:
             state = PluginReport.State.HUNG
-        elif waiting:
+        elif waits > 0:
             state = PluginReport.State.SET_ASIDE
-        elif any(health.in_a_row for health in self._health.values()):
-            state = PluginReport.State.FAILING
-        else:
-            state = PluginReport.State.OK
-        return PluginReport(self.plugin, state, durations, self._calls, self._failures, self._last_error, max(waiting, default=0.0))
+        return PluginReport(self.plugin, state, durations, self._calls, self._failures, self._last_error, max(0.0, waits))
 
     def _without_secrets(self, error: BaseException) -> BaseException:
         text = str(error)
-        hidden = text if self._hide is None else self._hide(text)
+        hidden = self._hide(text)
         if hidden == text:
             return error
         other = HypervisorError(hidden) if isinstance(error, HypervisorError) else RuntimeError(f"{type(error).__name__}: {hidden}")
         return other.with_traceback(error.__traceback__)
 
-    def _reap(self) -> None:
-        if self._current is not None and self._current.done.is_set():
-            if self._current.abandoned:
-                LOG.warning(
-                    "plugin %s: the abandoned call of %s returned after %.1f s", self.plugin, self._current.hook, self._current.seconds
-                )
-            self._current = None
+    def _failed(self, call: Call, error: BaseException, text: str) -> CallResult[object]:
+        if call.counts:
+            self._failures += 1
+            self._last_error = text
+            failures = self._failing.setdefault(call.hook, _Failures())
+            failures.in_a_row += 1
+            if failures.in_a_row >= FAILURES_BEFORE_SET_ASIDE:
+                delay = min(LONGEST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2 ** (failures.in_a_row - FAILURES_BEFORE_SET_ASIDE))
+                failures.retry_at = self._monotonic() + delay
+            if error.__traceback__ is not None and failures.last != text:  # log a repeated error once
+                level = logging.DEBUG if isinstance(error, MomError) else logging.ERROR
+                trace = self._hide("".join(format_exception(error)).rstrip())
+                LOG.log(level, "plugin %s: %s failed:\n%s", self.plugin, call.hook, trace, extra={"mom": {"plugin": self.plugin}})
+            failures.last = text
+        return CallResult(error=error)
 
-    def _failed(self, call: Call, error: str) -> None:
-        if call.asked:
-            return
-        self._failures += 1
-        self._last_error = error
-        health = self._health.setdefault(call.hook, _Health())
-        health.in_a_row += 1
-        if health.in_a_row >= FAILURES_BEFORE_SET_ASIDE:
-            delay = min(LONGEST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2 ** (health.in_a_row - FAILURES_BEFORE_SET_ASIDE))
-            health.retry_at = self._monotonic() + delay
+    def _reap(self) -> None:
+        if self._current is not None and self._current.abandoned:
+            LOG.warning("plugin %s: the abandoned call of %s returned after %.1f s", self.plugin, self._current.hook, self._current.seconds)
+        self._current = None
 
     def _serve(self) -> None:
         while (call := self._queue.get()) is not None:
-            _run(call, BaseException)  # containment is the purpose of this thread, even of SystemExit
+            call.run(BaseException)  # containment is the purpose of this thread, even of SystemExit
             del call  # free its arguments, such as older samples, before the next call
-
-
-def _run(call: Call, contained: type[BaseException]) -> None:
-    began = time.monotonic()
-    try:
-        call.result = call.work()
-    except contained as error:
-        call.error = error
-    call.seconds = time.monotonic() - began
-    call.done.set()

@@ -21,10 +21,9 @@ from mom_core.errors import MomError, PluginError
 from mom_core.hypervisor import Hypervisor, NoHypervisor
 from mom_core.model import ControlSpec, Declaration, DefaultPolicy, Derived, FieldSpec, GuestColumn, Scope, Snapshot
 from mom_core.plugins.bounded import located
-from mom_core.plugins.discovery import LoadedPlugin, suggestion
+from mom_core.plugins.discovery import LoadedPlugin
 from mom_core.plugins.invoker import PluginWorker
 from mom_core.plugins.secrets import SecretMask
-from mom_core.units import Unit
 
 if TYPE_CHECKING:
     from mom_core.config import Config, ConfiguredPlugin
@@ -43,7 +42,6 @@ LOOKING: Final = PluginContext(serves=False)
 
 SETUP_SECONDS = 10.0
 """Time limit of a constructor or `mom_setup`."""
-
 
 USERS_SHARE: Final = 0.75
 """Plugins without a hypervisor must end within this share of the teardown time. They may use another plugin's hypervisor."""
@@ -71,15 +69,10 @@ class Plugin:
         """Return the plugin's declarations of one kind."""
         return [declaration for declaration in self.declared if isinstance(declaration, kind)]
 
-    def units(self, scope: Scope) -> Mapping[str, Unit]:
-        """Return the units of the fields that the plugin collects."""
-        return {spec.name: spec.unit for spec in self.declared_as(FieldSpec) if spec.scope is scope and spec.collected}
-
-    def error(self, message: str, hint: str | None = None) -> PluginError:
+    def error(self, message: str, hint: str = "") -> PluginError:
         """Return an error that names this plugin."""
         loaded = self.configured.loaded
-        if hint is None:
-            hint = f"remove {self.name} from the configuration, or ask the authors of {loaded.distribution}"
+        hint = hint or f"remove {self.name} from the configuration, or ask the authors of {loaded.distribution}"
         text = f"plugin {self.name} of {loaded.distribution} {loaded.version}: {message}"
         return PluginError(text, plugin=self.name, distribution=loaded.distribution, hint=hint)
 
@@ -87,6 +80,23 @@ class Plugin:
         """Return a function that calls the hook; run it in the plugin's thread."""
         function = self.hooks[hook]
         return lambda: materialize(function(arguments))
+
+    def call(self, hook: str, seconds: float = 0.0, **arguments: object) -> Any:
+        """Return a hook's result; None without the hook. Raise any failure as a `PluginError`.
+
+        :param seconds: time limit, if longer than the plugin's deadline
+        """
+        return self.run(hook, self.work(hook, **arguments), seconds) if hook in self.hooks else None
+
+    def run(self, what: str, work: Callable[[], object], seconds: float = 0.0) -> Any:
+        """Do work in the plugin's thread. Raise any failure as a `PluginError`."""
+        try:
+            return self.worker.call(what, work, max(seconds, self.worker.deadline), counts=False)
+        except MomError as error:
+            raise self.error(f"{what} failed: {error.message}", error.hint) from error
+        except BaseException as error:  # a plugin may raise anything
+            LOG.debug("plugin %s: %s", self.name, what, exc_info=error)
+            raise self.error(f"{what} failed: {located(error)}") from error
 
 
 def materialize(result: object) -> object:
@@ -98,14 +108,15 @@ def materialize(result: object) -> object:
 
 @dataclass(slots=True)
 class PluginSet:
-    """All enabled plugins, in file order."""
+    """All enabled plugins, in file order. After a reload, call `commits` to put the files of unchanged plugins in force."""
 
     plugins: tuple[Plugin, ...]
-    manager: HookManager
+    manager: pluggy.PluginManager
     declarations: Declarations
     offers: Mapping[object, Sequence[Any]]
-    hypervisor: Hypervisor
-    hypervisor_owner: Plugin | None
+    hypervisor: Hypervisor = field(default_factory=NoHypervisor)
+    hypervisor_owner: Plugin | None = None
+    commits: list[Callable[[], None]] = field(default_factory=list)
 
     def having(self, hook: str) -> list[Plugin]:
         """Return the plugins that implement a hook: those with `tryfirst` first, then in file order."""
@@ -118,17 +129,19 @@ class PluginSet:
         name = self.declarations.control_owners.get(control)
         return next((plugin for plugin in self.plugins if plugin.name == name), None)
 
-    def close(self, seconds: float) -> list[str]:
+    def close(self, seconds: float) -> None:
         """Call `close_plugins` on all plugins."""
-        return close_plugins(self.plugins, seconds)
+        close_plugins(self.plugins, seconds)
 
 
-def close_plugins(plugins: Iterable[Plugin], seconds: float) -> list[str]:
-    """Tear down plugins, those with a hypervisor last. Return the names of late plugins."""
+def close_plugins(plugins: Iterable[Plugin], seconds: float) -> None:
+    """Tear down plugins, those with a hypervisor last. Log the names of late plugins."""
     begun, until, every = time.monotonic(), time.monotonic() + seconds, list(plugins)
     _tear_down([plugin for plugin in every if "mom_hypervisor" not in plugin.hooks], begun + USERS_SHARE * seconds)
     _tear_down([plugin for plugin in every if "mom_hypervisor" in plugin.hooks], until)
-    return [plugin.name for plugin in every if not plugin.worker.close(until)]
+    for plugin in every:
+        if not plugin.worker.close(until):
+            LOG.warning("plugin %s did not end in time; mom no longer waits for it", plugin.name)
 
 
 def stop_writing_state(plugins: Iterable[Plugin]) -> None:
@@ -141,27 +154,17 @@ def stop_writing_state(plugins: Iterable[Plugin]) -> None:
 def _tear_down(plugins: Iterable[Plugin], until: float) -> None:
     begun = []
     for plugin in plugins:
-        plugin.worker.reset_failures()
         if "mom_teardown" in plugin.hooks:
             work = plugin.work("mom_teardown")
-            call = plugin.worker.begin("mom_teardown", work)
-            if call is None:  # it has hung, and may hold sockets and locks that its successor needs
+            call = plugin.worker.begin("mom_teardown", work, counts=False)
+            if call is not None:
+                begun.append((plugin, call))
+            else:  # it has hung, and may hold sockets and locks that its successor needs
                 plugin.worker.begin_when_free("mom_teardown", work)
-            begun.append((plugin, call))
     for plugin, call in begun:
-        error = plugin.worker.finish(call, until=until).error if call is not None else None
+        error = plugin.worker.finish(call, until=until).error
         if error is not None:
-            plugin.worker.log_failure("mom_teardown", error)
             LOG.warning("plugin %s: mom_teardown: %s", plugin.name, located(error))
-
-
-@dataclass(frozen=True, slots=True)
-class Rebuilt:
-    """Plugins ready to take over: call `commits`, use `plugins`, then close `left_over`."""
-
-    plugins: PluginSet
-    left_over: tuple[Plugin, ...]
-    commits: tuple[Callable[[], None], ...]
 
 
 def build_plugins(
@@ -172,58 +175,46 @@ def build_plugins(
     declared: Declarations = NOTHING_DECLARED,
     *,
     threaded: bool = True,
-) -> Rebuilt:
+) -> PluginSet:
     """Construct and set up the plugins of a configuration. If this raises `MomError`, nothing has changed.
 
     :param previous: plugins in use. Plugins whose class and settings are unchanged stay, and prepare their reload
     """
-    kept = {} if previous is None else {p.name: p for p in previous.plugins if _same(p, config)}
-    left_over = () if previous is None else tuple(plugin for plugin in previous.plugins if plugin.name not in kept)
-    for plugin in left_over:
-        if plugin.worker.hung_in == "mom_write":
+    kept = {} if previous is None else {plugin.name: plugin for plugin in previous.plugins if _same(plugin, config)}
+    for plugin in () if previous is None else previous.plugins:
+        if plugin.name not in kept and plugin.worker.hung_in == "mom_write":
             hint = "find out what the call waits for, or restart mom"
             raise plugin.error("a call of mom_write has not returned, and may still change values: mom cannot replace the plugin now", hint)
-    before = [(plugin.context, copy(plugin.context)) for plugin in kept.values()]
+    contexts = [(plugin.context, copy(plugin.context)) for plugin in kept.values()]
     new = partial(_new, config=config, template=template, stopping=stopping, threaded=threaded)
     plugins = [kept.get(name) or new(configured) for name, configured in config.plugins.items()]
     fresh = [plugin for plugin in plugins if plugin.name not in kept]
-    errors: list[PluginError] = []
-    commits: list[Callable[[], None]] = []
-    manager = HookManager()
+    manager = hook_manager()
     try:
-        for plugin in fresh:
-            guarded(errors, plugin, _construct)
-        raise_all(errors)
-        for plugin in reversed(plugins):  # pluggy calls the last registered plugin first
-            guarded(errors, plugin, partial(_register, manager))
-        raise_all(errors[::-1])
-        for plugin in fresh:
-            guarded(errors, plugin, _declare)
-        raise_all(errors)
+        each(fresh, _construct)
+        each(plugins[::-1], partial(_register, manager))  # pluggy calls the last registered plugin first
+        each(fresh, _declare)
+        errors: list[PluginError] = []
         declarations = joined(plugins, errors, declared)
         raise_all(errors)
-        offers = _services(plugins)
-        _put_in_force(plugins, config, declarations, offers)
-        for plugin in fresh:
-            guarded(errors, plugin, _set_up)
-        for plugin in kept.values():
-            guarded(errors, plugin, partial(_prepare, commits))
-        raise_all(errors)
-        hypervisor, owner = _find_hypervisor(plugins)
-        _refuse_another_hypervisor(hypervisor, previous)
+        result = PluginSet(tuple(plugins), manager, declarations, _services(plugins))
+        _put_in_force(result, config)
+        each(fresh, lambda plugin: plugin.call("mom_setup", SETUP_SECONDS, context=plugin.context))
+        each(kept.values(), partial(_prepare, result.commits))
+        _find_hypervisor(result, previous)
     except BaseException:
         stop_writing_state(fresh)
         close_plugins(fresh, 1.0)
-        for context, original in before:
+        for context, original in contexts:
             _update_in_place(context, original)
         raise
-    return Rebuilt(PluginSet(tuple(plugins), manager, declarations, offers, hypervisor, owner), left_over, tuple(commits))
+    return result
 
 
-def _put_in_force(plugins: Iterable[Plugin], config: Config, declarations: Declarations, offers: Mapping[object, tuple[Any, ...]]) -> None:
+def _put_in_force(plugins: PluginSet, config: Config) -> None:
     configuration = cache(config.in_force)  # called in each cycle, and slow with many guest patterns
-    new = PluginContext(declarations=declarations, offers=offers, interval=config.interval, configuration=configuration)
-    for plugin in plugins:
+    new = PluginContext(declarations=plugins.declarations, offers=plugins.offers, interval=config.interval, configuration=configuration)
+    for plugin in plugins.plugins:
         _update_in_place(plugin.context, replace(new, guest_settings=config.guest_settings(plugin.name)))
 
 
@@ -236,43 +227,45 @@ def _update_in_place(context: PluginContext, other: PluginContext) -> None:
 @contextmanager
 def constructed(config: Config, errors: list[PluginError]) -> Iterator[list[Plugin]]:
     """Yield plugins without setting them up; append faults to `errors`."""
-    plugins = [_new(configured, config) for configured in config.plugins.values()]
-    steps = (_construct, partial(_register, HookManager()), _declare)
+    plugins, manager = [_new(configured, config) for configured in config.plugins.values()], hook_manager()
+
+    def prepare(plugin: Plugin) -> None:
+        _construct(plugin)
+        _register(manager, plugin)
+        _declare(plugin)
+
     try:
-        yield [plugin for plugin in plugins if all(guarded(errors, plugin, step) for step in steps)]
+        yield [plugin for plugin in plugins if guarded(errors, plugin, prepare)]
     finally:
         for plugin in plugins:
             plugin.worker.close(0.0)
 
 
-class HookManager(pluggy.PluginManager):
-    """pluggy's manager: it checks and orders implementations; mom calls them itself."""
-
-    def __init__(self, specs: ModuleType = hookspecs) -> None:
-        super().__init__(hookspecs.PROJECT)
-        self.add_hookspecs(specs)
-        self._specs = specs.__name__
-
-    def register(self, plugin: object, name: str | None = None) -> str | None:
-        """Register a plugin. Raise `MomError` if a hook is invalid."""
-        try:
-            return super().register(plugin, name)
-        except pluggy.PluginValidationError as error:
-            raise MomError(" ".join(str(error).split()), hint=f"compare its hooks with {self._specs}") from error
+def hook_manager(specs: ModuleType = hookspecs) -> pluggy.PluginManager:
+    """Return a manager that checks and orders hooks; mom calls them itself."""
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(specs)
+    return manager
 
 
-def register(manager: HookManager, instance: object, name: str) -> Hooks:
+def add(manager: pluggy.PluginManager, plugin: object, name: str) -> None:
+    """Register a plugin or its class. Raise `MomError` if a hook differs from its specification."""
+    try:
+        manager.register(plugin, name)
+    except pluggy.PluginValidationError as error:
+        raise MomError(" ".join(str(error).split()), hint="compare its hooks with docs/hooks.md") from error
+
+
+def register(manager: pluggy.PluginManager, instance: object, name: str) -> Hooks:
     """Register a plugin and return its hooks. Raise `MomError` if a hook is invalid."""
-    manager.register(instance, name)
+    add(manager, instance, name)
     hooks: dict[str, Callable[[Mapping[str, object]], object]] = {}
     for caller in manager.get_hookcallers(instance) or ():
-        (implementation,) = (candidate for candidate in caller.get_hookimpls() if candidate.plugin is instance)
         if not caller.has_spec() and caller.name not in hookspecs.OF_VERBS:
-            meant = suggestion(caller.name, [*vars(hookspecs), *hookspecs.OF_VERBS])
-            raise MomError(f"there is no hook {caller.name}", hint=f"did you mean {meant}?" if meant else "see mom_core.hookspecs")
+            raise MomError(f"there is no hook {caller.name}", hint="see docs/hooks.md")
+        (implementation,) = (candidate for candidate in caller.get_hookimpls() if candidate.plugin is instance)
         hooks[caller.name] = partial(_call, implementation)
-    unmarked = [name for name in dir(type(instance)) if name.startswith("mom_") and name not in hooks]
-    if unmarked:
+    if unmarked := [name for name in dir(type(instance)) if name.startswith("mom_") and name not in hooks]:
         raise MomError(f"{unmarked[0]} is not marked as a hook", hint="put @hookimpl above it")
     return hooks
 
@@ -282,8 +275,7 @@ def _call(implementation: pluggy.HookImpl, arguments: Mapping[str, object]) -> o
 
 
 def _same(plugin: Plugin, config: Config) -> bool:
-    new = config.plugins.get(plugin.name)
-    context = plugin.context
+    new, context = config.plugins.get(plugin.name), plugin.context
     return (
         new is not None
         and new.loaded.plugin_class is plugin.configured.loaded.plugin_class
@@ -313,7 +305,7 @@ def _new(
     return Plugin(configured, context, worker)
 
 
-def guarded(errors: list[PluginError], plugin: Plugin, step: Callable[[Plugin], None]) -> bool:
+def guarded(errors: list[PluginError], plugin: Plugin, step: Callable[[Plugin], object]) -> bool:
     """Run a step. Return whether it succeeded; if not, append its error."""
     try:
         step(plugin)
@@ -323,29 +315,26 @@ def guarded(errors: list[PluginError], plugin: Plugin, step: Callable[[Plugin], 
     return True
 
 
+def each(plugins: Iterable[Plugin], step: Callable[[Plugin], object]) -> None:
+    """Run a step for each plugin, then raise all errors together."""
+    errors: list[PluginError] = []
+    for plugin in plugins:
+        guarded(errors, plugin, step)
+    raise_all(errors)
+
+
 def raise_all(errors: list[PluginError]) -> None:
     """Raise the collected errors, if any."""
     if errors:
         raise PluginError.of(errors)
 
 
-def called(plugin: Plugin, hook: str, work: Callable[[], object], what: str, seconds: float) -> Any:
-    """Call a plugin; raise any failure as a `PluginError`."""
-    try:
-        return plugin.worker.call(hook, work, seconds, asked=True)
-    except MomError as error:
-        raise plugin.error(f"{what}: {error.message}", error.hint) from error
-    except BaseException as error:  # a plugin may raise anything
-        LOG.debug("plugin %s: %s", plugin.name, what, exc_info=error)
-        raise plugin.error(f"{what}: {located(error)}") from error
-
-
 def _construct(plugin: Plugin) -> None:
     make = partial(plugin.configured.loaded.plugin_class, plugin.configured.settings, plugin.context)
-    plugin.instance = called(plugin, "constructor", make, "its constructor failed", SETUP_SECONDS)
+    plugin.instance = plugin.run("its constructor", make, SETUP_SECONDS)
 
 
-def _register(manager: HookManager, plugin: Plugin) -> None:
+def _register(manager: pluggy.PluginManager, plugin: Plugin) -> None:
     try:
         plugin.hooks = register(manager, plugin.instance, plugin.name)
     except MomError as error:
@@ -353,26 +342,18 @@ def _register(manager: HookManager, plugin: Plugin) -> None:
 
 
 def _declare(plugin: Plugin) -> None:
-    if "mom_declare" in plugin.hooks:
-        answer = called(plugin, "mom_declare", plugin.work("mom_declare"), "mom_declare failed", plugin.worker.deadline)
-        plugin.declared = tuple(answer) if isinstance(answer, Iterable) else ()
-    controls = plugin.declared_as(ControlSpec)
-    plugin.controls = {spec.name: spec for spec in controls}
-    if len(plugin.controls) < len(controls):
-        raise plugin.error("mom_declare declares a control twice")
-    if controls and not {"mom_read", "mom_write"} <= plugin.hooks.keys():
-        raise plugin.error(
-            "it declares controls but lacks mom_read or mom_write", "mom must be able to read and restore each control: implement both"
-        )
-    if "mom_services" in plugin.hooks:
-        answer = called(plugin, "mom_services", plugin.work("mom_services"), "mom_services failed", plugin.worker.deadline)
-        plugin.services = answer if isinstance(answer, Mapping) else {}
+    plugin.declared = tuple(plugin.call("mom_declare") or ())
+    plugin.controls = {spec.name: spec for spec in plugin.declared_as(ControlSpec)}
+    if plugin.controls and not {"mom_read", "mom_write"} <= plugin.hooks.keys():
+        hint = "mom must be able to read and restore each control: implement both"
+        raise plugin.error("it declares controls but lacks mom_read or mom_write", hint)
+    plugin.services = plugin.call("mom_services") or {}
 
 
 def joined(plugins: Iterable[Plugin], errors: list[PluginError], declared: Declarations = NOTHING_DECLARED) -> Declarations:
     """Join the plugins' declarations; those in `declared` win. Append conflicts to `errors`."""
-    fields = dict(declared.fields)
-    controls = dict(declared.controls)
+    plugins = list(plugins)
+    fields, controls = dict(declared.fields), dict(declared.controls)
     owners: dict[str, Plugin] = {}
     policies: dict[str, str] = {}
     field_owners: dict[tuple[Scope, str], str] = {}
@@ -386,17 +367,17 @@ def joined(plugins: Iterable[Plugin], errors: list[PluginError], declared: Decla
                 field_owners.setdefault(key, plugin.name)
                 fields[key] = other if other.collected else spec
         for name, control in plugin.controls.items():
-            if name in owners:
+            if owners.setdefault(name, plugin) is not plugin:
                 message = f"the control {name} is declared by the plugins {owners[name].name} and {plugin.name}"
                 errors.append(plugin.error(message, "enable only one of them"))
-            owners.setdefault(name, plugin)
             controls.setdefault(name, control)
         for policy in plugin.declared_as(DefaultPolicy):
             policies.setdefault(policy.name, policy.text)
-    for name, control in controls.items():
-        if (control.scope, control.field) not in fields and name in owners:
+    for name, owner in owners.items():
+        control = controls[name]
+        if (control.scope, control.field) not in fields:
             missing = f"no plugin declares the {control.scope} field {control.field}, which holds the present value of {name}"
-            errors.append(owners[name].error(missing, "enable the plugin that collects it"))
+            errors.append(owner.error(missing, "enable the plugin that collects it"))
     explainers = explainers_of(plugin.configured.loaded for plugin in plugins)
     derivations = [partial(_derived, plugin) for plugin in plugins if "mom_derive" in plugin.hooks]
     names = {control: owner.name for control, owner in owners.items()}
@@ -425,22 +406,15 @@ def explainers_of(plugins: Iterable[LoadedPlugin]) -> Mapping[str, Callable[[], 
     return {plugin.name: make for plugin in plugins if (make := getattr(plugin.plugin_class, "mom_explainer", None)) is not None}
 
 
-def _set_up(plugin: Plugin) -> None:
-    if "mom_setup" in plugin.hooks:
-        seconds = max(SETUP_SECONDS, plugin.worker.deadline)
-        called(plugin, "mom_setup", plugin.work("mom_setup", context=plugin.context), "mom_setup failed", seconds)
-
-
 def _prepare(commits: list[Callable[[], None]], plugin: Plugin) -> None:
-    if "mom_reload" in plugin.hooks:
-        commit = called(plugin, "mom_reload", plugin.work("mom_reload"), "mom_reload failed", SETUP_SECONDS)
-        if callable(commit):
-            commits.append(partial(_commit, plugin, commit))
+    commit = plugin.call("mom_reload", SETUP_SECONDS)
+    if callable(commit):
+        commits.append(partial(_commit, plugin, commit))
 
 
 def _commit(plugin: Plugin, commit: Callable[[], object]) -> None:
     try:
-        called(plugin, "mom_reload", commit, "the function that mom_reload returned failed", plugin.worker.deadline)
+        plugin.run("the function that mom_reload returned", commit)
     except PluginError as error:  # it is too late to refuse the reload
         LOG.error("%s", error)
 
@@ -453,19 +427,13 @@ def _services(plugins: Iterable[Plugin]) -> dict[object, tuple[Any, ...]]:
     return services
 
 
-def _refuse_another_hypervisor(hypervisor: Hypervisor, previous: PluginSet | None) -> None:
-    # mom could not restore guests that the new hypervisor does not list.
-    if previous is not None and hypervisor.uri != previous.hypervisor.uri:
-        message = f"the hypervisor cannot change from {previous.hypervisor.uri} to {hypervisor.uri} while mom is running"
+def _find_hypervisor(plugins: PluginSet, previous: PluginSet | None) -> None:
+    for plugin in plugins.plugins:
+        hypervisor = plugin.call("mom_hypervisor", SETUP_SECONDS)
+        if hypervisor is not None:
+            plugins.hypervisor, plugins.hypervisor_owner = hypervisor, plugin
+            break
+    if previous is not None and plugins.hypervisor.uri != previous.hypervisor.uri:
+        # mom could not restore guests that the new hypervisor does not list.
+        message = f"the hypervisor cannot change from {previous.hypervisor.uri} to {plugins.hypervisor.uri} while mom is running"
         raise MomError(message, hint="restart mom to change it")
-
-
-def _find_hypervisor(plugins: Iterable[Plugin]) -> tuple[Hypervisor, Plugin | None]:
-    for plugin in plugins:
-        if "mom_hypervisor" in plugin.hooks:
-            hypervisor = called(plugin, "mom_hypervisor", plugin.work("mom_hypervisor"), "mom_hypervisor failed", SETUP_SECONDS)
-            if isinstance(hypervisor, Hypervisor):
-                return hypervisor, plugin
-            if hypervisor is not None:
-                raise plugin.error(f"mom_hypervisor returned a {type(hypervisor).__name__} without `uri` or `guests()`")
-    return NoHypervisor(), None

@@ -216,7 +216,7 @@ def _files_of_state(plugins: PluginSet) -> Iterable[Said]:
 def _build(config: Config, findings: list[Said]) -> PluginSet | None:
     while True:
         try:
-            return build_plugins(config).plugins
+            return build_plugins(config)
         except PluginError as error:
             errors = error.errors
             findings.extend((e.plugin, Finding(Severity.ERROR, "plugin", e.message, e.hint)) for e in errors)

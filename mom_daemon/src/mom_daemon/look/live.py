@@ -23,7 +23,7 @@ def look(config: Config) -> tuple[ReportDocument, list[Problem]]:
         name: replace(plugin, settings=plugin.settings.model_copy(update={"deadline": max(plugin.settings.deadline, LOOK_SECONDS)}))
         for name, plugin in config.plugins.items()
     }
-    plugins = build_plugins(replace(config, plugins=patient)).plugins
+    plugins = build_plugins(replace(config, plugins=patient))
     try:
         snapshot, problems = Collector(plugins, config.interval).snapshot(1, time.time(), time.monotonic())
         if unknown := next((problem for problem in problems if problem.message.startswith(GUESTS_UNKNOWN)), None):

@@ -8,7 +8,7 @@ from typing import Any
 from mom_core import MomError, PluginError
 from mom_core.plugins.bounded import attempt, describe
 from mom_core.plugins.discovery import LoadedPlugin, available_plugins, load_plugins
-from mom_core.plugins.registry import HookManager
+from mom_core.plugins.registry import add, hook_manager
 from mom_daemon import hookspecs
 
 
@@ -22,7 +22,7 @@ def offered(plugin: LoadedPlugin, hook: str, *, each: type = object, **arguments
         return []
 
     def call() -> list[object]:
-        caller = getattr(registered(plugin.plugin_class, plugin.name).hook, hook)
+        caller = getattr(registered(plugin.plugin_class, plugin.name), hook)
         answer = caller(**arguments)
         if caller.spec.opts["firstresult"]:
             return [] if answer is None else [answer]
@@ -40,11 +40,11 @@ def offered(plugin: LoadedPlugin, hook: str, *, each: type = object, **arguments
     return offers
 
 
-def registered(plugin_class: type, name: str) -> HookManager:
-    """Return a manager with a class's hooks. Raise `MomError` if a hook is invalid."""
-    manager = HookManager(hookspecs)
-    manager.register(plugin_class, name)
-    return manager
+def registered(plugin_class: type, name: str) -> Any:
+    """Return pluggy's callers of a class's hooks. Raise `MomError` if a hook is invalid."""
+    manager = hook_manager(hookspecs)
+    add(manager, plugin_class, name)
+    return manager.hook
 
 
 def having(hook: str) -> dict[str, LoadedPlugin]:

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from mom_core import Config, Declaration, Declarations, Finding, MomError, PluginError, Severity, load_config
 from mom_core.config import ConfiguredPlugin
 from mom_core.plugins.discovery import available_plugins
-from mom_core.plugins.registry import SETUP_SECONDS, Plugin, called, constructed, guarded, joined, raise_all
+from mom_core.plugins.registry import SETUP_SECONDS, Plugin, constructed, guarded, joined, raise_all
 
 
 def declared_by(config: Config, left_out: list[PluginError] | None = None) -> dict[str, tuple[Declaration, ...]]:
@@ -77,9 +77,7 @@ def check_plugins(config: Config) -> Checked:
 
 
 def _ask_for_findings(findings: list[tuple[str, Finding]], plugin: Plugin) -> None:
-    if "mom_check" in plugin.hooks:
-        answer = called(plugin, "mom_check", plugin.work("mom_check"), "mom_check failed", SETUP_SECONDS)
-        findings.extend((plugin.name, item) for item in findings_in("mom_check", answer))
+    findings.extend((plugin.name, item) for item in findings_in("mom_check", plugin.call("mom_check", SETUP_SECONDS)))
 
 
 def findings_in(hook: str, answer: object) -> list[Finding]:

@@ -263,7 +263,7 @@ def traces(subject: ExaminedPlugin) -> Iterator[Finding]:
         for _ in range(CYCLES):
             life.cycle()
         worker = life.subject.worker
-    if worker.hung:
+    if worker.hung_in:
         yield subject.fault(f"it does not end in time: {worker.why_not('mom_teardown')}", "limit each wait in mom_teardown")
         threads |= {thread for thread in threading.enumerate() if thread.name == f"mom-{subject.name}"}  # mom's own thread for the plugin
     until = time.monotonic() + END_SECONDS

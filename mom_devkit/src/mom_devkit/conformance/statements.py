@@ -19,7 +19,7 @@ from mom_core import ControlSpec, FieldSpec, Finding, MomError, PluginContext, P
 from mom_core.config.wording import is_secret
 from mom_core.plugins.bounded import attempt, describe
 from mom_core.plugins.discovery import GROUP, on_core, pip_install
-from mom_core.plugins.registry import HookManager, register
+from mom_core.plugins.registry import hook_manager, register
 from mom_core.settings import descriptions
 from mom_daemon.plugins.class_hooks import registered
 from mom_devkit.conformance.declaration_rules import fault_of, missing_of
@@ -98,7 +98,7 @@ def declarations(subject: ExaminedPlugin) -> Iterator[Finding]:
     if instance is None:
         return
     try:
-        hooks = register(HookManager(), instance, subject.name)
+        hooks = register(hook_manager(), instance, subject.name)
         registered(subject.plugin_class, subject.name)
     except MomError as error:
         yield subject.fault(error.message, error.hint)
