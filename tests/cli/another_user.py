@@ -1,4 +1,4 @@
-"""Runs commands as another user of the host, who need not be able to reach this checkout."""
+"""Run commands as another user, even if that user cannot read this checkout."""
 
 import sys
 from pathlib import Path
@@ -26,10 +26,12 @@ exec "$@"
 
 
 def seen_by(user: int, *, later: bool = False) -> list[str]:
-    """What runs a command as that user, who reaches this checkout and its interpreter though they may lie in a closed folder such as /root:
-    in mounts of its own, that folder holds nothing else, and is open.
+    """Return the first words of a command that runs as that user.
 
-    :param later: whether the command becomes another user by itself
+    This checkout may be in a private folder such as /root. So the command has its own mounts, with an open copy of that folder that contains
+    only the checkout and its interpreter.
+
+        :param later: whether the command itself changes its user
     """
     needed = [ROOT, Path(sys.prefix), Path(sys.base_prefix)]
     closed = next((path for need in needed for path in reversed(need.parents) if not path.stat().st_mode & 0o001), None)

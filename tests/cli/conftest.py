@@ -1,4 +1,4 @@
-"""Moms on hosts of files, and on simulated hosts, as processes."""
+"""Fixtures with mom as a process, on hosts of files and on simulated hosts."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ guests:
 
 
 def simulate(mom: Mom, *plugins: str) -> None:
-    """Start it on a simulated host of six guests, with more plugins; it has completed some cycles."""
+    """Start mom on a simulated host of six guests, with more plugins. Wait for some cycles."""
     mom.config.write_text(SIMULATED.format(folder=mom.directory, more="".join(f"  {one}\n" for one in plugins)))
     mom.start()
     mom.wait_for(lambda: mom.status().get("cycle", {"number": 0})["number"] > 3)
@@ -33,14 +33,14 @@ def simulate(mom: Mom, *plugins: str) -> None:
 
 @pytest.fixture(scope="module")
 def moms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Mom]]:
-    """Makes some for all tests of a file."""
+    """Return a factory for hosts of one test file."""
     with ExitStack() as stack:
         yield lambda: stack.enter_context(ending(tmp_path_factory.mktemp("mom")))
 
 
 @pytest.fixture(scope="module")
 def simulated(moms: Callable[[], Mom]) -> Mom:
-    """One that runs on a simulated host, with a socket and a recording, for all tests of a file that leave it as it is."""
+    """Return a running mom on a simulated host, with a socket and a recording. All tests of a file share it, and do not change it."""
     one = moms()
     simulate(one, "http: {}", "record: {}")
     return one
@@ -48,7 +48,7 @@ def simulated(moms: Callable[[], Mom]) -> Mom:
 
 @pytest.fixture
 def simulating() -> Callable[..., None]:
-    """Starts a mom on a simulated host of its own."""
+    """Return a function that starts mom on a new simulated host."""
     return simulate
 
 

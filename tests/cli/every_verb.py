@@ -1,6 +1,6 @@
-"""Runs every verb that there is, as root, and says which of them looked into these folders while they were root.
+"""Run every command as root, and report which of them read these folders as root.
 
-A line of JSON for each verb on standard output. Arguments are made up by their types, so that a new verb is tried, too.
+Print a line of JSON for each command. Arguments follow from their types, so that new commands are covered.
 """
 
 import json
@@ -16,7 +16,7 @@ from mom_daemon.cli.frame import mom, run
 from mom_daemon.cli.options import runs_as_caller
 
 SECONDS = 5
-"""Verbs that do not end by themselves have read by then."""
+"""Time limit for commands that do not end by themselves."""
 
 AT_ONCE = 4
 
@@ -24,7 +24,7 @@ RECORDING, *FOLDERS = sys.argv[1:]
 
 
 def verbs(command: click.Command, context: click.Context, words: Sequence[str] = ()) -> Iterator[tuple[Sequence[str], click.Context]]:
-    """All verbs below a group, with the words that call each."""
+    """Yield all commands below a group, with their words."""
     if not isinstance(command, click.Group) or (command.invoke_without_command and words):
         yield words, context
     group = command if isinstance(command, click.Group) else click.Group()
@@ -35,7 +35,7 @@ def verbs(command: click.Command, context: click.Context, words: Sequence[str] =
 
 
 def arguments(command: click.Command, *, kept: bool) -> Iterator[str]:
-    """What a verb cannot do without; and a recording, where it takes such."""
+    """Return the required arguments of a command, and a recording if it accepts one."""
     for parameter in command.params:
         if isinstance(parameter.type, KeptPath) and (kept or parameter.required):
             value = RECORDING
@@ -49,11 +49,11 @@ def arguments(command: click.Command, *, kept: bool) -> Iterator[str]:
 
 
 def run_verb(words: Sequence[str], given: Sequence[str], *, as_caller: bool, answers: int) -> None:
-    """Run it in this process, and say what it was and did."""
+    """Run a command in this process, and print its result."""
     looked: list[str] = []
 
     def hook(event: str, values: tuple[object, ...]) -> None:
-        if os.geteuid() == 0 and event not in {"socket.connect", "os.mkdir"}:  # a run directory is made for its owner
+        if os.geteuid() == 0 and event not in {"socket.connect", "os.mkdir"}:  # a run directory belongs to its owner
             paths = [os.fsdecode(one) for one in values if isinstance(one, str | bytes | os.PathLike)]
             looked.extend(f"{event} {path}" for path in paths if any(folder in path for folder in FOLDERS))
 
@@ -75,7 +75,7 @@ def run_verb(words: Sequence[str], given: Sequence[str], *, as_caller: bool, ans
 
 
 def main() -> None:
-    """Run them, some at a time."""
+    """Run all commands, several at a time."""
     takes, gives = os.pipe()
     children = 0
     for words, context in verbs(mom, click.Context(mom)):

@@ -1,4 +1,4 @@
-"""A host of files, plugins of the tests' own in a distribution of their own, and `mom` as a process."""
+"""Host of files, plugins for tests, and `mom` as a process."""
 
 import json
 import os
@@ -91,7 +91,7 @@ NAMES = {
 
 
 class Mom:
-    """The command, a host of files, and everything that was started."""
+    """Host of files, with the processes that were started."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -101,7 +101,7 @@ class Mom:
         self.log = directory / "mom.log"
         self.started: list[subprocess.Popen[bytes]] = []
         self.waits: dict[str, float] = {}
-        """Of the daemon: constants with other values."""
+        """Constants of the daemon with other values."""
         path = filter(None, [str(self.site), os.environ.get("PYTHONPATH")])
         self.environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "COLUMNS": "200"}
         ksm_host(self.root)
@@ -110,7 +110,7 @@ class Mom:
         self.configure("merge: {}")
 
     def install(self, name: str, source: str, **plugins: str) -> None:
-        """Install a module with a class `Plugin`, or with these plugins and their classes."""
+        """Install a module with a class `Plugin`, or with these plugins (name to class)."""
         entries = {plugin: f"mom_test_{name}:{made}" for plugin, made in (plugins or {name: "Plugin"}).items()}
         Shelf(self.site).add(f"mom-test-{name}", entries, {f"mom_test_{name}": source})
 
@@ -122,7 +122,7 @@ class Mom:
             "state_directory": str(self.directory / "state"),
             "run_directory": str(self.directory / "run"),
             "mode": "enforce",
-            "stop_timeout": "60s",  # what is not put back at the end is then a mistake, and not a busy machine
+            "stop_timeout": "60s",  # so that a slow machine cannot prevent the restore
             **settings,
         }
         lines = [f"{key}: {value}" for key, value in top.items()]
@@ -130,13 +130,13 @@ class Mom:
         self.config.write_text("\n".join(lines) + "\n")
 
     def knob(self, name: str = "run") -> int:
-        """A KSM knob of the host of files. A file is empty for a moment while it is written, which a knob in /sys never is."""
+        """Return a KSM setting of the host of files. Wait while it is empty: unlike in /sys, a file is empty while it is written."""
         while not (text := (self.root / "sys/kernel/mm/ksm" / name).read_text()):
             time.sleep(0.001)
         return int(text)
 
     def start(self) -> subprocess.Popen[bytes]:
-        """Start the daemon; its log is appended to `log`."""
+        """Start the daemon, and append its log to `log`."""
         program = mom_with(self.waits) if self.waits else [str(MOM)]
         with self.log.open("ab") as log:
             process = subprocess.Popen([*program, "run", "-c", self.config], stderr=log, stdout=log, env=self.environment)
@@ -144,33 +144,33 @@ class Mom:
         return process
 
     def begin(self) -> subprocess.Popen[bytes]:
-        """Start the daemon; it has completed a cycle."""
+        """Start the daemon, and wait for a cycle."""
         process = self.start()
         self.wait_for((self.directory / "run/status.json").exists)
         return process
 
     def act(self) -> subprocess.Popen[bytes]:
-        """Start the daemon; it has set KSM's knob."""
+        """Start the daemon, and wait until it has changed KSM."""
         process = self.start()
         self.wait_for(lambda: self.knob() == 1)
         return process
 
     def stop(self) -> None:
-        """End the daemon, which puts everything back."""
+        """End the daemon, which restores everything."""
         self.started[-1].terminate()
         assert self.started[-1].wait(60) == 0
 
     def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run a verb with this configuration, in this process."""
+        """Run a command with this configuration in this process."""
         return run_verb(*arguments, "-c", str(self.config), site=self.site, **self.environment)
 
     def process(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """The same as a process of its own."""
+        """Run a command in a new process."""
         command = [str(MOM), *arguments, "-c", str(self.config)]
         return subprocess.run(command, capture_output=True, text=True, timeout=180, env=self.environment, check=False)
 
     def wait_for(self, what: Callable[[], bool], seconds: float = 120.0) -> None:
-        """Wait until something is so; what is known of the daemon is shown when it does not become so."""
+        """Wait for a condition. If it takes too long, fail with the daemon's state."""
         wait_until(what, self._explain, seconds)
 
     def _explain(self) -> str:
@@ -179,7 +179,7 @@ class Mom:
         return f"ended with {ended} (None: runs)\n{json.dumps(self.status())}\n{log}"
 
     def status(self) -> dict[str, Any]:
-        """What it says of itself after a cycle."""
+        """Return the daemon's status after a cycle."""
         path = self.directory / "run/status.json"
         return json.loads(path.read_text()) if path.exists() else {}
 
@@ -187,11 +187,11 @@ class Mom:
         return next((row["state"] for row in self.status().get("plugins", []) if row["name"] == plugin), "")
 
     def logged(self, text: str, times: int = 1) -> bool:
-        """True if the daemon has logged this so often, or more often."""
+        """Return whether the daemon has logged this text at least `times` times."""
         return self.log.exists() and self.log.read_text().count(text) >= times
 
     def end(self) -> None:
-        """Leave nothing behind."""
+        """End all processes."""
         for process in self.started:
             if process.poll() is None:
                 process.send_signal(signal.SIGKILL)
@@ -200,7 +200,7 @@ class Mom:
 
 @contextmanager
 def ending(directory: Path) -> Iterator[Mom]:
-    """One that leaves nothing behind."""
+    """Return a host. End its processes after the test."""
     one = Mom(directory)
     try:
         yield one

@@ -1,4 +1,4 @@
-"""Commands that mom advises exist."""
+"""Commands in mom's advice exist."""
 
 import re
 import shlex
@@ -13,7 +13,7 @@ SOURCES = Path(__file__).resolve().parents[2]
 
 
 def test_every_command_that_the_sources_advise_can_be_run() -> None:
-    """Without their options, and but for those with words that stand for something else."""
+    """Return advised commands without their options. Commands with placeholders are left out."""
     advised = {
         found
         for path in SOURCES.glob("mom_*/src/**/*.py")

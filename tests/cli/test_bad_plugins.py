@@ -1,4 +1,4 @@
-"""What a plugin can do to the daemon, and what it cannot: real processes."""
+"""Effects of faulty plugins on the daemon, as real processes."""
 
 import time
 

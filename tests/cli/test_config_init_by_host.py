@@ -1,4 +1,4 @@
-"""`mom config init` enables what a host's files show: the plugins of all distributions, in one configuration that can be used."""
+"""`mom config init` enables the plugins for a host, in one valid configuration."""
 
 from pathlib import Path
 

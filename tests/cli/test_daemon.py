@@ -1,4 +1,4 @@
-"""`mom run` as its users run it: a process, signals, and the other verbs beside it."""
+"""`mom run` as a process, with signals and other commands beside it."""
 
 import signal
 import time
@@ -79,7 +79,7 @@ def test_without_ksm_it_runs_and_says_what_is_missing(mom: Mom) -> None:
 def test_a_ledger_that_cannot_be_written_stops_controls_and_is_said(mom: Mom) -> None:
     state = mom.directory / "state"
     state.mkdir()
-    # A folder where the new ledger would be moved to: what a full disk does, but also to root.
+    # A folder in the ledger's place makes writing fail, like a full disk, but also for root.
     (state / "ledger.json").mkdir()
     refused = mom.process("run")
     assert refused.returncode != 0

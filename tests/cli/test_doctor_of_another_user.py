@@ -1,4 +1,4 @@
-"""`mom doctor` where another user's mom keeps its files, such as user vdsm after root has run mom once: findings, each with the fix."""
+"""`mom doctor` with files of another user, such as vdsm after root has run mom once: each finding has a cure."""
 
 import json
 import os
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become 
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A folder that other users can reach, unlike pytest's own."""
+    """Return a folder that other users can read."""
     with tempfile.TemporaryDirectory(dir="/var/tmp") as made:
         folder = Path(made)
         folder.chmod(0o755)

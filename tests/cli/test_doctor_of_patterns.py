@@ -1,4 +1,4 @@
-"""Doctor says which patterns and names of the section `guests` match no guest: those that were mistyped look like all others."""
+"""`mom doctor` lists patterns and names in `guests` that match no guest."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from mom_daemon.doctor.verb import doctor_command
 
 
 def said_of(folder: Path, hypervisor: str, guests: str) -> list[tuple[str, str]]:
-    """What doctor says of these lines of the section, with what to do."""
+    """Return the findings for these lines of the section, with cures."""
     config = folder / "mom.yaml"
     directories = f"state_directory: {folder}/state\nrun_directory: {folder}/run\n"
     config.write_text(f"{directories}plugins:\n  {hypervisor}: {{}}\n  balloon: {{}}\n\nguests:\n{guests}")

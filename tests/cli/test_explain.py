@@ -1,4 +1,4 @@
-"""`mom explain` and the verbs that ask a running mom: through its socket, or from a recording."""
+"""`mom explain` and other commands that ask a running mom or read a recording."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""mom hangs, is killed, is followed by another: what a supervisor sees of it, and what becomes of the changes. Real processes."""
+"""mom hangs, is killed, or is restarted: effects for a supervisor and for the changes. Real processes."""
 
 import json
 import shutil
@@ -16,11 +16,11 @@ from mom_on_files import Mom
 NOT_WATCHED = "mom was started without a watchdog"
 
 IF_UNCLEAN = ("restore", "--if-unclean")
-"""What a supervisor calls when mom has ended."""
+"""Run the command of the supervisor after mom has ended."""
 
 
 def start(mom: Mom) -> subprocess.Popen[bytes]:
-    """A mom that has completed a cycle."""
+    """Return a mom that has completed a cycle."""
     process = mom.act()
     mom.wait_for((mom.directory / "run/keep").exists)
     return process
@@ -28,7 +28,7 @@ def start(mom: Mom) -> subprocess.Popen[bytes]:
 
 @pytest.fixture(scope="module")
 def killed_once(moms: Callable[[], Mom], tmp_path_factory: pytest.TempPathFactory) -> tuple[Mom, Path]:
-    """A mom that was killed, and a copy of what it left."""
+    """Return a copy of the host of a killed mom."""
     one = moms()
     process = start(one)
     process.kill()
@@ -38,7 +38,7 @@ def killed_once(moms: Callable[[], Mom], tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture
 def killed(killed_once: tuple[Mom, Path]) -> Mom:
-    """A mom that was killed, with all that it left."""
+    """Return the host of a killed mom."""
     one, left = killed_once
     one.end()
     shutil.rmtree(one.directory)
@@ -62,7 +62,7 @@ def test_a_mom_that_is_killed_leaves_its_changes_to_one_successor_which_takes_th
     assert killed.knob() == 1
     start(killed)
     assert killed.logged("took over 1 change of an earlier run")
-    # A mom that was killed may have left it in doubt whether its change was made; its successor has seen that it was.
+    # The killed mom may not have recorded that its change was made. The next mom has checked it.
     assert entries(killed) == [{**entry, "in_doubt": False} for entry in before], "what stood there before mom is still known"
     killed.stop()
     assert killed.knob() == 0
@@ -115,7 +115,7 @@ def test_sigusr2_and_on_stop_keep_for_the_next_mom_whatever_signal_follows(mom: 
 
 
 def test_a_mom_that_is_killed_while_it_puts_back_leaves_that_to_the_supervisor(killed: Mom) -> None:
-    (killed.directory / "run/keep").unlink()  # the first thing that a mom does which is told to put back; so does the unit's ExecStop
+    (killed.directory / "run/keep").unlink()  # like ExecStop of the unit
     assert "ksm_run restored to 0" in killed(*IF_UNCLEAN).stdout
     assert killed.knob() == 0
 
@@ -124,7 +124,7 @@ def test_what_was_put_back_is_not_said_to_stand_where_the_ledger_could_not_be_wr
     start(mom)
     ledger = mom.directory / "state/ledger.json"
     ledger.unlink()
-    ledger.mkdir()  # refuses to be replaced, as a full disk does
+    ledger.mkdir()  # cannot be replaced, as on a full disk
     mom.stop()
     assert mom.knob() == 0
     assert mom.logged("undid 1 of 1 change")
@@ -165,7 +165,7 @@ def test_a_copy_of_the_configuration_that_others_may_have_written_is_not_used_an
 
 @contextmanager
 def watched(mom: Mom, seconds: float) -> Iterator[socket.socket]:
-    """A supervisor's socket, which tells mom that it wants to hear of it once in so many seconds."""
+    """Socket of a supervisor with a watchdog of this many seconds."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
         supervisor.bind(str(mom.directory / "notify"))
         mom.environment |= {"NOTIFY_SOCKET": str(mom.directory / "notify"), "WATCHDOG_USEC": str(round(seconds * 1e6))}
@@ -173,7 +173,7 @@ def watched(mom: Mom, seconds: float) -> Iterator[socket.socket]:
 
 
 def longest_silence(supervisor: socket.socket, seconds: float) -> float:
-    """The longest time without food in that time."""
+    """Return the longest pause between two messages in this time."""
     last = time.monotonic()
     until, longest = last + seconds, 0.0
     while (left := until - time.monotonic()) > 0:
@@ -213,7 +213,7 @@ def test_the_watchdog_is_not_fed_when_the_engine_hangs_and_sigabrt_says_where_it
     with watched(mom, 10) as supervisor:
         process = start(mom)
         (mom.directory / "stick").touch()
-        longest_silence(supervisor, 2)  # the cycle that is under way, and what has been said before
+        longest_silence(supervisor, 2)  # the current cycle, and earlier messages
         assert longest_silence(supervisor, 4) > 3.9, "a mom that works feeds it eight times in 10 s"
     process.send_signal(signal.SIGABRT)
     assert process.wait(60) == -signal.SIGABRT

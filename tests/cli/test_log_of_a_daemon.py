@@ -1,4 +1,4 @@
-"""What a running mom logs, and that it works on whatever becomes of its log."""
+"""The log of a running mom. mom continues if its log fails."""
 
 import os
 import subprocess
@@ -13,14 +13,14 @@ from mom_on_files import MOM, Mom
 
 
 def works_on(mom: Mom) -> None:
-    """It still acts."""
+    """Check that mom still acts."""
     mom.wait_for(lambda: mom.knob() == 1)
     (mom.root / "sys/kernel/mm/ksm/run").write_text("0\n")
     mom.wait_for(lambda: mom.knob() == 1)
 
 
 def ends_well(mom: Mom, output: int | IO[bytes], **environment: str) -> None:
-    """With its log there, it acts, ends, and puts everything back."""
+    """Check that mom acts, ends and restores everything with this log."""
     process = subprocess.Popen([MOM, "run", "-c", mom.config], stderr=output, stdout=output, env=mom.environment | environment)
     mom.started.append(process)
     works_on(mom)
@@ -36,7 +36,7 @@ def test_a_full_disk_under_the_log_stops_nothing(mom: Mom) -> None:
 
 @pytest.fixture
 def full_pipe() -> Iterator[int]:
-    """The end of a pipe to which nothing more can be written, as nobody reads."""
+    """Return a full pipe without a reader."""
     hear, tell = os.pipe()
     os.set_blocking(tell, False)
     with suppress(BlockingIOError):

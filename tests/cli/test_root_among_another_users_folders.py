@@ -1,4 +1,4 @@
-"""Verbs that root runs where mom is another user: what that user has written has root do nothing, and they do their work all the same."""
+"""Commands of root on a host where mom is another user. Files of that user do not control root's actions."""
 
 import json
 import os
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.processes, pytest.mark.skipif(os.geteuid() != 0, reaso
 
 
 class Place:
-    """A host of files, and folders of mom's that are user nobody's, where a ledger says that KSM is to be put back."""
+    """Return a host of files. mom's folders belong to nobody, and its ledger has a change of KSM."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -53,7 +53,7 @@ class Place:
 
 @pytest.fixture
 def place() -> Iterator[Place]:
-    """In a folder that other users can reach, unlike pytest's own."""
+    """Return a folder that other users can read."""
     with tempfile.TemporaryDirectory(dir="/var/tmp") as made:
         Path(made).chmod(0o755)
         yield Place(Path(made))
@@ -75,7 +75,7 @@ def test_root_has_everything_put_back_that_the_other_user_may(place: Place) -> N
 
 
 def test_a_configuration_that_another_user_has_left_is_read_as_that_user(place: Place) -> None:
-    """It names a knob's folder of its own choice: what it says is done with that user's rights only."""
+    """The ledger names another folder. mom restores it only with that user's rights."""
     (place.run / "in-force.json").symlink_to(place.folder / "mom.yaml")
     done = place.mom("restore", "--as-left", str(place.run), "--if-unclean")
     assert done.returncode == 1
@@ -106,12 +106,12 @@ def test_mom_that_root_starts_there_runs_as_that_user(place: Place) -> None:
         assert process.wait(60) == 0
 
 
-# --- all verbs ----------------------------------------------------------------------------------------------------------------
+# --- all commands ----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A recording of some minutes, with its accounts."""
+    """Return a recording of some minutes, with its accounts."""
     folder = tmp_path_factory.mktemp("recorded") / "recording"
     command = [str(MOM), "simulate", "cold-memory", "--hours", "0.1", "--record", str(folder)]
     subprocess.run(command, capture_output=True, check=True, timeout=120)
@@ -119,7 +119,7 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def with_recording(place: Place, recording: Path) -> Path:
-    """Copy the recording to the folder of state, and have the configuration enable all that keeps something there."""
+    """Copy the recording to the state directory, and enable all plugins that have files there."""
     kept = place.state / "recording"
     shutil.copytree(recording, kept)
     plugins = ("record", "forecast", "eviction", "policy", "http", "sim", "balloon")
@@ -134,7 +134,7 @@ CLOSED_IN = """
 mount --bind "$1" "$1" && mount -o remount,bind,ro / && mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /tmp || exit 1
 cd "$1" && shift && exec "$@"
 """
-"""Runs a command that can write to one folder only, and reaches no daemon of this machine: some verbs change the host."""
+"""Return a function that runs a command with write access to one folder only, and without daemons: some commands change the host."""
 
 
 def test_no_verb_reads_the_folders_of_another_user_as_root(place: Place, recording: Path) -> None:
@@ -151,7 +151,7 @@ def test_no_verb_reads_the_folders_of_another_user_as_root(place: Place, recordi
 
 
 def hot_journal(accounts: Path, victim: Path) -> None:
-    """Leave a journal that has whoever rolls it back delete another file: https://www.sqlite.org/fileformat.html#the_rollback_journal."""
+    """Write a journal that makes SQLite delete another file: https://www.sqlite.org/fileformat.html#the_rollback_journal."""
     pages = accounts.stat().st_size // 4096
     header = struct.pack(">8sIIIII", MAGIC, 0, 0, pages, 512, 4096).ljust(512, b"\0")
     name = os.fsencode(victim)

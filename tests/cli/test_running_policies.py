@@ -1,4 +1,4 @@
-"""`mom policy` beside a running `mom run`: its policies are read and changed, kept, and brought back."""
+"""`mom policy` beside a running `mom run`: show, set and reset policies."""
 
 import json
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from mom_on_files import Mom
 
 @pytest.fixture(scope="module")
 def running(moms: Callable[[], Mom]) -> Mom:
-    """A mom with no policy but those that tests set, and take back."""
+    """Return a mom without policies. Tests set some, and remove them."""
     one = moms()
     one.configure("policy: {defaults: false}", "http: {}")
     one.begin()
@@ -18,7 +18,7 @@ def running(moms: Callable[[], Mom]) -> Mom:
 
 @pytest.fixture(scope="module")
 def simulated(moms: Callable[[], Mom]) -> Mom:
-    """A mom with guests that have less than their host."""
+    """Return a mom with guests whose sizes together are below the host's memory."""
     one = moms()
     one.configure("sim: {guests: 20, sold: 0.6, statistics_period: 100ms}", "balloon: {}", "policy: {}", "http: {}")
     one.begin()

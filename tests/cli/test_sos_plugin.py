@@ -1,4 +1,4 @@
-"""`sos report` with mom's plugin for it: the real sos, with a copy of its modules, so that nothing is installed for the test."""
+"""mom's plugin in the real `sos report`, with a copy of sos's modules."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def collected(mom: Mom) -> dict[str, str]:
-    """What `sos report` with this plugin alone has collected, by the paths in its archive."""
+    """Return the files that `sos report` collected with this plugin alone, keyed by path."""
     folder = mom.directory / "sos-modules"
     shutil.copytree(SOS, folder / "sos")
     text = PLUGIN.read_text()
@@ -29,7 +29,7 @@ def collected(mom: Mom) -> dict[str, str]:
     out.mkdir()
     done = subprocess.run(
         ["/usr/bin/python3", shutil.which("sos") or "/usr/bin/sos", "report", "--batch", "-o", "mom", "--tmp-dir", out],
-        cwd=folder,  # where sos looks for its modules first
+        cwd=folder,  # first on the path of sos
         capture_output=True,
         text=True,
         timeout=300,

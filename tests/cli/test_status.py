@@ -1,4 +1,4 @@
-"""`mom status` beside a running mom: the verdict comes first, and the exit code goes by it."""
+"""`mom status` beside a running mom: the verdict comes first, and sets the exit code."""
 
 import json
 from typing import Any
@@ -10,7 +10,7 @@ CALM = "some avg10=0.00 avg60=0.00 avg300=0.00 total=0\nfull avg10=0.00 avg60=0.
 
 
 def told_by(verdict: dict[str, Any]) -> set[str]:
-    """The plugins that find something wrong with the host."""
+    """Plugins that report conditions of the host."""
     return {plugin for condition in verdict["conditions"] for plugin in condition["plugins"]}
 
 
@@ -24,7 +24,7 @@ def test_a_host_that_is_full_is_said_first_in_words_and_by_the_exit_code(mom: Mo
     assert fine.returncode == 0, fine.stdout + fine.stderr
     assert fine.stdout.startswith("ok     nothing is wrong with the host")
 
-    # One after the other: with room and pressure, a control group would be at its limit, and that would be said for long.
+    # In two steps. Otherwise, mom would report for a long time that a control group is at its limit.
     meminfo.write_text(meminfo.read_text().replace("MemAvailable: 2097152", "MemAvailable: 0"))
     mom.wait_for(lambda: told_by(mom.status()["verdict"]) == {"balloon"})
     pressure.write_text(STALLED)

@@ -1,4 +1,4 @@
-"""What verbs print on terminals of several widths, in pipes, and where the operator wants no colours."""
+"""Output of commands on terminals of several widths, in pipes, and without colours."""
 
 import io
 import re
@@ -37,7 +37,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Terminal(io.StringIO):
-    """What is printed on a terminal, as far as a verb can tell."""
+    """Output that looks like a terminal to a command."""
 
     def isatty(self) -> bool:
         return True
@@ -45,7 +45,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def on_terminal(config: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """Runs a verb in this process, and gives what it shows on a terminal of so many columns, standard error included."""
+    """Return a function that runs a command on a terminal of this width, and returns its output and standard error."""
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("MOM_CONFIG", str(config))

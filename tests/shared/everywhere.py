@@ -1,4 +1,4 @@
-"""What every test finds as it should be, and leaves as it found it; a plugin of pytest, named in pyproject.toml."""
+"""Fixtures and checks for all tests, as a plugin of pytest (named in pyproject.toml)."""
 
 from __future__ import annotations
 
@@ -23,15 +23,14 @@ from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped] 
 
 ROOT = Path(__file__).parents[2]
 
-# How fast a machine draws and tries examples says nothing of the code, and which ones it draws must not differ from run to run.
-# Others are tried with `pytest --hypothesis-profile=default`.
+# Every run tries the same examples, without time limits. `pytest --hypothesis-profile=default` tries other ones.
 settings.register_profile("mom", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("unit", settings.get_profile("mom"), max_examples=10)  # for `nox -s unit`; all other runs try 100
+settings.register_profile("unit", settings.get_profile("mom"), max_examples=10)  # for `nox -s unit`; other runs try 100
 settings.load_profile("mom")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse an environment that is older than a change of the distributions: tests would fail for no visible reason."""
+    """Refuse an environment that was made before a change of the distributions. Tests would fail without a visible reason."""
     stale = [str(path.parent.name) for path in sorted(ROOT.glob("mom_*/pyproject.toml")) if not _as_installed(path)]
     if stale:
         words = " ".join(f"-e {name}" for name in stale)
@@ -44,7 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Keep imported tests out of garbage collection: they stay until the end."""
+    """Exclude imported tests from garbage collection: they remain until the end."""
     gc.disable()
     try:
         return (yield)
@@ -55,7 +54,7 @@ def pytest_collection() -> Generator[None, object, object]:
 
 @pytest.fixture(autouse=True, scope="session")
 def _nothing_waits_for_the_disk() -> Iterator[None]:
-    """Skip fsync in the tests' own process: no test loses power, and fsync waits for all other writers."""
+    """Skip fsync in the tests' own process, because fsync waits for all other writers."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.fsync", lambda _descriptor: None)
         yield
@@ -63,7 +62,7 @@ def _nothing_waits_for_the_disk() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def _no_server_is_known_to_the_system() -> Iterator[None]:
-    """Skip the system's certificates: servers of tests have their own, and reading them takes longer than most requests."""
+    """Skip the system's certificates. Test servers have their own, and reading the system's takes longer than most requests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ssl.SSLContext.load_default_certs", lambda _context, _purpose=None: None)
         yield
@@ -71,7 +70,7 @@ def _no_server_is_known_to_the_system() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def _what_is_installed_stays_so() -> Iterator[None]:
-    """Read the metadata of the environment's distributions once: each configuration reads all of it. Tests install elsewhere."""
+    """Read the metadata of installed distributions once, because each configuration reads all of them."""
     read, known = PathDistribution.read_text, dict[tuple[str, str], str | None]()
 
     def read_once(one: PathDistribution, filename: str) -> str | None:
@@ -89,7 +88,7 @@ def _what_is_installed_stays_so() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _umask_is_as_before() -> Iterator[None]:
-    """Restore the umask after each test: a mom in the test's own process narrows it."""
+    """Restore the umask after each test: mom changes it in the test's process."""
     before = os.umask(0o022)
     os.umask(before)
     yield
@@ -97,16 +96,15 @@ def _umask_is_as_before() -> Iterator[None]:
 
 
 _WEIGHTS = {"processes": 1, "long": 10, "waits": 10}
-"""What waits begins first, beside what computes: at the end, nothing would be left to do meanwhile. So does what computes for long: were it
-the last to begin, all other workers would wait for it."""
+"""Weights of marks. Tests that wait or take long begin first, so that no worker waits for them at the end."""
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Begin with what takes long, where several workers steal each other's work.
+    """Run long tests first, if several workers run tests.
 
-    Each first gets its part of the list, of the same length as all others'; who is done takes the end of the longest that is left. Were
-    the long tests at the list's end, one worker had nearly all of them. Tests of a file stay together: they share daemons and browsers.
+    Each worker first gets an equal part of the list. Later, idle workers take tests from the end of the longest part. So long tests are at the
+    beginning of each part. Tests of one file stay together, because they share daemons and browsers.
     """
     workers = int(getattr(config, "workerinput", {}).get("workercount", 1))
     if workers == 1:
@@ -130,13 +128,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 class _FileByFile(LoadScopeScheduling):  # type: ignore[misc]  # as above
-    """Tests of a file stay together: they share a libvirtd and guests."""
+    """Scheduler that keeps tests of one file together, because they share a libvirtd and guests."""
 
     FIRST = ("agents", "cgroup", "eviction", "kinds", "kubernetes_node", "numa", "offload", "qos", "service", "two_moms")
-    """Files that take a minute or more begin first: were one the last to begin, all other workers would wait for it."""
+    """Files that take a minute or more. They begin first, so that no worker waits for them at the end."""
 
     _CONTROL_GROUPS = ("test_real_numa", "test_real_offload", "test_real_qos")
-    """Their libvirtd makes the group of all guests on this host, and they remove it: one after another."""
+    """Files whose libvirtd makes the control group of all guests on this host. They run one after another."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = Path(nodeid.partition("::")[0])
@@ -144,23 +142,22 @@ class _FileByFile(LoadScopeScheduling):  # type: ignore[misc]  # as above
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> _FileByFile | None:
-    """With `--dist loadgroup`, instead of marks: pytest 9.2 shows pytest-xdist 3.8 no groups (its issue 1386), and says nothing of it."""
+    """Return this scheduler for `--dist loadgroup`. With pytest 9.2, pytest-xdist 3.8 ignores marks of groups (its issue 1386)."""
     return _FileByFile(config, log) if config.getoption("dist") == "loadgroup" else None
 
 
 @pytest.fixture(scope="session")
 def mypy_options() -> list[str]:
-    """With them, mypy finds what it has worked out of mom and its libraries for the last plugin that a test has checked, in whatever
-    process and run. In files, as several may use them at once: they would wait for a database until they give up."""
+    """Return options for mypy. All tests and runs share a cache of files, because processes would wait for a locked database."""
     return ["--no-sqlite-cache", "--cache-dir", str(ROOT / ".cache/mypy/plugins")]
 
 
-# --- what starts processes --------------------------------------------------------------------------------------------------------
+# --- tests that start processes --------------------------------------------------------------------------------------------------------
 
 WITH_PROCESSES = frozenset(
     {"benchmarks", "cli", "demo", "embedding", "fleet", "kit", "momd", "packaging", "real", "vdsm", "watching", "workspace"}
 )
-"""Folders below tests/ of which all tests count as marked `processes`. Elsewhere, those that start some are marked one by one."""
+"""Folders of tests/ whose tests all have the mark `processes`. Elsewhere, each test that starts processes has the mark."""
 
 _STARTS = frozenset({"subprocess.Popen", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn"})
 _started: list[str] = []
@@ -173,11 +170,11 @@ def _note_start(event: str, arguments: tuple[object, ...]) -> None:
 
 @pytest.fixture(autouse=True)
 def _in_this_process() -> Iterator[None]:
-    """Where tests that start processes are left out, one that does and is not marked fails: what is quick is to stay so."""
+    """Fail a test that starts processes without the mark `processes`."""
     _started.clear()
     yield
     if _started:
-        pytest.fail(f"it starts processes, and is not marked `processes`: {', '.join(_started)}")
+        pytest.fail(f"this test starts processes, but has no mark `processes`: {', '.join(_started)}")
 
 
 def _leaves_processes_out(config: pytest.Config) -> bool:
@@ -196,7 +193,7 @@ def _all_marked(path: Path) -> bool:
 
 @cache
 def _none_marked(path: Path) -> bool:
-    """By what stands in the file: the mark, or the fixture that has some tests run with a helper process, too."""
+    """Return whether the file's text contains neither the mark nor the fixture `mom_power`, which starts a helper process."""
     if not path.match("test_*.py") or _with_processes(path):
         return False
     text = path.read_text()
@@ -204,7 +201,7 @@ def _none_marked(path: Path) -> bool:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Where all tests of a folder or file are left out, import none of them: some import what takes a second."""
+    """Do not import files whose tests are all deselected: some imports take a second."""
     if _leaves_processes_out(config):
         return _with_processes(collection_path) or _all_marked(collection_path) or None
     if config.getoption("markexpr").endswith(" and processes"):
@@ -213,11 +210,11 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark what stands in such a folder. Elsewhere, none is marked in a way for which its file would be left out."""
+    """Mark tests in folders of `WITH_PROCESSES`. Refuse marks that `_none_marked` does not find."""
     if _with_processes(item.path):
         item.add_marker("processes")
     elif item.get_closest_marker("processes") and _none_marked(item.path):
-        raise pytest.UsageError(f"{item.nodeid} is marked `processes`, and nothing in its file says so to _none_marked in {__file__}")
+        raise pytest.UsageError(f"{item.nodeid} is marked `processes`, but _none_marked in {__file__} does not find the mark in its file")
 
 
 def _as_installed(pyproject: Path) -> bool:
@@ -231,30 +228,30 @@ def _as_installed(pyproject: Path) -> bool:
 
 
 def _levels() -> dict[str, tuple[int, bool, bool]]:
-    ours = ((name, one) for name, one in logging.root.manager.loggerDict.items() if name.split(".", 1)[0] == "mom")
-    return {name: (one.level, one.propagate, one.disabled) for name, one in ours if isinstance(one, logging.Logger)}
+    ours = ((name, logger) for name, logger in logging.root.manager.loggerDict.items() if name.split(".", 1)[0] == "mom")
+    return {name: (logger.level, logger.propagate, logger.disabled) for name, logger in ours if isinstance(logger, logging.Logger)}
 
 
 @pytest.fixture(autouse=True)
 def _logging_as_before() -> Iterator[None]:
-    """Fail the test that leaves mom's loggers changed, instead of a later one."""
+    """Fail a test that leaves mom's loggers changed. Otherwise, a later test would fail."""
     before = _levels()
     yield
     changed = {name: state for name, state in _levels().items() if state != before.get(name, (logging.NOTSET, True, False))}
     for name in changed:
         logger = logging.getLogger(name)
         level, logger.propagate, logger.disabled = before.get(name, (logging.NOTSET, True, False))
-        logger.setLevel(level)  # not `level` itself: loggers below have worked out from it what they log
+        logger.setLevel(level)  # also clears the caches of loggers below
     if changed:
         pytest.fail(f"loggers left with another (level, propagate, disabled): {changed}")
 
 
-# --- what tests of several folders need ---------------------------------------------------------------------------------------------
+# --- fixtures for several folders ---------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def mom(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Run a verb in the test's process; return its exit code, standard output and standard error."""
+    """Run a command in the test's process. Return its exit code, standard output and standard error."""
     from mom_daemon.cli import frame
 
     def run(*arguments: object) -> tuple[int, str, str]:
@@ -281,11 +278,11 @@ def unused_port() -> Callable[[], int]:
 
 @pytest.fixture
 def free_port(unused_port: Callable[[], int]) -> int:
-    """Such a port, another one for each test."""
+    """Return a free port for one test."""
     return unused_port()
 
 
-# --- distributions that exist for one test ----------------------------------------------------------------------------------------
+# --- distributions for one test ----------------------------------------------------------------------------------------
 
 PLUGIN = '''
 from mom_core import PluginSettings, GuestSettings, hookimpl
@@ -300,7 +297,7 @@ class Plugin:
 
 
 class Shelf:
-    """A folder on the path of imports, into which distributions are put as pip would: modules, and metadata beside them."""
+    """Folder on the import path with distributions: modules and metadata, as pip installs them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -330,7 +327,7 @@ class Shelf:
     def add_plugin(
         self, name: str, body: str = "", *, before: str = "", distribution: str = "", version: str = "1.0", requires: Sequence[str] = ()
     ) -> None:
-        """Install a distribution with one plugin, whose class has `body` besides what every plugin has."""
+        """Install a distribution with one plugin. Its class has an `__init__`, and `body`."""
         module = f"shelf_{name}"
         source = PLUGIN.replace("class Plugin:", f"{textwrap.dedent(before)}\nclass Plugin:", 1) + textwrap.indent(
             textwrap.dedent(body), "    "
@@ -340,7 +337,7 @@ class Shelf:
 
 @pytest.fixture
 def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shelf]:
-    """Return an empty shelf, in front of the installed distributions."""
+    """Return an empty shelf before the installed distributions."""
     folder = tmp_path / "shelf"
     folder.mkdir()
     monkeypatch.syspath_prepend(folder)
@@ -352,7 +349,7 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shelf]:
 
 @pytest.fixture
 def only_shelf(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> Shelf:
-    """Return a shelf with nothing but mom's own verbs behind it."""
+    """Return a shelf that hides all distributions except mom's own commands."""
     monkeypatch.setattr(
         "mom_core.plugins.discovery.distributions", lambda: [*distributions(path=[str(shelf.folder)]), *distributions(name="mom-daemon")]
     )

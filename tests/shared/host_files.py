@@ -1,4 +1,4 @@
-"""Hosts of files for tests: their memory, and KSM's knobs."""
+"""Files of simulated hosts: /proc/meminfo, and KSM's settings in /sys."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +18,6 @@ def meminfo(total: int = 8 << 20, available: int = 2 << 20, **more: int) -> str:
 
 
 def ksm_host(root: Path, files: Mapping[str, str] | None = None, **knobs: int) -> Path:
-    """Make a host that can merge pages, with these files besides."""
+    """Write KSM's files and these other files."""
     written = {f"sys/kernel/mm/ksm/{name}": f"{value}\n" for name, value in {**KSM, **knobs}.items()}
     return host_of(root, {**written, "proc/meminfo": meminfo(), **(files or {})})

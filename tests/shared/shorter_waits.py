@@ -1,4 +1,4 @@
-"""mom as a process whose own waits are shorter: tests would wait for them in full."""
+"""Start mom as a process with shorter waits."""
 
 import sys
 from collections.abc import Mapping
@@ -16,5 +16,5 @@ sys.exit(main())
 
 
 def mom_with(waits: Mapping[str, float]) -> list[str]:
-    """Return the beginning of a command that runs mom with these constants, named by module."""
+    """Return the first words of a command that runs mom with these constants, keyed by module."""
     return [sys.executable, "-c", _PROGRAM.format(dict(waits))]

@@ -1,4 +1,4 @@
-"""A real terminal: tmux draws what a program sends, types what a person would, and knows how the terminal was left."""
+"""Real terminal: tmux shows the output of a program, and sends keys."""
 
 import shutil
 import subprocess
@@ -12,7 +12,7 @@ from mom_devkit import wait_until
 
 
 class Screen:
-    """One window of a tmux server of the test's own, in which a shell runs."""
+    """Window with a shell, in a tmux server for one test."""
 
     def __init__(self, folder: Path) -> None:
         self._tmux = ["tmux", "-S", str(folder / "tmux"), "-f", "/dev/null"]
@@ -39,7 +39,7 @@ class Screen:
         return self.tmux("capture-pane", "-p")
 
     def shows(self, *texts: str, seconds: float = 120) -> str:
-        """Wait until all of these are on the screen."""
+        """Wait until all of these texts are on the screen."""
         wait_until(lambda: all(text in self.text() for text in texts), self.text, seconds)
         return self.text()
 
@@ -50,12 +50,12 @@ class Screen:
         return self.tmux("display-message", "-p", f"#{{{name}}}").strip()
 
     def at_the_shell(self) -> None:
-        """Wait until the shell reads again: what is typed before that may be thrown away by whoever puts the terminal in order."""
+        """Wait until the shell reads again. Restoring the terminal may discard earlier input."""
         self.shows("ready>")
         wait_until(lambda: self.flag("pane_current_command") in {"sh", "dash", "bash"}, self.text)
 
     def is_as_before(self) -> None:
-        """The shell's screen again, with a cursor, lines and an echo."""
+        """Check that the terminal is restored: the shell's screen, with a cursor, line mode and echo."""
         self.at_the_shell()
         assert (self.flag("alternate_on"), self.flag("cursor_flag")) == ("0", "1")
         self.run("stty -a | tr ' ;' '\\n\\n' | grep -xE -e '-?(echo|icanon)'")
@@ -64,7 +64,7 @@ class Screen:
 
 @contextmanager
 def terminal(folder: Path) -> Iterator[Screen]:
-    """Give one until the end of the block; skip the test where there is no tmux."""
+    """Yield a terminal. Skip the test without tmux."""
     if shutil.which("tmux") is None:
         not_here("there is no tmux")
     screen = Screen(folder)

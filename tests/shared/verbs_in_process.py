@@ -1,4 +1,4 @@
-"""Verbs of mom in the test's own process: another process would import all of mom first."""
+"""Run commands of mom in the test's process. A new process would import all of mom first."""
 
 import io
 import os
@@ -12,10 +12,10 @@ from mom_daemon.cli import frame
 
 
 def run_verb(*words: str, site: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Return the exit code and output of a verb, as of a process.
+    """Return the exit code and output of a command.
 
-    :param site: folder with further distributions
-    :param environment: further variables
+    :param site: folder with additional distributions
+    :param environment: additional variables
     """
     with (
         patch.dict(os.environ, environment),
