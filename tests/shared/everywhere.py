@@ -103,8 +103,8 @@ _WEIGHTS = {"processes": 1, "long": 10, "waits": 10}
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Run long tests first, if several workers run tests.
 
-    Each worker first gets an equal part of the list. Later, idle workers take tests from the end of the longest part. So long tests are at the
-    beginning of each part. Tests of one file stay together, because they share daemons and browsers.
+    Each worker first gets an equal part of the list. Later, idle workers take tests from the end of the longest part. So long tests are
+    at the beginning of each part. Tests of one file stay together, because they share daemons and browsers.
     """
     workers = int(getattr(config, "workerinput", {}).get("workercount", 1))
     if workers == 1:
