@@ -17,13 +17,14 @@ from mom_core import Condition, Declarations, EngineState, PluginReport, Problem
 from mom_core.testing import snapshot
 from mom_daemon import NotRunning
 from mom_daemon.report_models import REPORT_FORMAT, GuestColumnModel, ReportDocument, report_document
-from mom_daemon.top import Looking, Row, shortened, sparkline
 from mom_devkit import wait_until
 from mom_plugins_http.cli.client import Client
 from mom_plugins_http.top.feed import Feed
+from mom_plugins_http.top.looking import Looking, Row
 from mom_plugins_http.top.picture import Picture, picture_of
 from mom_plugins_http.top.screen import body_lines, brief_verdict, screen
-from mom_plugins_http.top.verb import looking
+from mom_plugins_http.top.table import sparkline
+from mom_plugins_http.top.terminal import shortened
 
 NOTHING_NEW = Report(1, 0.0, "enforce", snapshot(), (), (), (), (), [PluginReport("sim", PluginReport.State.OK, {}, 1, 0)], 0.1)
 
@@ -48,7 +49,7 @@ def guests(columns: dict[str, str], *rows: list[Any]) -> Picture:
 
 
 def looking_at(view: str, marked: str = "") -> Looking:
-    look = looking()
+    look = Looking()
     look.view, look.marked = view, marked
     return look
 
@@ -64,12 +65,12 @@ def text_of(look: Looking, shown: Picture | None, size: tuple[int, int] = (80, 2
 
 def test_a_name_cannot_write_on_the_terminal() -> None:
     table = {"columns": ["id", "name", "blocked", "kind"], "rows": [["1", "a\x1b[2Jb\nc", {"x": "\x1b]0;title\x07"}, "\x1b[1m"]]}
-    lines = text_of(looking(), picture_with(guests=table, guest_columns=[column("kind", "text")]))
+    lines = text_of(Looking(), picture_with(guests=table, guest_columns=[column("kind", "text")]))
     assert not any("\x1b" in line or "\n" in line or "\x07" in line for line in lines)
 
 
 def test_names_are_in_the_order_of_the_numbers_in_them_and_the_foot_says_which_of_how_many_are_seen() -> None:
-    look = looking()
+    look = Looking()
     shown = guests({}, *([name] for name in ("build-10", "build-2", "Build-1", "10", "9", *(f"z{n}" for n in range(30)))))
     assert [row.name for row in look.listed(shown)][:6] == ["9", "10", "Build-1", "build-2", "build-10", "z0"]
     assert text_of(look, shown)[-1].startswith("1 to 18 of 35, ")
@@ -79,7 +80,7 @@ def test_names_are_in_the_order_of_the_numbers_in_them_and_the_foot_says_which_o
 
 
 def test_guests_that_suffer_come_first_and_the_list_stays_at_its_beginning_until_somebody_moves() -> None:
-    look, units = looking(), {"suffers": "text", "killed_lately": "count"}
+    look, units = Looking(), {"suffers": "text", "killed_lately": "count"}
     well: list[list[Any]] = [[f"g{n}", "", 0] for n in range(40)]
     suffering = guests(units, *well, ["silent", None, None], ["slow", "swapping", 0], ["torn", "2 killed", 2], ["worst", "3 killed", 3])
     assert [row.name for row in look.listed(suffering)][:4] == ["worst", "torn", "slow", "g0"]
@@ -140,7 +141,7 @@ def test_a_mom_that_goes_away_while_a_guest_is_shown_is_not_asked_all_the_time(t
 )
 def test_no_keys_lead_to_a_screen_that_cannot_be_drawn(keys: list[str]) -> None:
     for shown in (picture(*[Row(str(n), f"g{n}") for n in range(40)]), None):
-        look = looking()
+        look = Looking()
         for key in keys:
             look.press(key, look.listed(shown), 18)
             assert len(text_of(look, shown, trouble=("waiting for mom", ""))) <= 24
@@ -148,13 +149,13 @@ def test_no_keys_lead_to_a_screen_that_cannot_be_drawn(keys: list[str]) -> None:
 
 def test_late_cycles_and_lost_connections_are_said_whole_on_a_narrow_terminal() -> None:
     shown, now = picture(Row("1", "web-01")), time.monotonic()
-    assert any("has not finished a cycle for" in line for line in text_of(looking(), shown, now=shown.received + 17))
+    assert any("has not finished a cycle for" in line for line in text_of(Looking(), shown, now=shown.received + 17))
     trouble = ("mom did not answer on /run/mom/mom.sock within 5 s", "it has hung, or is suspended; `mom status` shows the last state")
-    lines = text_of(looking(), shown, now=now, trouble=trouble, lost_at=now - 5)
+    lines = text_of(Looking(), shown, now=now, trouble=trouble, lost_at=now - 5)
     said = " ".join(line.strip() for line in lines[2:4])
     assert f"NOT REACHED 5 s: {'; '.join(trouble)}" in said
     assert max(map(len, lines)) <= 80
-    assert any("Mom did not answer" in line for line in text_of(looking(), None, trouble=trouble))
+    assert any("Mom did not answer" in line for line in text_of(Looking(), None, trouble=trouble))
 
 
 def act(who: str, text: str, about: int = 1) -> dict[str, object]:
@@ -176,7 +177,7 @@ def test_what_mom_did_is_told_in_sentences_with_where_it_was_decided_on_a_narrow
 
 def test_a_tall_screen_has_the_last_acts_above_the_guests_and_a_low_one_has_not() -> None:
     shown = replace(picture(*[Row(f"id{n}", f"vm{n}") for n in range(100)]), acts=[act("web-01", f"{SHRUNK} {n}") for n in range(9)])
-    tall, low = text_of(looking(), shown, (160, 50)), text_of(looking(), shown, (80, 24))
+    tall, low = text_of(Looking(), shown, (160, 50)), text_of(Looking(), shown, (80, 24))
     assert [line.split()[-1] for line in tall if f"web-01 {SHRUNK}" in line] == ["0", "1", "2", "3", "4"]
     assert not any("shrunk" in line for line in low)
     assert len(tall) == 50
@@ -185,7 +186,7 @@ def test_a_tall_screen_has_the_last_acts_above_the_guests_and_a_low_one_has_not(
 
 def test_long_names_of_one_kind_can_be_told_apart() -> None:
     rows = [Row(f"id{n}", f"ci-runner-customer-a-{n:03}") for n in range(8)]
-    names = [line.split()[0] for line in text_of(looking(), picture(*rows), (40, 24)) if line.startswith("ci-")]
+    names = [line.split()[0] for line in text_of(Looking(), picture(*rows), (40, 24)) if line.startswith("ci-")]
     assert len(set(names)) == 8
     assert names[3] == "ci-run…a-003"
     assert cell_len(shortened("数据库服务器生产环境第一号主节点备份节点", 12)) <= 12
@@ -247,7 +248,7 @@ def with_conditions(*conditions: Condition) -> Picture:
 
 @pytest.mark.parametrize("size", [(80, 24), (40, 10)])
 def test_a_full_host_is_told_first_with_since_when_why_and_what_to_do(size: tuple[int, int]) -> None:
-    lines = text_of(looking(), with_conditions(FULL), size)
+    lines = text_of(Looking(), with_conditions(FULL), size)
     assert len(lines) == size[1]
     assert cell_len(lines[0]) <= size[0]
     assert lines[0].startswith("WRONG: the host is full")
@@ -272,20 +273,20 @@ def test_each_condition_has_a_line_on_the_smallest_usual_terminal() -> None:
 @pytest.mark.parametrize(("available", "told"), [(3, "available, 4.00G too little (7.00G wanted)"), (9, "available, 7.00G wanted")])
 def test_a_narrow_terminal_says_how_much_is_wanted_and_how_much_is_missing(available: int, told: str) -> None:
     fields = {"mem_available": 96 << 20, "mem_really_available": available << 20, "mem_watermark_high": 7 << 20}
-    line = text_of(looking(), picture(host={"name": "h", "fields": fields}))[1]
+    line = text_of(Looking(), picture(host={"name": "h", "fields": fields}))[1]
     assert line.endswith(told)
     assert cell_len(line) < 80
 
 
 def test_what_is_unknown_is_neither_none_nor_zero() -> None:
     unlisted = replace(with_conditions(Condition("guests", "the guests are unknown: no answer", plugins=("core",))), rows=())
-    lines = text_of(looking(), unlisted)
+    lines = text_of(Looking(), unlisted)
     assert "the guests are unknown: no answer" in lines
     assert any(line.startswith("the guests are unknown, nothing changed") for line in lines)
     assert not any("no guests" in line or "0 guests" in line for line in lines)
-    assert "there are no guests on this host" in text_of(looking(), picture())
+    assert "there are no guests on this host" in text_of(Looking(), picture())
     sizes = guests({"size": "KiB", "max": "KiB"}, ["a", None, 4096], ["b", None, None])
-    assert any(line.startswith("2 guests with - of 4M") for line in text_of(looking(), sizes))
+    assert any(line.startswith("2 guests with - of 4M") for line in text_of(Looking(), sizes))
 
 
 @pytest.mark.parametrize("controls", [["cpu_limit", "balloon_target"], ["balloon_target", "cpu_limit"]])

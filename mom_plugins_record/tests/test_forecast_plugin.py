@@ -162,7 +162,7 @@ def test_the_verb_shows_all_guests_and_a_day_of_one(tmp_path: Path) -> None:
     text = run("show", "desktop", "-c", config)
     rows = [line.split() for line in text.splitlines() if ":00 " in line]
     assert len(rows) == 24
-    assert {"401M", "1.57G"} <= {usual for _, usual, *_ in rows}
+    assert {"401", "1.57"} <= {usual for _, usual, *_ in rows}
     found = json.loads(run("show", "desktop", "-c", config, "--json"))
     assert found["has_pattern"]
     assert len(found["expected"]) == 7 * 96

@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mom_core import Status, printable
 from mom_daemon import report_words as words
-from mom_daemon.top import Row, by_name
+from mom_plugins_http.top.looking import Row, by_name
 
 if TYPE_CHECKING:
     from mom_daemon.report_models import GuestColumnModel, ReportDocument
 
 Json = Mapping[str, Any]
-
-NAME: Final = "guest"
 
 HARMS: Final = ("killed_lately", "suffers")
 """Fields that report harm: programs killed recently, and shortages."""

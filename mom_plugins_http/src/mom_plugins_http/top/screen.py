@@ -11,25 +11,23 @@ from rich.cells import cell_len
 
 from mom_core import Severity, Source, Status, count_of, printable
 from mom_daemon.report_words import Said, plugin_lines
-from mom_daemon.top import (
-    Line,
-    Looking,
+from mom_plugins_http.top.feed import Feed
+from mom_plugins_http.top.looking import Looking
+from mom_plugins_http.top.picture import Drill, Json, Picture
+from mom_plugins_http.top.table import (
     age,
     below_head,
-    cell,
     heading,
     help_lines,
     in_lines,
     memory_line,
     percent,
     short,
-    shortened,
     sparkline,
     too_small,
     wrapped,
 )
-from mom_plugins_http.top.feed import Feed
-from mom_plugins_http.top.picture import Drill, Json, Picture
+from mom_plugins_http.top.terminal import Line, cell, shortened
 
 _HEAD: Final = 5
 
@@ -62,8 +60,7 @@ def screen(look: Looking, feed: Feed, picture: Picture | None, size: tuple[int, 
         return [*head, *_waiting(feed, width)]
     if not verdict_below:
         head = [*brief_verdict(picture, width, height), *head, *_last_acts(picture, width, height)]
-    nothing, keys = picture.guests_unknown or "there are no guests on this host", "!:problems d:decisions "
-    return [*head, *below_head(look, picture, width, lines, lambda: _text(look, feed, picture, width), nothing, keys)]
+    return [*head, *below_head(look, picture, width, lines, lambda: _text(look, feed, picture, width))]
 
 
 def brief_verdict(picture: Picture, width: int, height: int) -> list[Line]:
@@ -198,8 +195,7 @@ def _text(look: Looking, feed: Feed, picture: Picture, width: int) -> list[Line]
     if look.view == "problems":
         return _problems(picture, width)
     if look.view == "help":
-        more = [("d ! g Tab", "decisions; problems and plugins; guests; the next view")]
-        return help_lines(look, picture, width, ": why it has its size", more)
+        return help_lines(picture, width)
     return _one_guest(look, feed.drill, picture, width)
 
 

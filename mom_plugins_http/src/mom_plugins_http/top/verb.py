@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
-from typing import TYPE_CHECKING
+from typing import Final
 
 import click
 
+from mom_core import MomError
 from mom_daemon import as_caller, config_option
 from mom_plugins_http.cli.client import Client
+from mom_plugins_http.top.feed import ANSWER_SECONDS, Feed
+from mom_plugins_http.top.looking import NAME, Looking
+from mom_plugins_http.top.screen import body_lines, screen
+from mom_plugins_http.top.terminal import EndedError, Terminal
 
-if TYPE_CHECKING:  # commands import late: they must start fast
-    from mom_daemon.top import Looking
+TICK_SECONDS: Final = 1.0
 
 
 @click.command("top", short_help="Watch the host, its guests and mom's decisions, live.")
@@ -22,19 +28,32 @@ def top_command(config_path: str | None) -> None:
 
     You need the right to read the control socket. `mom status` and `mom guests` print the same once.
     """
-    from mom_daemon.top import terminal_for, watch
-    from mom_plugins_http.top.feed import ANSWER_SECONDS, Feed
-    from mom_plugins_http.top.screen import body_lines, screen
+    client = Client.configured(config_path, ANSWER_SECONDS)
+    drawable = os.environ.get("TERM", "dumb") not in {"dumb", "unknown", ""}
+    if not (sys.stdin.isatty() and sys.stdout.isatty() and drawable):
+        fault = f"a terminal of type {os.environ.get('TERM', '')!r} cannot show mom top"
+        hint = "`mom status` and `mom guests` print the same once"
+        raise MomError("mom top needs a terminal" if drawable else fault, hint=hint)
+    terminal = Terminal()
+    _watch(terminal, Feed(client, terminal.wake))
 
-    client, look = Client.configured(config_path, ANSWER_SECONDS), looking()
-    terminal = terminal_for("mom top", "`mom status` and `mom guests` print")
-    feed = Feed(client, terminal.wake)
-    watch(look, terminal, feed, lambda picture, size: screen(look, feed, picture, size, time.monotonic()), body_lines)
 
-
-def looking() -> Looking:
-    """Return the initial view."""
-    from mom_daemon.top import Looking
-    from mom_plugins_http.top.picture import NAME
-
-    return Looking(NAME, {"guests": "g", "changes": "d", "problems": "!"})
+def _watch(terminal: Terminal, feed: Feed) -> None:
+    look, picture = Looking(), None
+    try:
+        with terminal:
+            feed.start()
+            while not look.ended and feed.failed is None:
+                if not look.paused or picture is None:
+                    picture = feed.picture
+                feed.want(look.marked if look.view == NAME else None)
+                size = terminal.size
+                terminal.draw(screen(look, feed, picture, size, time.monotonic()))
+                for pressed in terminal.keys(TICK_SECONDS):
+                    look.press(pressed, look.listed(picture), body_lines(size, picture))
+    except (EndedError, KeyboardInterrupt):
+        return
+    finally:
+        feed.close()
+    if feed.failed is not None:
+        raise feed.failed

@@ -13,7 +13,6 @@ import click
 
 from mom_core import Guest, MomError, count_of, format_kib, load_config, printable
 from mom_daemon import KeptPath, TableColumn, config_option, find_guest, json_option, print_prose, print_table, progress, recording
-from mom_daemon.top import short
 from mom_plugins_record.forecast.curve import HOUR_SLOTS, LEAST_WEIGHT, SLOTS, WEEK_DAYS, WEEK_SLOTS
 from mom_plugins_record.forecast.files import days_in, leave
 from mom_plugins_record.forecast.host_days import HostDays, KnownGuest
@@ -129,15 +128,19 @@ def _learn(days: HostDays, path: Path, show: Callable[[str], None]) -> None:
             show(f"{path}: {time.strftime('%Y-%m-%d %H:%M', time.localtime(past.report.time))}")
 
 
+def _size(kib: float | None) -> str:
+    return "-" if kib is None else format_kib(kib)
+
+
 def _print_all(guests: Sequence[KnownGuest]) -> None:
     rows = []
     for guest in guests:
         days, (now, first) = guest.days, _today(guest)
         usual, most = _expected(guest, first, SLOTS)
         pattern = "-" if not days.has_pattern else "yes" if days.weight >= LEAST_WEIGHT else "differs"
-        errors = map(short, _known([days.error, days.now_error]))
+        errors = map(_size, _known([days.error, days.now_error]))
         peak = max(_without_unknown(most), default=None)
-        rows.append([printable(guest.name), pattern, short(usual[now - first]), short(peak), *errors, f"{days.slots / SLOTS:.1f}"])
+        rows.append([printable(guest.name), pattern, _size(usual[now - first]), _size(peak), *errors, f"{days.slots / SLOTS:.1f}"])
     print_table(
         ["GUEST", "PATTERN", TableColumn("USUAL NOW"), TableColumn("MOST TODAY"), TableColumn("WRONG BY"), TableColumn("AS NOW", 1),
          TableColumn("DAYS", 2)],
@@ -149,7 +152,7 @@ def _print_guest(guest: KnownGuest) -> None:
     days = guest.days
     click.echo(click.style(printable(guest.name), bold=True))
     columns = (_hourly(_expected(guest, _today(guest)[1], SLOTS)[0]), _hourly(_known(days.last)), _known(days.hour_errors))
-    rows = [(f"{hour:02}:00", *map(short, figures)) for hour, figures in enumerate(zip(*columns, strict=True))]
+    rows = [(f"{hour:02}:00", *map(_size, figures)) for hour, figures in enumerate(zip(*columns, strict=True))]
     print_table(["HOUR", *map(TableColumn, ("USUAL", "ACTUAL", "WRONG BY"))], rows)
     if not days.has_pattern:
         learned = f"after {days.slots / SLOTS:.1f} days"

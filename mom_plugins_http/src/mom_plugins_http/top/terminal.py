@@ -19,8 +19,6 @@ from rich.console import Console, ConsoleDimensions
 from rich.live import Live
 from rich.text import Text
 
-from mom_daemon.cli.prose import cells
-
 Line = Sequence[tuple[str, str]]
 """Texts with styles: `bold`, `dim`, `reverse` and a color, such as `bold red`."""
 
@@ -112,7 +110,7 @@ class Terminal:
 
 def cell(text: str, width: int, *, right: bool = False) -> str:
     """Fit a text to a width; an ellipsis ends a longer text."""
-    length = cells(text)
+    length = cell_len(text)
     if length > width:
         return set_cell_size(set_cell_size(text, width - 1).rstrip() + "…", width)
     return " " * (width - length) + text if right else text + " " * (width - length)
@@ -120,7 +118,7 @@ def cell(text: str, width: int, *, right: bool = False) -> str:
 
 def shortened(name: str, width: int) -> str:
     """Shorten a name in its middle."""
-    if cells(name) <= width:
+    if cell_len(name) <= width:
         return name
     end, begin = (width - 1) // 2, width - 1 - (width - 1) // 2
     last = next(name[place:] for place in range(len(name)) if cell_len(name[place:]) <= end)

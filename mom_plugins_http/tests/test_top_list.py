@@ -1,36 +1,18 @@
 """The list of what is watched live, without a terminal: what fits, what is asked for, and what keys do."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from mom_daemon.report_models import GuestColumnModel
-from mom_daemon.top import Looking, Row, age, cell, percent, short
-from mom_daemon.top.columns import fitting
-from mom_daemon.top.rows import chosen, ordered
-from mom_daemon.top.table import in_lines, list_lines
-
-
-@dataclass(frozen=True)
-class Listed:
-    columns: Sequence[GuestColumnModel]
-    rows: Sequence[Row]
-
-
-def looking() -> Looking:
-    return Looking("guest", {"guests": "g"})
+from mom_plugins_http.top.looking import Looking, Row, chosen, ordered
+from mom_plugins_http.top.table import age, fitting, in_lines, percent, short
+from mom_plugins_http.top.terminal import cell
 
 
 def column(name: str, unit: str, rank: int = 0) -> GuestColumnModel:
     return {"name": name, "key": name, "unit": unit, "about": f"its {name}", "rank": rank, "mark_from": None}
-
-
-def text_of(look: Looking, shown: Listed) -> list[str]:
-    return ["".join(text for text, _ in line) for line in list_lines(look, shown, look.listed(shown), 80, 18, "nothing")]
 
 
 @given(st.floats(0, 1e15))
@@ -50,7 +32,7 @@ def test_a_cell_has_its_width_whatever_stands_in_it(text: str, width: int) -> No
 @pytest.mark.parametrize("screen_width", [40, 60, 80, 132, 200, 400])
 def test_the_columns_that_fit_are_those_of_the_lowest_ranks(screen_width: int) -> None:
     given_columns = [column(name, "KiB", rank) for name, rank in (("class", 3), ("size", 0), ("max", 1), ("guarantee", 1), ("age", 2))]
-    name, shown, note = fitting(given_columns, screen_width, 40, 16)
+    name, shown, note = fitting(given_columns, screen_width, 40)
     left_out = [one["rank"] for one in given_columns if one not in [kept for kept, _ in shown]]
     assert min(left_out, default=9) >= max(one["rank"] for one, _ in shown)
     assert name + sum(width + 1 for _, width in shown) + 1 + note <= screen_width
@@ -70,7 +52,7 @@ def test_rows_are_found_by_a_part_of_their_name_or_a_pattern() -> None:
 
 
 def test_a_row_that_has_gone_is_no_longer_marked() -> None:
-    look = looking()
+    look = Looking()
     look.marked = "9"
     assert look.place([Row("1", "a")], 18) == 0
     assert look.marked == "1"
@@ -78,7 +60,7 @@ def test_a_row_that_has_gone_is_no_longer_marked() -> None:
 
 
 def test_the_filter_is_typed_kept_and_taken_back() -> None:
-    look = looking()
+    look = Looking()
     for key in ("/", "w", "e", "x", "backspace", "b", "enter"):
         look.press(key, [], 18)
     assert (look.pattern, look.typing) == ("web", False)
@@ -87,18 +69,6 @@ def test_the_filter_is_typed_kept_and_taken_back() -> None:
     assert (look.pattern, look.typing, look.ended) == ("web", False, False)
     look.press("escape", [], 18)
     assert look.pattern == ""
-
-
-def test_the_marked_row_stays_marked_when_the_order_changes() -> None:
-    rows = [Row(str(n), f"g{n:02}", {"size": float(-n)}) for n in range(50)]
-    look, shown = looking(), Listed([column("size", "KiB")], rows)
-    for _ in range(30):
-        look.press("down", look.listed(shown), 18)
-    assert look.marked == "30"
-    for key in (">", ">"):
-        look.press(key, look.listed(shown), 18)
-    assert (look.sort, look.marked) == ("size", "30")
-    assert any("g30" in line for line in text_of(look, shown))
 
 
 def test_a_long_path_is_broken_instead_of_cut() -> None:
