@@ -28,8 +28,8 @@ exec "$@"
 def seen_by(user: int, *, later: bool = False) -> list[str]:
     """Return the first words of a command that runs as that user.
 
-    This checkout may be in a private folder such as /root. So the command has its own mounts, with an open copy of that folder that contains
-    only the checkout and its interpreter.
+    This checkout may be in a private folder such as /root. So the command has its own mounts: an open folder in that place contains only
+    the checkout and its interpreter.
 
         :param later: whether the command itself changes its user
     """

@@ -1,4 +1,4 @@
-"""A fleet for the tests of a file; those of one host use hosts of their own, or leave those as they were."""
+"""A fleet for all tests of a file. Tests add hosts of their own, or leave the shared ones unchanged."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -9,7 +9,7 @@ from fleet_world import FleetWorld, need_a_server
 
 @pytest.fixture(autouse=True)
 def connects_soon_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shorten the waits of clients that servers refuse or do not answer."""
+    """Shorten the waits of clients if servers refuse them or do not answer."""
     monkeypatch.setattr("mom_plugins_fleet.link.AGAIN_SECONDS", 0.1)
     monkeypatch.setattr("mom_plugins_fleet.link.ANSWER_SECONDS", 3.0)
 

@@ -1,4 +1,4 @@
-"""A fleet for tests: a real nats-server, real moms on simulated guests as hosts, and coordinators, each in a process of its own."""
+"""A fleet for tests: a real nats-server, hosts (real moms with simulated guests), and coordinators, all as processes."""
 
 import asyncio
 import json
@@ -44,20 +44,20 @@ SHORTER: dict[str, float] = {
     "coordinator.coordinator.SURE_SECONDS": 2.5,
     "coordinator.coordinator.LOOK_SECONDS": 0.5,
 }
-"""Waits of hosts and coordinators, which are longer where nobody waits for a test."""
+"""Waits of hosts and coordinators, shorter than on real hosts."""
 
 START_SECONDS = 120.0
-"""How long a process may take until it is there: on a busy machine a mom takes seconds to import everything."""
+"""Time limit for the start of a process. On a busy machine, mom needs seconds to import all modules."""
 
 
 def need_a_server() -> None:
-    """Skip the test where there is no nats-server, or fail it where everything is meant to be there."""
+    """Skip the test without nats-server. With MOM_REQUIRE_REAL=1, fail it."""
     if not Path(NATS_SERVER).exists():
         not_here("there is no nats-server")
 
 
 def free_port() -> socket.socket:
-    """A socket that holds a port and never listens: servers can, and the kernel gives the port to nobody else until it is closed."""
+    """Return a socket that reserves a port. Servers can listen on the port, but the kernel does not give it to other processes."""
     one = socket.socket()
     one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     one.bind(("127.0.0.1", 0))
@@ -69,13 +69,13 @@ def port_of(one: socket.socket) -> int:
 
 
 def listens(port: int) -> bool:
-    """True while a server of this host takes connections there."""
+    """Return whether a server accepts connections on this port."""
     with socket.socket() as one:
         return one.connect_ex(("127.0.0.1", port)) == 0
 
 
 async def patiently(what: Callable[[], Awaitable[object]], seconds: float = START_SECONDS) -> None:
-    """Try it until it works: servers that have just begun, or lost one of them, answer when they have found each other."""
+    """Repeat until it works. After a start, and after the loss of a server, servers must first find each other."""
     ends = time.monotonic() + seconds
     while True:
         try:
@@ -87,7 +87,7 @@ async def patiently(what: Callable[[], Awaitable[object]], seconds: float = STAR
 
 
 class FleetWorld:
-    """Everything of one fleet below a folder, all of it by TLS. Processes are killed at the end, whatever state they are in."""
+    """One fleet in a folder, with TLS. Its processes are killed at the end."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.home = folder, folder / "fleet"
@@ -103,7 +103,7 @@ class FleetWorld:
         try:
             self.start_server()
             self.fleet("init")
-        except BaseException:  # nobody has this yet who could close it
+        except BaseException:  # not yet owned by an object that closes it
             self.close()
             raise
 
@@ -118,7 +118,7 @@ class FleetWorld:
         self.until(lambda: listens(self.port), "the server answers")
 
     def new_home(self, name: str) -> Path:
-        """The folder of another operator or coordinator, whom the servers let in."""
+        """Return the folder of another operator or coordinator with valid credentials."""
         self.fleet("key", str(self.folder / name))
         return self.folder / name
 
@@ -131,7 +131,7 @@ class FleetWorld:
             self.keep_key(host)
 
     def keep_key(self, host: str) -> Path:
-        """Keep what is in the file of a host as its key."""
+        """Keep the key in a host's file."""
         file, key = self.folder / f"{host}.join", self.folder / f"{host}.key"
         key.touch(0o600)
         key.write_text(read(Invitation, file.read_bytes()).credentials)
@@ -180,7 +180,7 @@ class FleetWorld:
         self.start_mom(name, *self._access(), "coordinator", *more)
 
     def guests(self) -> dict[str, list[str]]:
-        """Where all guests are, by id: read from what the simulated hosts share, not from what anybody says."""
+        """Return the hosts of all guests, keyed by ID, from the file that the simulated hosts share."""
         found: dict[str, list[str]] = {}
         for path in (self.folder / "shelf").glob("*/*.json"):
             found.setdefault(path.stem, []).append(path.parent.name)
@@ -190,11 +190,11 @@ class FleetWorld:
         return {guest for guest, hosts in self.guests().items() if host in hosts}
 
     def classes_on(self, host: str) -> set[str | None]:
-        """The classes of the guests there, as that host's mom says."""
+        """Return the classes of a host's guests, as its mom reports them."""
         told = json.loads(self._plain("guests", "--json", "-c", str(self.folder / host / "mom.yaml")))
         return {guest.get("sla_class") for guest in told}
 
-    # --- what an operator types --------------------------------------------------------------------------------------------------------
+    # --- commands of an operator --------------------------------------------------------------------------------------------------------
 
     def _access(self) -> list[str]:
         return ["fleet", "--home", str(self.home)]
@@ -214,7 +214,7 @@ class FleetWorld:
         self.fleet("policy", "set", group, name, str(file))
 
     def tried(self, *arguments: str, home: Path | None = None) -> tuple[int, str]:
-        """What comes of it, and what is said on standard error: of the operator, or of somebody with another folder."""
+        """Run a command with the operator's folder, or with another. Return its exit code and standard error."""
         code, _, err = self._run("fleet", "--home", str(home or self.home), *arguments)
         return code, " ".join(err.split())
 
@@ -233,22 +233,22 @@ class FleetWorld:
         done = run_verb(*arguments)
         return done.returncode, done.stdout, done.stderr
 
-    # --- what stands in the servers ----------------------------------------------------------------------------------------------------
+    # --- content of the servers ----------------------------------------------------------------------------------------------------
 
     @property
     def signer(self) -> Signer:
-        """Signs as the operator."""
+        """Return the operator's signer."""
         return Signer((self.home / "sign.key").read_text().strip())
 
     def new_signer(self, name: str) -> Signer:
-        """Of another operator or coordinator, whom the servers let in."""
+        """Return the connection of another operator or coordinator."""
         return Signer((self.new_home(name) / "sign.key").read_text().strip())
 
     def access(self, credentials: Path | None = None) -> Access:
         return Access([self.url], self.ca, credentials or self.home / "connect.creds")
 
     def asked(self, what: Callable[[Store], Awaitable[Answer]]) -> Answer:
-        """With a key that may do everything, as the servers themselves may."""
+        """Return a connection with a key that may do everything."""
         return ask(self.access(), "operator", LOG, what)
 
     def read(self, bucket: str, key: str) -> bytes:
@@ -288,5 +288,5 @@ class FleetWorld:
         self._place.close()
 
     def until(self, holds: Callable[[], object], what: str, seconds: float = START_SECONDS) -> None:
-        """Wait for it; fails with everybody's last words."""
+        """Wait for a condition. If it takes too long, fail with the ends of all logs."""
         wait_until(holds, lambda: "\n".join([what, *(f"--- {name}\n{self.log(name)[-1500:]}" for name in self.processes)]), seconds)

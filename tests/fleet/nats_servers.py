@@ -1,4 +1,4 @@
-"""Real nats-servers, which a test kills, stops and starts again."""
+"""Real nats-servers that a test can kill, stop and restart."""
 
 import shutil
 import signal
@@ -11,9 +11,9 @@ from fleet_world import NATS_SERVER, free_port, port_of
 
 
 class NatsServers:
-    """Some, below a folder; several are a cluster. They ask for no keys unless they are configured to.
+    """Servers in a folder; several form a cluster. By default, they need no keys.
 
-    :param configured: what each has in its configuration besides, by its number
+    :param configured: additional configuration of each server, by number
     """
 
     def __init__(self, folder: Path, count: int = 1, configured: Callable[[int], str] = lambda _: "") -> None:
@@ -46,7 +46,7 @@ class NatsServers:
         self._processes[number].send_signal(signal.SIGCONT)
 
     def forget(self, number: int = 0) -> None:
-        """It loses all that it has, as on a new disk. Only while it does not run."""
+        """Delete the data of a stopped server, as on a new disk."""
         shutil.rmtree(self._folder / f"js{number}")
 
     def __enter__(self) -> Self:

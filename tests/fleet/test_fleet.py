@@ -1,4 +1,4 @@
-"""Hosts in a fleet: real servers, real processes, and what goes wrong between them."""
+"""Hosts in a fleet: real servers, real processes, and faults between them."""
 
 import signal
 from pathlib import Path
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.waits
 
 @pytest.fixture(scope="module")
 def two(fleet: FleetWorld) -> FleetWorld:
-    """Two hosts of the group g1, with three guests each. They soon notice a server that hangs."""
+    """Return a fleet with two hosts of the group g1 and three guests each. They soon notice a hanging server."""
     fleet.shorter["link.PING_SECONDS"] = 2
     for name in ("h1", "h2"):
         started(fleet, name)
@@ -34,7 +34,7 @@ def newest(fleet: FleetWorld, *names: str) -> bool:
 
 
 def is_empty(fleet: FleetWorld, name: str) -> bool:
-    """True when no guest is there, and the fleet knows that."""
+    """Return whether a host has no guests, and the fleet knows it."""
     return not fleet.where(name) and not fleet.host(name)["moves"]
 
 
@@ -64,7 +64,7 @@ def test_a_host_goes_on_without_its_servers_and_converges_when_they_are_back(two
     two.until(lambda: "connected to the fleet's servers again" in two.log("h1"), "it is back")
     two.until(lambda: all(row["age_s"] < 5 for row in two.status()["hosts"]), "both are heard again")
     two.kill("server")
-    two.kill("h1")  # and one that is started without servers has the policies that it had
+    two.kill("h1")  # a host that starts without servers keeps its policies
     two.start_host("h1", 1)
     two.until(lambda: two.log("h1").count("60_fleet_dusk (set by the fleet") >= 2, "the policy of the last run is in force")
     two.start_server()
@@ -97,7 +97,7 @@ def test_hosts_drain_one_with_its_coordinator_stopped_and_the_next_one_killed_in
 
 def test_a_groups_classes_reach_its_hosts_and_a_wrong_one_harms_none(fleet: FleetWorld, tmp_path: Path) -> None:
     started(fleet, "h3", "g3", sla={"default": "silver"})
-    started(fleet, "h4", "g3")  # nobody there knows what a class is
+    started(fleet, "h4", "g3")  # no plugin there knows classes
     heard(fleet, "h3", "h4")
     fleet.until(lambda: fleet.classes_on("h3") == {"platinum"}, "there is no class silver yet: guests are of the safest")
     classes = tmp_path / "classes.yaml"

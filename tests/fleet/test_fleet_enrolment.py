@@ -1,4 +1,4 @@
-"""Hosts and operators that come and go while the servers run: none of the others notices."""
+"""Adding and removing hosts and operators while the servers run. Others do not notice."""
 
 import shutil
 import signal
@@ -15,7 +15,7 @@ from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, ROSTER
 
 @pytest.fixture(scope="module", autouse=True)
 def bystander(fleet: FleetWorld) -> Iterator[None]:
-    """One host that is there all the time."""
+    """Return a fleet with one host."""
     fleet.enroll("h1")
     fleet.start_host("h1", 1, guests=1)
     fleet.until(lambda: fleet.host("h1")["guests"], "it is heard")
@@ -24,12 +24,12 @@ def bystander(fleet: FleetWorld) -> Iterator[None]:
 
 
 def answers(fleet: FleetWorld, credentials: Path) -> str:
-    """What an operator with these credentials is told; empty: all is well."""
+    """Return the error for an operator with these credentials; empty without one."""
     home = fleet.folder / "somebody"
     if not home.exists():
         shutil.copytree(fleet.home, home)
     shutil.copy(credentials, home / "connect.creds")
-    with pytest.MonkeyPatch.context() as soon:  # a server answers nothing to what it refuses
+    with pytest.MonkeyPatch.context() as soon:  # a server does not answer refused requests
         soon.setattr("mom_plugins_fleet.link.READ_SECONDS", 1.5)
         return fleet.tried("status", home=home)[1]
 
@@ -108,7 +108,7 @@ def test_servers_that_have_lost_all_accounts_are_given_them_again(fleet: FleetWo
     fleet.enroll("h5")
     fleet.start_host("h5", 5, guests=1)
     fleet.until(lambda: fleet.host("h5")["guests"], "it is in")
-    fleet.kill("h1", signal.SIGTERM)  # what comes is no business of the one that notices nothing
+    fleet.kill("h1", signal.SIGTERM)  # messages for other tests
     fleet.kill("server")
     shutil.rmtree(fleet.folder / "accounts")
     fleet.start_server()

@@ -1,4 +1,4 @@
-"""A fleet of three hosts from nothing, by the commands that docs/fleet.md begins with."""
+"""A new fleet of three hosts, made with the first commands of docs/fleet.md."""
 
 import json
 import os
@@ -27,11 +27,11 @@ case "$*" in
 esac
 [ -z "$run" ] || { $run >"$MACHINE/log" 2>&1 & echo $! >>"$MACHINE/../started"; }
 """
-"""Of a machine: systemd is not what is tried here."""
+"""Substitutes for commands of a machine: this test does not cover systemd."""
 
 
 class Machines:
-    """Some, below a folder, with what is installed on them."""
+    """Machines in a folder, with their installed programs."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -54,7 +54,7 @@ class Machines:
 
     def close(self) -> None:
         for process in (self.folder / "started").read_text().split() if (self.folder / "started").exists() else []:
-            with suppress(FileNotFoundError, ProcessLookupError):  # it has ended, and its number may be another one's by now
+            with suppress(FileNotFoundError, ProcessLookupError):  # it has ended, and its pid may be reused
                 if str(self.folder) in Path(f"/proc/{process}/cmdline").read_text():
                     os.kill(int(process), signal.SIGKILL)
 
@@ -68,7 +68,7 @@ def machines(tmp_path: Path) -> Iterator[Machines]:
 
 
 def configuration(folder: Path, host: str) -> Path:
-    """Of a host that is in no fleet yet."""
+    """Return the configuration of a host outside a fleet."""
     own = folder / host
     own.mkdir()
     places = f"state_directory: {own}/state\nrun_directory: {own}/run\n"
@@ -113,7 +113,7 @@ def test_three_hosts_are_a_fleet_by_the_commands_of_the_document(machines: Machi
         for host in hosts:
             shutil.copy(machines.folder / "server" / f"{host}.join", machines.folder / host)
             machines.types(host, join.replace("h1", host))
-            machines.types(host, "systemctl restart mom")  # as `join` has it done where the configuration is the unit's
+            machines.types(host, "systemctl restart mom")  # `join` restarts the unit
 
         def told() -> dict[str, tuple[object, object]]:
             rows = json.loads(machines.types("server", "mom fleet status --json"))["hosts"]

@@ -1,4 +1,4 @@
-"""What a hostile server and a revoked operator can make of hosts: nothing. Each of them may write everything."""
+"""A hostile server and a revoked operator cannot change hosts, although they can write everything."""
 
 import json
 import signal
@@ -12,7 +12,7 @@ from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, ORDERS,
 
 
 def started(fleet: FleetWorld, name: str, group: str) -> None:
-    """Begin a host with a policy of its group in force."""
+    """Return a host with a policy of its group in force."""
     fleet.enroll(name, group)
     fleet.set_policy("(defvar honest 1)", group=group)
     fleet.start_host(name, int(name[1:]), guests=2)
@@ -20,7 +20,7 @@ def started(fleet: FleetWorld, name: str, group: str) -> None:
 
 
 def policies(fleet: FleetWorld, host: str = "h1") -> dict[str, str]:
-    """What of the fleet's is in force on a host, by what it keeps for its next start."""
+    """Return the fleet's policies in force on a host, from the files for its next start."""
     file = fleet.folder / host / "state" / "fleet" / "group.json"
     if not file.exists():
         return {}
@@ -52,7 +52,7 @@ def test_a_hostile_server_directs_no_host_and_no_coordinator(fleet: FleetWorld) 
         fleet.put(GROUPS, "g1", data)
         refused(fleet, said, what)
         assert policies(fleet) == {"60_fleet_a": "(defvar honest 2)"}
-    # Entries by which hosts are drained, and orders that say where to; and who may give such.
+    # Entries that drain hosts, orders with destinations, and their authors.
     fleet.put(AUTHORIZED, COORDINATORS, thief.signed(COORDINATORS, AuthorizedKeys(keys=(thief.public,)), revision))
     away = Destination.parse("qemu+tls://evil/system")
     move = Move(guest=before[0], name="g", to="h2", destination=away, takes=1, number=1, order=revision)
@@ -65,7 +65,7 @@ def test_a_hostile_server_directs_no_host_and_no_coordinator(fleet: FleetWorld) 
     assert "which is not trusted" in fleet.refused("drain", "h1"), "what an operator would build on that is nothing"
     assert sorted(fleet.where("h1")) == before
     assert " will move from " not in fleet.log("c1")
-    fleet.kill("c1", signal.SIGTERM)  # another test's begins at once
+    fleet.kill("c1", signal.SIGTERM)  # so that the next test begins at once
 
 
 def test_a_key_of_an_operator_that_was_revoked_directs_no_host_also_not_by_what_it_has_signed_before(fleet: FleetWorld) -> None:
@@ -73,7 +73,7 @@ def test_a_key_of_an_operator_that_was_revoked_directs_no_host_also_not_by_what_
     fleet.enroll("h4", "g3")
     other = fleet.new_signer("other")
     fleet.kill("h3")
-    fleet.start_host("h3", 3, operators=[other.public])  # the first operator's key is revoked
+    fleet.start_host("h3", 3, operators=[other.public])  # revokes the first operator's key
     fleet.until(
         lambda: "the policies of the group g3 are no longer in force" in fleet.log("h3"), "what it has signed is not taken up again"
     )
@@ -85,7 +85,7 @@ def test_a_key_of_an_operator_that_was_revoked_directs_no_host_also_not_by_what_
     fleet.put(STATES, "h4", HostState(mode="enforce", total=64 << 20, available=64 << 20).packed())
     fleet.until(lambda: " will move from h3 " in fleet.log("c3"), "that operator's coordinator orders moves")
     before = sorted(fleet.where("h3"))
-    # The other operator takes over what the first one has left, after a look.
+    # The other operator checks and signs the records of the first again.
     text = fleet.log("h3")
     assert "(defvar evil" not in text
     assert "60_fleet_a (set by" not in text[text.index("no longer in force") :]

@@ -1,4 +1,4 @@
-"""A real Prometheus finds hosts by what `mom fleet status --json` prints, and scrapes them."""
+"""A real Prometheus finds hosts in the output of `mom fleet status --json`, and scrapes them."""
 
 import json
 import signal
@@ -47,7 +47,7 @@ def test_prometheus_finds_and_scrapes_all_hosts_that_serve_metrics_by_a_file(fle
         subprocess.run(["promtool", "check", "metrics"], input=written, check=True, capture_output=True, timeout=60)
         fleet.kill("c1", signal.SIGTERM)
         assert not (fleet.folder / "mom-fleet.prom").exists()
-        # A host that has gone is missed; one that was taken out is not.
+        # A lost host stays listed as down; a removed host does not.
         fleet.kill("h1")
         fleet.until(lambda: prometheus.has('up{job="mom", host="h1"} == 0'), "its silence is seen")
         fleet.fleet("remove", "h1")

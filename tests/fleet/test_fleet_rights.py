@@ -1,4 +1,4 @@
-"""What somebody can do who has one host's key: nothing to another host, whatever he sends, and the servers see to it."""
+"""A stolen key of one host gives no access to other hosts. The servers enforce this."""
 
 import asyncio
 import json
@@ -21,13 +21,13 @@ from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, ORDERS,
 
 @pytest.fixture(scope="module", autouse=True)
 def two(fleet: FleetWorld) -> None:
-    """Two hosts are enrolled."""
+    """Return a fleet with two enrolled hosts."""
     fleet.enroll("h1")
     fleet.enroll("h2")
 
 
 def everything(fleet: FleetWorld) -> Mapping[str, bytes | None]:
-    """What stands at each key of the fleet."""
+    """Return the entries of the fleet, keyed by name."""
 
     async def looked(store: Store) -> Mapping[str, bytes | None]:
         buckets = [Bucket[Any](kind, frozenset()) for kind in (Member, Group, HostState, Orders)]
@@ -59,7 +59,7 @@ FORGED = Orders(
 def test_another_hosts_keys_are_refused_and_that_is_said_plainly(fleet: FleetWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     filled(fleet)
     before = everything(fleet)
-    monkeypatch.setattr(link, "ANSWER_SECONDS", 1.0)  # a server answers nothing to what it refuses
+    monkeypatch.setattr(link, "ANSWER_SECONDS", 1.0)  # a server does not answer refused requests
     stolen = fleet.access(fleet.folder / "h1.key")
     written = [(STATES, "h2"), (ORDERS, "h2"), (ORDERS, "h1"), (ROSTER, "h1"), (GROUPS, "g1"), (AUTHORIZED, COORDINATORS)]
     asked = [(STATES, "h2"), (ORDERS, "h2"), (ROSTER, "h2")]

@@ -1,4 +1,4 @@
-"""Three servers for a fleet, of which one goes away: the others are enough."""
+"""A fleet with three servers continues if one server fails."""
 
 import asyncio
 import time
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.waits
 
 @pytest.fixture(autouse=True)
 def tries_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shorten the wait for servers that choose a leader meanwhile, and do not answer."""
+    """Shorten the wait for servers that choose a leader and do not answer."""
     monkeypatch.setattr("mom_plugins_fleet.link.ANSWER_SECONDS", 1.0)
 
 
@@ -37,7 +37,7 @@ def three(tmp_path: Path) -> Iterator[NatsServers]:
 
 
 async def made(store: Store) -> None:
-    """As soon as the servers have found each other."""
+    """Return a connection as soon as the servers have found each other."""
     await patiently(lambda: store.make(3))
     for number in range(5):
         await patiently(partial(store.put, ROSTER, f"h{number}", Member(group="g").packed()))
@@ -48,7 +48,7 @@ def test_with_one_of_three_servers_hanging_everything_can_be_read(three: NatsSer
         async with linked(Access(three.urls[:1]), "operator", LOG, patient=True) as store:
             await made(store)
             three.freeze(2)
-            await patiently(lambda: store.put(ROSTER, "h5", Member(group="g").packed()))  # a bucket that was led there gets another leader
+            await patiently(lambda: store.put(ROSTER, "h5", Member(group="g").packed()))  # the bucket gets another leader
             for _ in range(4):
                 await store.load(members := Bucket(Member))
                 assert len(members.records) == 6
@@ -57,7 +57,7 @@ def test_with_one_of_three_servers_hanging_everything_can_be_read(three: NatsSer
 
 
 def test_what_a_server_has_that_was_away_is_not_taken_for_all_that_there_is(three: NatsServers) -> None:
-    """It answers, before the two that are left have chosen which of them leads: whoever looks would see a fleet of two hosts."""
+    """A server answers before the remaining two have chosen a leader. Its answer would be an incomplete fleet."""
 
     async def put(numbers: range) -> None:
         async with linked(Access(three.urls[:1]), "operator", LOG, patient=True) as store:
@@ -87,7 +87,7 @@ async def _loaded(store: Store, found: list[int]) -> None:
 
 
 class AccountServers(NatsServers):
-    """Three servers that know a fleet's root key, and its operator."""
+    """Return three servers of a fleet, and its operator."""
 
     def __init__(self, folder: Path) -> None:
         FleetRoot.make(folder / "root.key")
@@ -101,7 +101,7 @@ class AccountServers(NatsServers):
         return Access([self.urls[number] for number in numbers], None, self._operator)
 
     async def enroll(self, host: str, group: str, *, asked: int) -> str:
-        """As `mom fleet enroll` does, at one of the servers."""
+        """Enroll a host at one server."""
         issued = next_revision(0)
         async with linked(Access([self.urls[asked]], None, self.root.system_user()), "root", LOG, patient=True) as store:
             await patiently(lambda: give(store, self.root.host_account(host, group, issued, issued)))
@@ -111,16 +111,16 @@ class AccountServers(NatsServers):
         return self.root.host_credentials(host, issued)
 
     async def lets_in(self, credentials: str, host: str, *, asked: int) -> bool:
-        """True if that server lets the host in, and it has read its own entry and told how it is."""
+        """Return whether the server admits the host, and the host has read its entry and reported its state."""
         try:
             async with linked(Access([self.urls[asked]], None, credentials), host, LOG, patient=False) as store:
                 await store.put(STATES, host, HostState(mode="enforce", problems=asked).packed())
-                return (await store.read(ROSTER, host)).data is not None  # a server that was away may not have it yet
+                return (await store.read(ROSTER, host)).data is not None  # a restarted server may not have the entry yet
         except LinkError:
             return False
 
     async def is_let_in(self, credentials: str, host: str, *asked: int, so: bool = True) -> None:
-        """Wait until these servers let the host in, or do no more."""
+        """Wait until these servers admit the host, or no longer do."""
         ends = time.monotonic() + START_SECONDS
         for number in asked:
             while await self.lets_in(credentials, host, asked=number) is not so:
@@ -151,7 +151,7 @@ def test_hosts_are_let_in_and_put_out_while_a_server_is_away(tmp_path: Path, mon
         await asyncio.sleep(2 * accounts.SYNC_SECONDS)
         back = [number for number in range(3) if await servers.lets_in(leaves, "h0", asked=number)]
         assert not back, "and the server that was away gives the account back to none"
-        servers.kill(0)  # and that server is enough, with another
+        servers.kill(0)  # together with another server
         last = await servers.enroll("h3", "g1", asked=2)
         await servers.is_let_in(last, "h3", 1, 2)
         view = FleetView(frozenset({servers.signer.public}))

@@ -1,4 +1,4 @@
-"""What an operator signs, whatever a server shows."""
+"""An operator signs only confirmed records, whatever a server returns."""
 
 import io
 import shutil
@@ -36,7 +36,7 @@ def test_what_is_signed_is_shown_as_a_difference(fleet: FleetWorld) -> None:
 
 
 class Terminal(io.StringIO):
-    """At which a person types."""
+    """Terminal with input from a person."""
 
     def isatty(self) -> bool:
         return True

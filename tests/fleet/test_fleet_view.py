@@ -1,4 +1,4 @@
-"""A coordinator's view of the fleet on a real server: whatever breaks, it is soon what stands there."""
+"""A coordinator's view of the fleet. After any fault, it soon equals the server's content."""
 
 import asyncio
 import time
@@ -30,7 +30,7 @@ def server(tmp_path: Path) -> Iterator[NatsServers]:
 
 
 class Fleet:
-    """A view that follows, and another client that changes what stands there."""
+    """Return a view, and another client that changes entries."""
 
     def __init__(self, server: NatsServers, view: FleetView, store: Store, said: list[str]) -> None:
         self.server, self.view, self.store, self.said = server, view, store, said
@@ -58,7 +58,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 async def fleet(server: NatsServers) -> AsyncIterator[Fleet]:
-    """While a view follows."""
+    """Run a function while a view follows the server."""
     view, said = FleetView(frozenset({OPERATOR.public})), list[str]()
     access = Access(server.urls)
     async with linked(access, "writer", LOG, patient=True) as store, linked(access, "coordinator", LOG, patient=True) as own:
@@ -121,7 +121,7 @@ async def test_servers_that_are_set_up_anew_and_empty_are_believed_and_what_was_
     server.forget()
     server.start()
     await patiently(lambda: fleet.store.make(1), WAIT_SECONDS)
-    await fleet.tell("h2", 2)  # a revision that is smaller than those before
+    await fleet.tell("h2", 2)  # a smaller revision than before
     await fleet.store.put(ORDERS, "h1", old)
     await fleet.until(lambda: fleet.view.current and fleet.knows("h2") == 2)
     assert fleet.knows("h1") is None

@@ -10,9 +10,7 @@ from mom_daemon.cli.frame import mom
 
 
 def run(*arguments: str) -> tuple[int, str]:
-    result = CliRunner().invoke(
-        mom, ["config", "import", *arguments]
-    )  # through `mom`, as click keeps what a command was first called under
+    result = CliRunner().invoke(mom, ["config", "import", *arguments])  # through `mom`, because click caches the first name of a command
     if result.exception is not None and isinstance(result.exception, MomError):
         return 2, str(result.exception)
     return result.exit_code, result.output

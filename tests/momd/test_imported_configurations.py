@@ -1,4 +1,4 @@
-"""What the importers make is right for the plugins that are there, and decides what the other program decided."""
+"""Imported configurations are valid, and decide like the other program."""
 
 from pathlib import Path
 

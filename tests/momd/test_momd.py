@@ -1,4 +1,4 @@
-"""`momd` as its users start it: its flags, its files, the background, and what it says when something is wrong."""
+"""`momd` as a process: flags, files, background mode and errors."""
 
 import os
 import signal
@@ -29,7 +29,7 @@ policy-dir: {policies}
 
 
 class Place:
-    """A folder with an old configuration, and momd in it."""
+    """Folder with an old configuration, and momd."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -71,7 +71,7 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 
 def is_over(pid: int) -> bool:
-    """Whether a process has ended, though perhaps nobody has taken note of it."""
+    """Return whether a process has ended, also as a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
@@ -107,7 +107,7 @@ def test_flags_come_before_the_file(place: Place) -> None:
 
 def test_in_the_background_it_is_there_when_the_command_returns(place: Place) -> None:
     pid_file = place.folder / "momd.pid"
-    pid_file.write_text("999999\n")  # of one that was killed
+    pid_file.write_text("999999\n")  # of a killed momd
     done = place.run("-c", place.config, "-d", "-l", place.log, "--pid-file", pid_file)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     pid = int(pid_file.read_text())

@@ -54,7 +54,7 @@ class Case:
 
 
 def fits(value: Any, expected: Any, control: str) -> bool:
-    """Say whether a decision is as expected: `none`, `any`, a value, `1GiB ~5%`, `1GiB..2GiB`, `< 1GiB` or `>= 1GiB`."""
+    """Return whether a decision is as expected: `none`, `any`, a value, `1GiB ~5%`, `1GiB..2GiB`, `< 1GiB` or `>= 1GiB`."""
     if expected in ("none", "any"):
         return (value is None) is (expected == "none")
     if not isinstance(expected, str):
@@ -81,7 +81,7 @@ def sized(value: Any, unit: Unit) -> Any:
 
 
 def cases_in(name: str) -> Iterator[Case]:
-    """Yield the cases of a file. A case adds its fields to the file's."""
+    """Yield the cases of a file. Fields of a case override those of the file."""
     document = yaml.safe_load((FOLDER / name).read_text())
     for test in document["tests"]:
         given = merged(document.get("given", {}), test.get("given", {}))
@@ -110,7 +110,7 @@ def measured(fields: Mapping[str, Any], scope: str, declared: Declarations) -> d
 
 
 def merged(base: Any, more: Any) -> Any:
-    """Merge mappings inside of each other; the second value replaces anything else."""
+    """Merge nested mappings. Other values of the second mapping replace those of the first."""
     if not (isinstance(base, dict) and isinstance(more, dict)):
         return more
     return {**base, **{key: merged(base[key], value) if key in base else value for key, value in more.items()}}

@@ -1,4 +1,4 @@
-"""The KSM plugin and its law on what different kernels offer in /sys/kernel/mm/ksm, as folders of files that answer."""
+"""The KSM plugin and its law with the files of different kernels in /sys/kernel/mm/ksm."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -31,7 +31,7 @@ PAGE_SECONDS = 3e-6
 
 @dataclass
 class Machine:
-    """A host of 8 GiB with so many MiB in guests, some of which are equal: its files answer to what is written to them."""
+    """Host of 8 GiB with guests of this many MiB. Some of their pages are equal, and the files react to writes."""
 
     root: Path
     kernel: Mapping[str, str]
@@ -62,7 +62,7 @@ class Machine:
         return int((self.folder / name).read_text())
 
     def cycles(self, count: int) -> list[Decision]:
-        """So many cycles of 5 s: what was decided in them."""
+        """Run cycles of 5 s. Return their decisions."""
         decided: list[Decision] = []
         for _ in range(count):
             self._pass_time()

@@ -1,4 +1,4 @@
-"""The policies of the repository: the checks find nothing in them, and their tests pass. The page about checks has all rules."""
+"""Policies of the repository: checks find nothing, and their cases pass. The page about checks lists all rules."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The documents about policies show what happens: examples, commands, tests, and quoted policies."""
+"""Documents about policies are correct: examples, commands, tests and quoted policies."""
 
 import re
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ MARK = re.compile(r"#.*?(?P<marks>[→✗].*)$")
 
 
 class Block(NamedTuple):
-    """A block of code in a page: where it begins, what kind it is, its text."""
+    """Code block of a page: its line, kind and text."""
 
     page: str
     line: int
@@ -33,7 +33,7 @@ class Block(NamedTuple):
 
 
 def blocks(kind: str) -> list[Block]:
-    """All blocks of one language in the pages. What stands behind the language is their `kind`: a file name, for those that are files."""
+    """Return all blocks of a language in the pages. `kind` is the word after the language: a file name for files."""
     texts = {page: (DOCS / page).read_text() for page in PAGES}
     return [
         Block(page, text.count("\n", 0, match.start()) + 1, match[2].strip(), match[3])
@@ -48,14 +48,14 @@ def name(block: Block) -> str:
 
 
 class Answer(NamedTuple):
-    """The values of an input, and the errors that are new with it."""
+    """Return the values of an input, and its new errors."""
 
     values: list[Any]
     errors: list[Fault]
 
 
 class Session:
-    """An example's forms, evaluated one after the other: what those before have defined stays, but for those that end an evaluation."""
+    """Evaluate an example's forms one after the other. Definitions remain, unless a form ends an evaluation."""
 
     def __init__(self) -> None:
         self.taken = read_snapshot(EXAMPLE)
@@ -79,7 +79,7 @@ class Session:
 
 
 def inputs(text: str) -> Iterator[tuple[str, str, str]]:
-    """The forms of an example, each with the value and the kind of error that its comment names, empty if it names none."""
+    """Yield the forms of an example, each with the value and the kind of error in its comment; empty without one."""
     rest = text
     while rest.strip():
         for end, line in enumerate(rest.split("\n")):
@@ -155,7 +155,7 @@ def test_a_default_policy_is_quoted_whole_and_as_it_is(policy: str) -> None:
 
 
 def code(text: str) -> list[str]:
-    """The lines of a policy, without those that are comments only."""
+    """Return the lines of a policy without comment lines."""
     return [line for line in text.splitlines() if line.strip() and not line.strip().startswith("#")]
 
 

@@ -1,4 +1,4 @@
-"""Policies in Python beside those in the policy language: on the simulator, as the page has it, and where both decide one control."""
+"""Policies in Python: beside the policy language, on the simulator, and the examples of the page."""
 
 import random
 import re
@@ -32,7 +32,7 @@ def folder_with(tmp_path: Path, name: str, text: str) -> str:
     return str(folder)
 
 
-# --- the example that is a default policy --------------------------------------------------------------------------------------------
+# --- the example of a default policy --------------------------------------------------------------------------------------------
 
 
 LIMITS: dict[str, list[Any]] = {

@@ -1,4 +1,4 @@
-"""The default policy for CPU time asks for what the setting of a guest would. What it decides otherwise, `limits.yaml` says."""
+"""The default policy for CPU time decides like the setting of a guest. `limits.yaml` has its other cases."""
 
 import pytest
 from hypothesis import given

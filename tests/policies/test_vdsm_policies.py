@@ -1,4 +1,4 @@
-"""The policies for vdsm as vdsm's own are written, without spaces. What they decide, `cases/vdsm.yaml` says."""
+"""Policies for vdsm, also without spaces, as vdsm writes its own. `cases/vdsm.yaml` has their decisions."""
 
 import re
 
@@ -9,7 +9,7 @@ from mom_plugins_policy import Policy
 
 
 def squeezed(text: str) -> str:
-    """Without comments, and without white space that the language does not need: `(if(< a b){x}{y})`."""
+    """Return a policy without comments and without unneeded white space: `(if(< a b){x}{y})`."""
     text = re.sub(r"#[^\n]*", "", text)
     return re.sub(r"\s+", " ", re.sub(r"\s*([(){}\[\]])\s*", r"\1", text)).strip()
 

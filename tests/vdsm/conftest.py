@@ -1,4 +1,4 @@
-"""A vdsm, certificates, and what talks to it."""
+"""Fixtures: vdsm peers, certificates, and connections."""
 
 import logging
 import time
@@ -33,7 +33,7 @@ def pki(tmp_path: Path, ca: Ca) -> Path:
 
 @pytest.fixture
 def start_vdsm() -> Iterator[Callable[..., Vdsm]]:
-    """Start a vdsm with these options."""
+    """Return a function that starts a vdsm peer with these options."""
     with ExitStack() as started:
 
         def start(**options: Any) -> Vdsm:
@@ -46,13 +46,13 @@ def start_vdsm() -> Iterator[Callable[..., Vdsm]]:
 
 @pytest.fixture
 def vdsm(start_vdsm: Callable[..., Vdsm], tmp_path: Path) -> Vdsm:
-    """A vdsm without TLS, with the test's folder for KSM's knobs."""
+    """Return a vdsm peer without TLS, with a folder for KSM's files."""
     return start_vdsm(ksm=tmp_path)
 
 
 @pytest.fixture
 def connect() -> Iterator[Callable[..., VdsmConnection]]:
-    """Make a connection to a peer; it connects when it is first used."""
+    """Return a function that makes a connection. A connection opens when it is first used."""
     with ExitStack() as made:
 
         def make(vdsm: Vdsm, pki: Path | None = None, *, largest: int = 2 << 20) -> VdsmConnection:
@@ -67,7 +67,7 @@ def connect() -> Iterator[Callable[..., VdsmConnection]]:
 
 @pytest.fixture
 def hypervisor(vdsm: Vdsm, connect: Callable[..., VdsmConnection], tmp_path: Path) -> VdsmHypervisor:
-    """A hypervisor on the vdsm without TLS, that keeps nothing longer than it must."""
+    """Return a hypervisor on the peer without TLS, with the shortest cache times."""
     marks = Incarnations(StateFile(tmp_path / "guests.json", "guests' starts", FORM), "boot", time.monotonic)
     settings = HypervisorSettings(answer_timeout=60.0, call_timeout=60.0, statistics_kept=600.0)
     return VdsmHypervisor(connect(vdsm), settings, marks, PluginContext("vdsm"))

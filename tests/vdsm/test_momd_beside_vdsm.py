@@ -1,4 +1,4 @@
-"""The whole daemon under vdsm: started as vdsm's unit does, with vdsm's configuration and policies, over TLS, asked and told by vdsm."""
+"""The daemon under vdsm: started like vdsm's unit, with vdsm's configuration and policies, TLS, and vdsm's calls."""
 
 import os
 import re
@@ -28,7 +28,7 @@ def vdsm(start_vdsm: Callable[..., Vdsm], pki: Path) -> Vdsm:
 
 
 class Momd:
-    """`momd -c mom.conf` with vdsm's shipped configuration, of which only places and intervals are others."""
+    """Start `momd -c mom.conf` with vdsm's shipped configuration, with other paths and intervals."""
 
     def __init__(self, folder: Path, port: int, pki: Path) -> None:
         self.folder, self.log, self.socket = folder, folder / "mom.log", folder / "mom-vdsm.sock"
@@ -70,11 +70,11 @@ def momd(tmp_path: Path, vdsm: Vdsm, pki: Path) -> Iterator[Momd]:
     made = Momd(tmp_path, vdsm.port, pki)
     made.start()
     yield made
-    made.stop()  # as long as vdsm is there, so that it can put back what it has changed
+    made.stop()  # before vdsm ends, so that mom can restore everything
 
 
 def limit(vdsm: Vdsm) -> int:
-    """Of the guest's disk, in bytes per second."""
+    """Return the limits of the guest's disk in bytes per second."""
     found: int = vdsm.machines()[FULL]["disks"]["vda"]["total_bytes_sec"]
     return found
 

@@ -1,4 +1,4 @@
-"""Certificates: what is wrong with them is said, and in which file it stands; new ones are used."""
+"""Certificates: errors name the fault and the file; mom uses renewed certificates."""
 
 import os
 from collections.abc import Callable
@@ -71,7 +71,7 @@ def test_a_key_that_cannot_be_read_is_named_with_who_could(connect, vdsm, pki, m
     if os.geteuid():
         key.chmod(0)
     else:
-        # root reads everything, so the refusal has to be made.
+        # root can read every file, so the test simulates the refusal.
         opened = Path.open
 
         def refuse(path: Path, *arguments: object, **more: object) -> object:

@@ -1,4 +1,4 @@
-"""The plugin against the conformance kit, on a vdsm with guests."""
+"""Conformance tests of the plugin, on a vdsm peer with guests."""
 
 import pytest
 from vdsm_peer import Vdsm

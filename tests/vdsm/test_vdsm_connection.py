@@ -1,4 +1,4 @@
-"""The connection against a vdsm that does wrong what can be done wrong: every call ends, in time and with a reason."""
+"""The connection to a faulty vdsm: every call ends in time, with a reason."""
 
 import socket
 import threading
@@ -83,7 +83,7 @@ def test_an_error_frame_is_logged_and_the_connection_stays(vdsm: Vdsm, one: Vdsm
     assert vdsm.wire()["connections"] == 1
 
 
-# --- what is wrong ---------------------------------------------------------------------------------------------------------------
+# --- faults ---------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("text", ["GARBAGE\n\n\0", "MESSAGE\ncontent-length:5\n\nabc\0\0\0", "MESSAGE\n\n[]\0"])
@@ -175,7 +175,7 @@ def test_a_call_fails_at_once_where_vdsm_hangs_up_as_soon_as_it_has_let_mom_in(c
             sock.sendall(b"CONNECTED\nversion:1.2\n\n\0")
         thread.join(30)
     ended = f"pinging: vdsm at 127.0.0.1:{Ending.port} closed the connection"
-    # Where the call was sent before the end was seen, the kernel resets the connection.
+    # If the call was sent before mom saw the end, the kernel resets the connection.
     assert [error.message.removesuffix(": Connection reset by peer") for error in errors] == [ended]
     assert not isinstance(errors[0], GuestBusy), "of a guest, it would be said that vdsm owes an answer"
 
@@ -185,7 +185,7 @@ def test_a_vdsm_without_a_sign_of_life_is_given_up(vdsm: Vdsm, connect: Connect,
     monkeypatch.setattr(connection_module, "_HEART_BEAT_GRACE_SECONDS", 1.0)
     one = connect(vdsm)
     ping(one)
-    time.sleep(2)  # heart-beats, each of which is a sign of life
+    time.sleep(2)  # heart-beats show that vdsm is alive
     assert vdsm.wire()["connections"] == 1
     vdsm.heart_beats = False
     vdsm.drop()

@@ -1,4 +1,4 @@
-"""`mom run` under vdsm as its users run it: a process, TLS, vdsm's configuration, certificates and kind of policies, and its socket."""
+"""`mom run` under vdsm as a process: with TLS, vdsm's configuration, certificates, policies and socket."""
 
 import os
 import random
@@ -27,10 +27,10 @@ POLICIES = Path(__file__).parents[2] / "examples/policies/vdsm"
 GIB = 1 << 20  # in KiB
 
 ANSWER_SECONDS = 9.0
-"""vdsm waits for 2 s. Not so here, where processes fight for a processor; but less than mom waits for vdsm, which it must not do here."""
+"""Longer than vdsm's 2 s, because tests share the CPUs. Shorter than mom's time limit for vdsm: mom must not wait for vdsm here."""
 
 SHORT, ROOMY = (meminfo(16 * GIB, kib, MemFree=kib, Cached=0, AnonPages=14_000_000) for kib in (1_677_721, 12 * GIB))
-"""A host with a tenth of its memory left, and with three quarters of it."""
+"""/proc/meminfo with a tenth and with three quarters of the memory available."""
 
 KSMD = "37 (ksmd) S 2 0 0 0 -1 2097216 0 0 0 0 25 75 0 0 25 5 1 0 26 0 0 18446744073709551615\n"
 
@@ -41,18 +41,18 @@ TWO = {"id": "11111111-0000-4000-8000-000000000002", "name": "two", "guaranteed"
 
 @contextmanager
 def asked(path: Path) -> Iterator[Any]:
-    """mom as vdsm calls it: a connection for each call, some seconds for each operation, nil allowed."""
+    """Client like vdsm's: a connection for each call, a time limit for each operation, nil allowed."""
     with ServerProxy("http://2F72756E/RPC2", transport=SocketTransport(Address.parse(str(path)), ANSWER_SECONDS), allow_none=True) as proxy:
         yield proxy
 
 
 class Daemon(MomRun):
-    """A host of files with a vdsm, and mom on it."""
+    """Host of files with a vdsm peer and mom."""
 
     def __init__(self, folder: Path, ca: Ca) -> None:
         super().__init__(folder, program=mom_with({"mom_plugins_ksm.sysfs._SEARCH_SECONDS": 1.0}))
         self.socket = folder / "mom.sock"
-        # Where not even the kernel's own thread is seen, processes are hidden, and what may be merged is unknown.
+        # Without the kernel's own thread, mom would assume hidden processes, and mergeable memory would be unknown.
         ksmd = {"proc/37/comm": "ksmd\n", "proc/37/stat": KSMD}
         files = {**ksmd, "proc/meminfo": SHORT, "sys/devices/system/cpu/online": "0-3\n"}
         self.root = ksm_host(folder / "root", files, pages_unshared=1000, pages_volatile=0, full_scans=1)
@@ -76,7 +76,7 @@ class Daemon(MomRun):
         wait_until(what, lambda: self.log, seconds)
 
     def parameters(self, **parameters: object) -> None:
-        """What the engine does when somebody changes a cluster's settings; again until mom has them, as vdsm says so neither way."""
+        """Set the cluster's settings as the engine does. Repeat until mom has them, because vdsm reports no failure."""
         told = {f"(set {name} {value!r})" for name, value in parameters.items()}
 
         def taken() -> bool:
@@ -90,7 +90,7 @@ class Daemon(MomRun):
         self.wait(taken)
 
     def end(self) -> None:
-        """As long as vdsm is there, so that mom can put back what it has changed."""
+        """End mom before vdsm, so that mom can restore everything."""
         if self.process is not None:
             self.process.terminate()
             self.process.wait(120)
@@ -108,7 +108,7 @@ def test_everything_through_vdsms_verbs_and_back(daemon: Daemon) -> None:
     daemon.start()
     vdsm = daemon.vdsm
 
-    # CPU and disks as agreed, KSM because the host is short of memory; balloons are off until vdsm says otherwise.
+    # CPU and disks as agreed, and KSM because the host is short of memory. Balloons are off until vdsm enables them.
     daemon.wait(lambda: daemon.machine(ONE)["quota"] == 100_000)
     daemon.wait(lambda: daemon.machine(ONE)["disks"]["vda"]["total_bytes_sec"] == 104857600)
     assert daemon.machine(ONE)["disks"]["vda"]["total_iops_sec"] == 5 << 32
@@ -120,7 +120,7 @@ def test_everything_through_vdsms_verbs_and_back(daemon: Daemon) -> None:
     tuned = next(params["tuningParams"] for method, params in calls if method == "Host.setKsmTune")
     assert tuned.keys() == {"run", "sleep_millisecs", "pages_to_scan"}, "all in one call"
 
-    # The engine switches balloons on.
+    # The engine enables balloons.
     daemon.parameters(balloonEnabled=True)
     daemon.wait(lambda: daemon.machine(ONE)["seen"] < 3.5 * GIB)
     assert daemon.machine(TWO)["target"] == 4 * GIB, "its guarantee is all that it has"
@@ -128,7 +128,7 @@ def test_everything_through_vdsms_verbs_and_back(daemon: Daemon) -> None:
     assert targets
     assert all(isinstance(told["target"], int) and told["vmID"] == ONE["id"] for told in targets)
 
-    # What vdsm tells its engine of mom.
+    # vdsm reports mom to its engine.
     daemon.parameters(ksmEnabled=False)
     daemon.wait(lambda: (daemon.ksm / "run").read_text() == "0\n")
 
@@ -139,7 +139,7 @@ def test_everything_through_vdsms_verbs_and_back(daemon: Daemon) -> None:
 
     daemon.wait(told)
 
-    # A clean stop puts everything back.
+    # A clean stop restores everything.
     daemon.stop()
     one = daemon.machine(ONE)
     assert (one["target"], one["quota"], one["disks"]["vda"]["total_bytes_sec"]) == (4 * GIB, -1, 0)
@@ -153,14 +153,14 @@ def test_everything_through_vdsms_verbs_and_back(daemon: Daemon) -> None:
 def test_vdsms_own_policy_starts_a_ksm_that_has_never_run_as_guests_may_take_more_than_there_is(daemon: Daemon) -> None:
     for name in ("run", "pages_shared", "pages_sharing", "pages_unshared", "pages_volatile", "full_scans"):
         (daemon.ksm / name).write_text("0\n")
-    (daemon.root / "proc/meminfo").write_text(ROOMY)  # no lack yet
+    (daemon.root / "proc/meminfo").write_text(ROOMY)  # not short of memory yet
     qemu = daemon.root / "proc/4711"
     qemu.mkdir()
     (qemu / "comm").write_text("qemu-kvm\n")
     (qemu / "statm").write_text(f"{40 * GIB * 1024 // os.sysconf('SC_PAGE_SIZE')} 0 0 0 0 0 0\n")
     daemon.start()
     daemon.wait(lambda: (daemon.ksm / "run").read_text() == "1\n")
-    with asked(daemon.socket) as mom:  # which answers from the report of a cycle, at its end
+    with asked(daemon.socket) as mom:  # which answers from the report after a cycle
         daemon.wait(lambda: mom.getStatistics()["host"].get("ksm_shareable") == 40 * GIB)
     (qemu / "comm").write_text("qemu-img\n")
     (qemu / "statm").write_text("0 0 0 0 0 0 0\n")
@@ -181,10 +181,10 @@ def test_a_vdsm_that_starts_after_mom_and_restarts_while_mom_runs(daemon: Daemon
     daemon.vdsm.recovering(value=True)
     daemon.vdsm.start()
     daemon.wait(lambda: "vdsm's code 99" in daemon.log)
-    time.sleep(1)  # several cycles, in which the guests are unknown and by no means gone
+    time.sleep(1)  # several cycles: the guests are unknown, but not gone
     seen = daemon.machine(ONE)["target"]
     daemon.vdsm.calls()
-    daemon.vdsm.change(str(ONE["id"]), unused=3 * GIB)  # so that there is more to take, however much was taken already
+    daemon.vdsm.change(str(ONE["id"]), unused=3 * GIB)  # so that mom can take more from the guests
     daemon.vdsm.recovering(value=False)
     daemon.wait(lambda: daemon.machine(ONE)["target"] < seen)
     daemon.stop()
@@ -198,7 +198,7 @@ def test_what_took_effect_though_its_answer_was_lost_is_put_back(daemon: Daemon)
     daemon.wait(lambda: daemon.machine(ONE)["seen"] < 4 * GIB)
     first = daemon.machine(ONE)["target"]
     daemon.vdsm.fault("VM.setBalloonTarget", 20, how="never")
-    daemon.vdsm.change(str(ONE["id"]), unused=3 * GIB)  # so that there is more to take, however much was taken already
+    daemon.vdsm.change(str(ONE["id"]), unused=3 * GIB)  # so that mom can take more from the guests
     daemon.wait(lambda: daemon.machine(ONE)["target"] < first)
     daemon.wait(lambda: "balloon_target is not set" in daemon.log)
     daemon.stop()
@@ -250,10 +250,10 @@ def test_whatever_goes_wrong_mom_goes_on_and_puts_everything_back(daemon: Daemon
     for machine in more:
         vdsm.change(str(machine["id"]), status="Up")
     vdsm.calls()
-    # What failed again and again is tried again after a minute only.
+    # After repeated failures, mom waits a minute.
     daemon.wait(lambda: len(vdsm.calls("Host.getAllVmStats")) > 0 and daemon.machine(more[0])["target"] < 4 * GIB, 240)
     daemon.stop()
-    # A guest whose last answer was lost is not asked again for a while: it stays in the ledger.
+    # The last answer was lost, so mom waits before the next try. The guest stays in the ledger.
     restored = daemon.verb("restore")
     assert restored.returncode == 0, restored.stdout + restored.stderr
     assert {machine["target"] for machine in vdsm.machines().values()} == {4 * GIB}

@@ -1,4 +1,4 @@
-"""The hypervisor on a vdsm: what guests there are, what stands, what can be set, and what goes wrong."""
+"""The hypervisor on a vdsm peer: guests, present values, changes and faults."""
 
 import threading
 from dataclasses import replace
@@ -149,7 +149,7 @@ def test_a_disk_that_has_moved_since_is_limited_where_it_is_now(vdsm, hypervisor
     assert vdsm.machines()["a"]["disks"]["vda"]["total_iops_sec"] == 9
 
 
-# --- what goes wrong -------------------------------------------------------------------------------------------------------------
+# --- faults -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("result", [None, {}, "text", 7, [{}, 7]])
@@ -243,7 +243,7 @@ def test_what_hangs_about_the_host_is_not_asked_again_meanwhile_and_holds_no_sec
                 call()
     monkeypatch.setattr(hypervisor, "settings", patient)
     assert [verb for verb, _ in vdsm.calls(*calls)] == list(calls)
-    hypervisor.ksm_write({"run": 1})  # KSM need not stay unmerged as an unmerging takes long
+    hypervisor.ksm_write({"run": 1})  # unmerging takes long, so KSM need not be unmerged yet
     later = hypervisor.context.monotonic() + 60.0
     monkeypatch.setattr(hypervisor.context, "monotonic", lambda: later)
     for call in calls.values():
@@ -259,7 +259,7 @@ def test_events_of_guests_that_change_are_told_and_make_the_list_stale(vdsm, hyp
     heard: list[str] = []
     hypervisor.context.wake = heard.append
     hypervisor.guests()
-    vdsm.event(identity="a", status="Up")  # nothing new
+    vdsm.event(identity="a", status="Up")  # no change
     vdsm.add({"id": "b", "name": "two"})
     vdsm.event(identity="b", status="Up")
     wait_until(lambda: heard == ["guest b is 'Up'"])

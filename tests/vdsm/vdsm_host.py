@@ -1,4 +1,4 @@
-"""What stands behind vdsm's verbs in the test peer: guests in every state that vdsm knows, KSM's knobs, and each verb with its errors."""
+"""State behind the test peer's verbs: guests in every state of vdsm, KSM's files, and each verb with its errors."""
 
 import time
 import xmlrpc.client
@@ -11,14 +11,14 @@ from vdsm_manager import Manager
 IO_KEYS = ("total_bytes_sec", "read_bytes_sec", "write_bytes_sec", "total_iops_sec", "read_iops_sec", "write_iops_sec")
 
 NO_DOMAIN = frozenset({"Down", "WaitForLaunch"})
-"""Statuses without a running domain: what is set on them fails."""
+"""Statuses without a running domain. Setting values fails."""
 
 UNSAMPLED = frozenset({"Paused", "Migration Destination", "Down", "WaitForLaunch"})
 DONE = {"code": 0, "message": "Done"}
 
 
 class VerbError(Exception):
-    """An answer with `error` instead of `result`."""
+    """Answer with `error` instead of `result`."""
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
@@ -28,7 +28,7 @@ class VerbError(Exception):
 
 @dataclass
 class Disk:
-    """A disk with what is set now and what was agreed."""
+    """Disk with its present and its agreed limits."""
 
     name: str = "vda"
     path: str = "/rhev/data-center/mnt/vda"
@@ -39,7 +39,7 @@ class Disk:
 
 @dataclass
 class Machine:
-    """A guest. Sizes in KiB. `actual` is what its balloon leaves it; `seen` what vdsm has sampled of that."""
+    """Guest; sizes in KiB. `actual` is the balloon's actual size, `seen` vdsm's last sample of it."""
 
     id: str
     name: str
@@ -70,7 +70,7 @@ class Machine:
                 setattr(self, name, self.memory)
 
     def stats(self) -> dict[str, object]:
-        """The entry in Host.getAllVmStats, in the shape that this state has."""
+        """Return the guest's entry in Host.getAllVmStats, in the form of its state."""
         milliseconds = str(int(time.monotonic() * 1000))
         if self.status == "Down":
             return {
@@ -120,7 +120,7 @@ class Machine:
         return entry
 
     def sample(self) -> None:
-        """vdsm looks at the guest."""
+        """Sample the guest."""
         if self.status not in UNSAMPLED:
             self.samples += 1
             if self.driver and self.device and self.enabled:
@@ -129,15 +129,15 @@ class Machine:
 
 
 class VdsmHost:
-    """All guests and knobs, and the verbs on them.
+    """Guests, KSM's files, and the verbs for them.
 
-    :param ksm: the folder that stands for /sys/kernel/mm/ksm, where the privileged helper writes
-    :param manager: mom, to be asked by vdsm
-    :param sample_every: seconds between two looks at the guests
+    :param ksm: substitute of /sys/kernel/mm/ksm; vdsm's privileged helper writes there
+    :param manager: mom, for vdsm's calls
+    :param sample_every: seconds between two samples of the guests
     """
 
     slow = frozenset({"Host.getStats", "Host.setMOMPolicyParameters"})
-    """Verbs that ask mom first."""
+    """Verbs that call mom."""
 
     def __init__(self, ksm: Path | None, manager: Manager | None, sample_every: float) -> None:
         self.machines: dict[str, Machine] = {}
@@ -163,7 +163,7 @@ class VdsmHost:
         }
 
     def call(self, method: object, params: object) -> object:
-        """The verb's result; raises `VerbError`."""
+        """Return the verb's result, or raise `VerbError`."""
         self.calls.append((str(method), params))
         if not isinstance(method, str) or method not in self.verbs:
             raise VerbError(-32601, f"The method does not exist or is not available: {method!r}")
@@ -174,7 +174,7 @@ class VdsmHost:
             result = self.verbs[method](params if isinstance(params, Mapping) else {})
         except KeyError as error:
             raise VerbError(-32603, f"Internal JSON-RPC error: missing parameter {error}") from error
-        except xmlrpc.client.Fault as error:  # of mom, and not caught
+        except xmlrpc.client.Fault as error:  # an error of mom, which vdsm does not catch
             raise VerbError(54 if "setMOM" in method else -32603, f"Internal JSON-RPC error: {error}") from error
         return True if result is None else result
 
@@ -196,7 +196,7 @@ class VdsmHost:
         kib = int(str(target))
         if machine.status in NO_DOMAIN:
             raise VerbError(53, "Balloon operation is not available: domain is not running")
-        if machine.device and machine.enabled:  # otherwise a success that changes nothing
+        if machine.device and machine.enabled:  # else vdsm reports success without a change
             machine.target = kib
         return DONE
 

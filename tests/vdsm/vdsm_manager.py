@@ -1,4 +1,4 @@
-"""vdsm as the one that asks mom: over XML-RPC on a unix socket, with vdsm's own impatience. Part of the test peer."""
+"""vdsm's calls to mom: XML-RPC on a unix socket, with vdsm's time limits. Part of the test peer."""
 
 import http.client
 import time
@@ -11,18 +11,18 @@ from mom_plugins_vdsm.rpc_client import SocketTransport
 
 TIMEOUT_SECONDS = 2.0
 SILENCE_SECONDS = 5.0
-"""After a call that failed, vdsm makes none for so long."""
+"""Seconds without calls after a failed call."""
 
 KSM_KEYS = ("ksm_run", "ksm_merge_across_nodes", "ksm_pages_to_scan", "ksm_pages_sharing", "ksmd_cpu_usage")
 NAME = "01-parameters"
 
 
 class Unavailable(Exception):
-    """mom cannot be reached, or vdsm is still sulking."""
+    """mom is unreachable, or the pause after a failed call has not ended."""
 
 
 class Manager:
-    """What vdsm calls of mom, and what it keeps for it."""
+    """Calls to mom, with vdsm's state for them."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -30,7 +30,7 @@ class Manager:
         self._silent_until = 0.0
 
     def statistics(self) -> dict[str, object]:
-        """What Host.getStats says of mom. A fault, or a key that is missing, is not caught: the whole answer fails."""
+        """Return mom's part of Host.getStats. A fault or a missing key makes the whole answer fail."""
         try:
             if not self._call("ping"):
                 return {"momStatus": "inactive"}
@@ -45,7 +45,7 @@ class Manager:
         }  # fmt: skip
 
     def set_parameters(self, parameters: Mapping[str, object]) -> None:
-        """Host.setMOMPolicyParameters: all that were ever set go each time. Success even if mom is not there."""
+        """Host.setMOMPolicyParameters: send all parameters that were ever set. vdsm reports success even without mom."""
         self._parameters.update(parameters)
         text = "\n".join(f"(set {name} {value!r})" for name, value in self._parameters.items())
         with suppress(Unavailable):

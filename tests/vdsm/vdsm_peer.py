@@ -1,6 +1,6 @@
-"""A vdsm for tests: STOMP over TCP or TLS with all of vdsm's peculiarities that are known, and JSON-RPC on top of it, to any client.
+"""Peer for tests that behaves like vdsm: JSON-RPC over STOMP over TCP or TLS, with vdsm's known peculiarities.
 
-It does wrong what it is told to do wrong.
+Tests can order faults.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ HANDSHAKE_SECONDS = 10.0
 
 
 class Drop(Exception):
-    """vdsm drops the connection."""
+    """Reason why vdsm drops the connection."""
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Received:
 
 
 class Parser:
-    """vdsm's parser: strict where the reference says that vdsm is."""
+    """vdsm's parser, as strict as the reference describes."""
 
     def __init__(self) -> None:
         self._buffer = b""
@@ -98,14 +98,14 @@ def frame(command: str, headers: Mapping[str, str], body: bytes = b"") -> bytes:
 
 
 class Client:
-    """One connection. Its thread reads, and sends heart-beats; any thread writes."""
+    """Connection. Its thread reads and sends heart-beats; any thread writes."""
 
     def __init__(self, vdsm: Vdsm, sock: socket.socket) -> None:
         self.vdsm = vdsm
         self.subscriptions: dict[str, str] = {}
         self._sock = sock
         self._tls = threading.Lock()
-        """One thread at a time reads or writes, as OpenSSL wants it."""
+        """Lock for OpenSSL: one thread at a time reads or writes."""
         self._beats, self._sent = 0.0, time.monotonic()
 
     def serve(self) -> None:
@@ -129,7 +129,7 @@ class Client:
             select.select([self._sock], [], [], 0.1)
 
     def write(self, data: bytes) -> None:
-        """Send everything, in pieces of the size that is asked for; nothing to one that has gone."""
+        """Send all bytes in pieces of the configured size, unless the client has gone."""
         self._sent = time.monotonic()
         size = self.vdsm.piece or len(data)
         with self._tls, suppress(OSError):
@@ -142,7 +142,7 @@ class Client:
                         select.select([], [self._sock], [], HANDSHAKE_SECONDS)
 
     def drop(self) -> None:
-        with suppress(OSError):  # it has gone
+        with suppress(OSError):  # the client has gone
             socket.socket.shutdown(self._sock, socket.SHUT_RDWR)  # of the connection, not of TLS
 
     def error(self, text: str) -> None:
@@ -184,13 +184,13 @@ class Client:
 
 
 class Vdsm:
-    """A vdsm that listens, with threads of its own: its clients, and the table of requests that they share.
+    """Listening peer with its threads, clients, and shared table of requests.
 
-    :param ksm: the folder that stands for /sys/kernel/mm/ksm
-    :param pki: the folder with keys and certificates; without it there is no TLS
-    :param tls12: no newer TLS than 1.2
-    :param mom: the socket on which vdsm asks mom
-    :param sample_every: seconds between two looks at the guests
+    :param ksm: substitute of /sys/kernel/mm/ksm
+    :param pki: folder with keys and certificates; None for no TLS
+    :param tls12: whether TLS 1.2 is the newest version
+    :param mom: mom's socket, for vdsm's calls
+    :param sample_every: seconds between two samples of the guests
     """
 
     def __init__(
@@ -199,9 +199,9 @@ class Vdsm:
         self._host = VdsmHost(ksm, Manager(str(mom)) if mom else None, sample_every)
         self._context = None if pki is None else _context(pki, tls12=tls12)
         self.answers: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        """By method: what happens to the next answers."""
+        """Faults of the next answers, keyed by method."""
         self.piece = 0
-        """Send everything in pieces of so many bytes."""
+        """Size of pieces in bytes."""
         self.heart_beats = True
         self.frames: list[str] = []
         self.drops: list[str] = []
@@ -211,8 +211,8 @@ class Vdsm:
         self._threads: list[threading.Thread] = []
         self._connections = 0
         self._dead = False
-        """A notification has ended the request thread."""
-        # Never listens: it keeps others from the port while nobody does.
+        """Whether a notification has ended the request thread."""
+        # Reserves the port while the peer does not listen.
         self._place = socket.socket()
         self._place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._place.bind(("127.0.0.1", 0))
@@ -273,7 +273,7 @@ class Vdsm:
                 self._clients.discard(client)
 
     def _shake_hands(self, sock: ssl.SSLSocket) -> None:
-        """Raise `ssl.SSLError` after the client was told why not, and has gone: an end with unread bytes would take that from it."""
+        """Raise `ssl.SSLError` after the client has read the reason. Closing earlier, with unread bytes, would discard it."""
         try:
             sock.do_handshake()
         except OSError:
@@ -284,7 +284,7 @@ class Vdsm:
             raise
 
     def _publish(self, destination: str | None, body: bytes) -> int:
-        """Send a message to everybody who is subscribed; how many that are."""
+        """Send a message to all subscribers. Return their number."""
         to = [(client, one) for client in list(self._clients) for one, name in list(client.subscriptions.items()) if name == destination]
         for client, identity in to:
             headers = {"destination": str(destination), "content-type": "application/json", "subscription": identity}
@@ -305,7 +305,7 @@ class Vdsm:
         self._reply_to[message["id"]] = reply_to
         waiting = self.answers.get(str(message.get("method")))
         fault = waiting.pop(0) if waiting else {}
-        if "held" in fault or message.get("method") in self._host.slow:  # what asks mom may take seconds
+        if "held" in fault or message.get("method") in self._host.slow:  # calls to mom may take seconds
             self._work(self._execute, message, fault)
         else:
             self._execute(message, fault)
@@ -377,11 +377,11 @@ class Vdsm:
         }
 
     def call(self, method: str, **params: object) -> Any:
-        """As the engine calls vdsm."""
+        """Call a verb as the engine does."""
         return self._host.call(method, params)
 
     def calls(self, *methods: str) -> list[tuple[str, Any]]:
-        """What was called since the last time, of these methods."""
+        """Return the calls of these methods since the last time."""
         calls, self._host.calls = self._host.calls, []
         return [(method, params) for method, params in calls if not methods or method in methods]
 
@@ -395,11 +395,11 @@ class Vdsm:
     # --- faults ------------------------------------------------------------------------------------------------------------------
 
     def fault(self, method: str, times: int = 1, **fault: object) -> None:
-        """What goes wrong with the next answers to this verb."""
+        """Set faults for the next answers to this verb."""
         self.answers[method].extend([fault] * times)
 
     def release(self) -> None:
-        """Let the answers go that a fault with `held` keeps back."""
+        """Send the answers that a fault with `held` delays."""
         self._released.set()
 
     def send(self, text: str) -> None:
@@ -411,7 +411,7 @@ class Vdsm:
             client.error(text)
 
     def wire(self) -> dict[str, Any]:
-        """Connections, frames, and why connections were dropped."""
+        """Return the connections, frames, and reasons for dropped connections."""
         return {
             "connections": self._connections,
             "clients": len(self._clients),

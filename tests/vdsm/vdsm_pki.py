@@ -1,4 +1,4 @@
-"""Certificates as a host under oVirt has them: a CA, and one certificate for the host's name that both ends present."""
+"""Certificates of an oVirt host: a CA, and a certificate for the host's name that both sides use."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 HOST_NAME = "host7.example.org"
-"""Never localhost, which mom connects to."""
+"""Not localhost, to which mom connects."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ def make_ca(name: str = "the engine's CA") -> Ca:
 
 
 def write_pki(folder: Path, ca: Ca, *, begins: timedelta = timedelta(days=-1), ends: timedelta = timedelta(days=365)) -> Path:
-    """Write a key, its certificate (for the name in CN only, without subjectAltName) and the CA's, where vdsm has them; the folder."""
+    """Write a key, its certificate (name only in CN, no subjectAltName) and the CA's to vdsm's paths. Return the folder."""
     key = ec.generate_private_key(ec.SECP256R1())
     issuer = ca.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
     builder = _builder(HOST_NAME, str(issuer), key.public_key(), begins, ends)

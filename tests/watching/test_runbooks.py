@@ -1,4 +1,4 @@
-"""Each shipped alert leads to a page that says what to do, and each page is an alert's."""
+"""Each shipped alert has a runbook, and each runbook has an alert."""
 
 import re
 import tomllib
@@ -23,7 +23,7 @@ CONDITIONS = {
     **dict.fromkeys(("growth", "promises", "pressure", "suffering"), ("warning",)),
     "ledger": ("error",),
 }
-"""What `mom status` may say of the host as a whole, by how bad it is."""
+"""Conditions of the host in `mom status`, keyed by severity."""
 ADDRESS = tomllib.loads((ROOT / "mom_core/pyproject.toml").read_text())["project"]["urls"]["Homepage"]
 
 
@@ -42,7 +42,7 @@ def test_each_condition_of_the_verdict_has_one_alert_which_is_as_bad_as_it_is(co
 
 
 def _matches(expression: str, labels: dict[str, str]) -> bool:
-    """True if a rule is about a condition with these labels."""
+    """Return whether a rule is about a condition with these labels."""
     metric = re.match(r"mom_condition_seconds\{(.*)\}", expression)
     if metric is None:
         return False

@@ -22,7 +22,7 @@ def screen(tmp_path: Path) -> Iterator[Screen]:
 
 
 def top(screen: Screen, mom: Daemon, before: str = "") -> None:
-    """Run `mom top` with this before it on the command line."""
+    """Run `mom top` with these words before it."""
     screen.run(f"{before}{MOM} top -c {mom.config}")
 
 
@@ -31,7 +31,7 @@ def test_host_and_guests_fit_on_the_smallest_usual_terminal(mom: Daemon, screen:
     top(screen, mom)
     text = screen.shows("5 guests with", "web-01", "usable", "?:help", "q:end")
     lines = text.splitlines()
-    head = next(number for number, line in enumerate(lines) if line.startswith("mom "))  # below the verdict, if the host is full by now
+    head = next(number for number, line in enumerate(lines) if line.startswith("mom "))  # below the verdict, if the host is already full
     assert "available" in lines[head + 1]
     assert "swap" in lines[head + 2]
     assert lines[head + 4].split()[:5] == ["guest", "size", "max", "used", "usable"]

@@ -1,4 +1,4 @@
-"""The web page in a real Chromium, against a real mom: what is seen, what keys do, and what no other page can do."""
+"""The web page in a real Chromium, with a real mom: display, keys, and protection against other pages."""
 
 import http.server
 import json
@@ -30,7 +30,7 @@ EVIL = "<img src=x onerror=\"document.title='taken over'\">"
 
 
 def shot(page: Page, name: str) -> None:
-    """Keep a picture, where somebody wants to look: MOM_SCREENSHOTS names a folder."""
+    """Save a screenshot in the folder MOM_SCREENSHOTS, if it is set."""
     if folder := os.environ.get("MOM_SCREENSHOTS"):
         page.screenshot(path=f"{folder}/{name}.png")
 
@@ -38,10 +38,10 @@ def shot(page: Page, name: str) -> None:
 expect.set_options(timeout=40_000)
 
 REFUSED = "Failed to load resource"
-"""What a browser says of answers that are not 200, and of connections that end."""
+"""Messages of browsers about answers other than 200, and about closed connections."""
 
 
-# --- what is seen ---------------------------------------------------------------------------------------------------------------------
+# --- display ---------------------------------------------------------------------------------------------------------------------
 
 
 def test_the_hosts_memory_is_drawn_and_read_out_by_keys(shared: Start, visit: Visit) -> None:
@@ -50,7 +50,7 @@ def test_the_hosts_memory_is_drawn_and_read_out_by_keys(shared: Start, visit: Vi
     legend = page.locator("figure").first.locator(".legend")
     for part in ("guests", "the host itself", "available", "should be free", "full below", "mom acted"):
         expect(legend).to_contain_text(part)
-    areas = page.locator("figure").first.locator("polygon:not(.mark)")  # in several parts where a cycle came late
+    areas = page.locator("figure").first.locator("polygon:not(.mark)")  # in several parts if a cycle was late
     wait_until(lambda: len(set(areas.evaluate_all("all => all.map(one => one.getAttribute('class'))"))) == 3, areas.count, 40)
     expect(page.locator("figure").first.locator("polygon.mark title").first).to_have_text(re.compile("shrunk|grown|KSM|read at"))
     chart = page.locator("svg.chart").first
@@ -66,7 +66,7 @@ def test_the_hosts_memory_is_drawn_and_read_out_by_keys(shared: Start, visit: Vi
 
 
 WITH_ROOM = {"guests": 3, "host_memory": "64GiB", "more": "  sla: {}\n", "ksm": False}
-"""Settings of a mom whose guests need little of the host, and that knows nothing of KSM."""
+"""Settings of a mom with idle guests and without KSM."""
 
 
 def test_many_guests_are_sorted_found_and_opened_with_the_keyboard(daemon: Start, visit: Visit) -> None:
@@ -84,7 +84,7 @@ def test_many_guests_are_sorted_found_and_opened_with_the_keyboard(daemon: Start
     expect(page.locator(".guests tbody tr td:nth-child(4)").first).to_contain_text("GiB")
     page.locator(".guests").evaluate("box => { box.scrollTop = box.scrollHeight; }")
     expect(page.locator('.guests tr[aria-rowindex="301"]')).to_be_attached()
-    # How many frames, not how fast: each step is drawn with its own rows.
+    # The number of frames, not their speed: each step has its own rows.
     empty = page.evaluate("""async () => {
       const box = document.querySelector(".guests"); let empty = 0;
       for (let n = 0; n < 15; n++) {
@@ -141,7 +141,7 @@ def test_what_was_decided_for_a_guest_stands_on_the_axis_of_its_memory(daemon: S
     expect(mark).to_be_attached()
     assert re.match(r"(grown|shrunk).* → .*: ", mark.locator("title").text_content() or "")
     if folder := os.environ.get("MOM_SCREENSHOTS"):
-        page.set_viewport_size({"width": 1280, "height": 1200})  # nothing of it is behind the last line
+        page.set_viewport_size({"width": 1280, "height": 1200})  # no part is below the last line
         memory.screenshot(path=f"{folder}/web-page-guest.png")
 
 
@@ -239,11 +239,11 @@ def test_without_a_recorder_the_page_says_what_to_enable(shared: Start, visit: V
 
 
 def test_focus_scrolled_places_and_marked_text_stay_while_it_is_live(daemon: Start, visit: Visit) -> None:
-    # A load that grows slowly, so that sizes change again and again.
+    # A slowly growing load, so that sizes keep changing.
     mom = daemon(interval="300ms", sim="{guests: 60, host_memory: 40GiB, silent: 0.2, load: 32GiB, load_after: 3s, load_for: 1h}")
     page = visit(mom, "decisions", but=REFUSED)
-    expect(page.locator("main tbody")).to_contain_text("read at the start")  # what was before is there, too
-    # A row that has a later one of its guest above it: what is decided meanwhile is folded into that, and this one stays as it is.
+    expect(page.locator("main tbody")).to_contain_text("read at the start")  # earlier events are listed, too
+    # A row with a later row of the same guest above it. New decisions go into the later row, so this one does not change.
     link = page.wait_for_function("""() => {
       const links = [...document.querySelectorAll("main tbody a")], names = links.map((one) => one.textContent);
       return links.findLast((one, place) => names.indexOf(one.textContent) < place);
@@ -276,7 +276,7 @@ def test_focus_scrolled_places_and_marked_text_stay_while_it_is_live(daemon: Sta
 
 
 OVERSOLD = {"guests": 8, "host_memory": "8GiB", "more": '  sla: {}\nguests:\n  "*": {guarantee: 100%}\n'}
-"""Settings of a mom that has promised more than its host has."""
+"""Settings of a mom with more promises than memory."""
 
 
 def test_each_view_is_accessible_and_fits_a_narrow_window(shared: Start, visit: Visit, page_tools: Path) -> None:
@@ -293,7 +293,7 @@ def test_each_view_is_accessible_and_fits_a_narrow_window(shared: Start, visit: 
         page.wait_for_timeout(500)
         schemes: tuple[tuple[Literal["dark", "light"], int], ...] = (("light", 1280), ("dark", 400))
         for scheme, width in schemes:
-            page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # no colour is on its way to another one
+            page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # no colour transition is in progress
             page.set_viewport_size({"width": width, "height": 900})
             page.evaluate("() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(drawn, 100))))")
             result = page.evaluate("() => axe.run(document, { resultTypes: ['violations'] })")
@@ -346,7 +346,7 @@ def test_the_keyboard_reaches_everything_in_order(shared: Start, visit: Visit) -
 
 @pytest.fixture
 def mortal(shared: Start) -> Daemon:
-    """A mom that goes and comes back."""
+    """mom that can be stopped and restarted."""
     return shared(guests=6)
 
 
@@ -379,7 +379,7 @@ def test_changes_of_policies_are_told_of_also_those_that_the_page_has_missed(mor
     refused: list[Route] = []
 
     def answer(route: Route) -> None:
-        """Refuse the first questions, as a mom does before its first cycle."""
+        """Refuse the first requests, as mom does before its first cycle."""
         if len(refused) < 2:
             refused.append(route)
             route.fulfill(status=503, content_type="application/json", body='{"detail": "mom has not finished its first cycle yet"}')
@@ -391,24 +391,24 @@ def test_changes_of_policies_are_told_of_also_those_that_the_page_has_missed(mor
     put(mortal, "62_missed")
     expect(rows).to_contain_text("set 62_missed, by user")
     expect(rows.get_by_text("set 62_missed")).to_have_count(1)
-    wait_until(lambda: bool(page.title()) and len(refused) == 2)  # the browser's questions are answered meanwhile
+    wait_until(lambda: bool(page.title()) and len(refused) == 2)  # the browser's requests are answered meanwhile
     page.goto(page.url.partition("#")[0] + "#/")
     told = "Number(document.querySelector('#state').textContent.split(' ')[2])"
     wait_until(lambda: page.evaluate(f"{DRAWN} >= {told}"), lambda: page.evaluate(f"[{DRAWN}, {told}]"), 40)
 
 
 TABS = 7
-"""One more than the connections that browsers make to a place through HTTP/1.1."""
+"""One more than the connections of a browser to one server with HTTP/1.1."""
 
 HIDE = """hidden => {
   Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
   document.dispatchEvent(new Event("visibilitychange"));
 }"""
-"""Tell a page whether it is seen: Playwright tells every tab that it is."""
+"""Set whether a page is visible. With Playwright, every tab counts as visible."""
 
 
 def goes_on(page: Page) -> None:
-    """Wait until the page tells of another cycle."""
+    """Wait until the page shows another cycle."""
     state = page.locator("#state")
     before = state.inner_text()
     expect(state).not_to_have_text(before)
@@ -429,7 +429,7 @@ def test_each_of_seven_tabs_is_live_when_seen_and_a_hidden_one_asks_nothing_and_
         tab.evaluate(HIDE, False)
         goes_on(tab)
         tab.evaluate(HIDE, True)
-    first.wait_for_timeout(1000)  # until what was on its way has come
+    first.wait_for_timeout(1000)  # until pending messages have arrived
     carried = dug.carried
     first.wait_for_timeout(1500)
     assert dug.carried == carried, "nothing is asked, and nothing told"
@@ -449,7 +449,7 @@ def text_in_force(mom: Daemon, name: str) -> str | None:
 
 
 def new_policy(page: Page, name: str) -> Locator:
-    """Where the text of a policy of this name is written."""
+    """Return the editor of the policy with this name."""
     page.get_by_label("Name of a new policy").fill(name)
     page.keyboard.press("Enter")
     return page.get_by_role("textbox", name=name)
@@ -525,7 +525,7 @@ def test_two_who_change_a_policy_do_not_overwrite_each_other(shared: Start, visi
     assert text_in_force(mom, "60_mine") == "(+ 3 3)\n"
 
 
-# --- who may -----------------------------------------------------------------------------------------------------------------------------
+# --- access -----------------------------------------------------------------------------------------------------------------------------
 
 
 def test_through_tcp_it_takes_a_token_and_readers_see_no_dead_buttons(daemon: Start, visit: Visit, tmp_path: Path, free_port: int) -> None:
@@ -602,13 +602,13 @@ def test_a_hostile_page_cannot_use_the_operators_tunnel(shared: Start, tunnel: D
             thread = threading.Thread(target=site.serve_forever)
             thread.start()
             port = site.server_address[1]
-            # Another port of this machine is another site as well, although a browser calls it the same one.
+            # Another port is another origin, although browsers treat it as the same site.
             for name in ("127.0.0.1", "localhost", "evil.example"):
                 page = visit(f"http://{name}:{port}/", but=".")
                 expect(page).to_have_title("done []")
             site.shutdown()
             thread.join()
-        page = visit(f"http://evil.example:{way.port}/v1/status", but=".")  # a name that its owner lets point to this machine
+        page = visit(f"http://evil.example:{way.port}/v1/status", but=".")  # a name of another owner that points to this machine
         expect(page.locator("body")).to_contain_text("is for another site")
         assert "cannot" not in page.title()
         assert one.get("/v1/policies").headers["etag"] == before
@@ -627,7 +627,7 @@ FULL = Verdict(
 
 @pytest.fixture
 def hostile(tmp_path: Path) -> Iterator[Path]:
-    """The socket of a mom whose guests and policies have names that want to be more than names."""
+    """Return the socket of a mom whose guests and policies have names with HTML and scripts."""
     plugins: dict[str, object] = {"sim": {"guests": 1}, "policy": {}, "http": {}}
     config = load_config({"interval": "1h", "state_directory": f"{tmp_path}/s", "run_directory": f"{tmp_path}/r", "plugins": plugins})
     names = [EVIL, "__proto__", "constructor", "a\x1b[31mb\u202ec", "'-alert(1)-'", "x" * 500, "\ud800"]
@@ -720,7 +720,7 @@ def test_the_order_of_guests_and_the_place_are_kept_over_a_look_at_one(shared: S
     page.get_by_role("button", name="Used").click()
     box = page.get_by_role("region", name="All guests")
     box.evaluate("box => { box.scrollTop = 640; }")
-    # Rows there are drawn: a click on one that stood above would scroll back to it.
+    # Visible rows: a click on a row above would scroll back to it.
     expect(page.locator(".guests tbody tr[aria-rowindex]").first).not_to_have_attribute("aria-rowindex", "2")
     page.locator(".guests tbody a:visible").nth(12).click()
     expect(page.get_by_text("Why it has this size")).to_be_visible()
@@ -743,7 +743,7 @@ def test_decisions_are_sentences_in_which_words_are_looked_for(shared: Start, vi
 
 @contextmanager
 def mom_page(mom: Daemon, port: int) -> Iterator[str]:
-    """The address that `mom page` prints, while it runs."""
+    """Yield the address that `mom page` prints, while it runs."""
     command = [str(MOM), "page", "--port", str(port), "-c", str(mom.config)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
@@ -773,7 +773,7 @@ KEPT = "sessionStorage.getItem('mom-token')"
 
 
 def test_a_session_ends_with_its_mom_page_and_is_forgotten_when_the_port_is_lost(mom: Daemon, tunnel: Dig, visit: Visit) -> None:
-    """ssh may have ended, and another user of the workstation have the port by now."""
+    """ssh may have ended, and another user of the workstation may have the port."""
     dug = tunnel(mom.socket.with_name("mom-page.sock"))
     for lost in (False, True):
         with mom_page(mom, dug.port) as address:
@@ -785,5 +785,5 @@ def test_a_session_ends_with_its_mom_page_and_is_forgotten_when_the_port_is_lost
             if lost:
                 dug.close()
                 wait_until(lambda page=page: not page.evaluate(KEPT))  # type: ignore[misc]  # mypy does not know the lambda's default
-        if not lost:  # the page notices by itself: mom ends its stream, and refuses the next one
+        if not lost:  # mom ends the page's stream, and refuses the next one
             expect(page.locator("#login-problem")).to_contain_text("the request has no valid session of the page")
