@@ -59,14 +59,6 @@ def test_earlier_guest_rests_by_its_process_age() -> None:
     assert host.rests(41.0, "young", "old", "unknown") == {"young": None, "old": None, "unknown": None}
 
 
-def test_slow_boot_ends_the_rest() -> None:
-    host = Host(old=1000.0, slow=-10.0)
-    host.rests(0.0, "old")
-    assert host.rests(100.0, "old", "slow", silent=True)["slow"] == REST
-    assert host.rests(180.0, "old", "slow")["slow"] == 10.0, "three minutes after it was started"
-    assert host.rests(195.0, "old", "slow")["slow"] is None
-
-
 @pytest.mark.parametrize(("available", "why"), [(None, NEW), (3 * GIB, NEW), (GIB, "")], ids=["unknown", "enough", "below hard"])
 def test_no_policy_shrinks_a_new_guest(available: int | None, why: str) -> None:
     host = Host(old=1000.0)

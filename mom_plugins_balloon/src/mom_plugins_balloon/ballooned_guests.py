@@ -24,12 +24,9 @@ class BalloonedGuests:
 
     :param start_rest: seconds in which mom takes no memory from a new guest
     :param age_of: returns the age of a guest's process in seconds
-    :param replays: whether requests come from a recording
     """
 
-    def __init__(
-        self, start_rest: float = 0.0, age_of: Callable[[Guest], float | None] = lambda guest: None, *, replays: bool = False
-    ) -> None:
+    def __init__(self, start_rest: float = 0.0, age_of: Callable[[Guest], float | None] = lambda guest: None) -> None:
         self._start_rest, self._age_of = start_rest, age_of
         self.snapshot = Snapshot()
         self.changed_before: Container[tuple[str, str]] = ()
@@ -46,9 +43,6 @@ class BalloonedGuests:
         self._listed: Sequence[Guest] = ()
         self._described: DescribedGuests | None = None
         self._facts = CycleFacts()
-        self._replays = replays
-        self._statistics_made: dict[str, float] = {}
-        """Times of guests' last statistics, keyed by guest ID. Empty unless mom replays."""
 
     def incarnations(self) -> dict[str, str]:
         """Return incarnations keyed by guest ID."""
@@ -99,8 +93,6 @@ class BalloonedGuests:
             pasts = self._met(guests, now)
             if len(self._pasts) > len(guests):
                 self._count_missed({guest.id for guest in guests})
-            if self._replays:
-                pasts = self._with_recorded_requests(snapshot, pasts)
             numbers = map(snapshot.numbers, ("balloon_cur", "balloon_max", "reboot_age", "guest_oom_kills"))
             for guest, past, seen in zip(guests, pasts, zip(*numbers, strict=True), strict=True):
                 self._pasts[guest.id] = remember(past, guest, seen, now, self._start_rest)
@@ -113,17 +105,6 @@ class BalloonedGuests:
             self._pasts[identity] = past._replace(missed_lists=past.missed_lists + 1)
             if past.missed_lists + 1 >= LISTS_UNTIL_GONE:
                 del self._pasts[identity]
-
-    def _with_recorded_requests(self, snapshot: Snapshot, pasts: Sequence[Remembered]) -> Sequence[Remembered]:
-        now, made_before = snapshot.monotonic, self._statistics_made
-        numbers = map(snapshot.numbers, (CONTROL, "balloon_target_age", "stats_age"))
-        rows = zip(snapshot.listed, pasts, *numbers, strict=True)
-        self._statistics_made, results = {}, list[Remembered]()
-        for guest, past, target, target_age, age in rows:
-            results.append(past.with_recorded_request(target, now - (target_age or 0.0), made_before.get(guest.id)))
-            if age is not None:
-                self._statistics_made[guest.id] = now - age
-        return results
 
     def _met(self, guests: Sequence[Guest], now: float) -> Sequence[Remembered]:
         pasts = self.of_all(guests)
@@ -184,7 +165,7 @@ class BalloonedGuests:
     @property
     def set_aside(self) -> int:
         """Number of guests that do not cooperate."""
-        return sum(bool(past.cooperation.until) for past in self._pasts.values())
+        return sum(bool(past.cooperation.why_aside) for past in self._pasts.values())
 
     @property
     def described(self) -> DescribedGuests:

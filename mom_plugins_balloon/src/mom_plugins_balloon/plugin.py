@@ -36,6 +36,7 @@ from mom_core import (
     hookimpl,
 )
 from mom_kvm import (
+    HealthLimits,
     Launches,
     MovePreparation,
     PolicyTexts,
@@ -45,7 +46,6 @@ from mom_kvm import (
     late_hook,
     pid_of,
     stale_seconds,
-    unhealthy_reasons,
 )
 from mom_plugins_balloon import cloudstack, harm
 from mom_plugins_balloon.balloon_state import BalloonFile
@@ -89,7 +89,7 @@ class BalloonPlugin:
         self._context = context
         self._looked: Snapshot | None = None
         self._runs = False  # False for a sample of `mom policy eval`
-        self._guests = BalloonedGuests(settings.law.start_rest, self._age_of, replays=context.observes)
+        self._guests = BalloonedGuests(settings.law.start_rest, self._age_of)
         self._file = BalloonFile(context)
         self._sweeps = SweptGuests(context, self._guests)
         self._learning = Learning(settings.remember_bursts, settings.law.growth_rate / 1024)
@@ -170,7 +170,7 @@ class BalloonPlugin:
         columns: dict[str, Sequence[Value]] = {
             SUGGESTED: [None if size.target is None else int(size.target) for size in suggested],
             REASON: [str(size.code) for size in suggested],
-            **harm.guest_columns(snapshot, unhealthy_reasons(snapshot), self._killed),
+            **harm.guest_columns(snapshot, HealthLimits.reasons(snapshot), self._killed),
         }
         if any(size.gain for size in suggested):
             columns[GAIN] = [None if size.gain is None else int(size.gain) for size in suggested]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from mom_core import Guest
 from mom_plugins_balloon.learned import SAME_STATISTICS_SECONDS, LearnedHabits
@@ -28,9 +28,6 @@ from mom_plugins_balloon.sizes import (
 )
 from mom_plugins_balloon.sweep.records import SweepEnd, SweepHistory, SweepOutcome
 
-BOOT_FACTOR: Final = 3.0
-"""If mom has seen a guest's start, the guest counts as new for this multiple of `start_rest`."""
-
 
 class GuestArrival(NamedTuple):
     """Start of a guest, as far as mom knows it."""
@@ -39,7 +36,7 @@ class GuestArrival(NamedTuple):
     started: float | None = None
     """Time of the start; None if mom has not seen it, or if the guest has claimed a reservation."""
     old_at: float = -math.inf
-    """Time from which the guest is no longer new, even without statistics."""
+    """Time from which the guest is no longer new, even without statistics. Infinite if mom has seen its start."""
     rebooted_at: float | None = None
 
     def after_reboot(self, at: float, now: float, start_rest: float) -> GuestArrival:
@@ -55,10 +52,9 @@ def arrival_of(now: float, age: float | None, start_rest: float, *, came: bool, 
     :param came: whether the guest started after mom
     :param had_guests: whether mom has seen other guests before
     """
-    started = now - (age or 0.0) if came else None
-    if age is None:
-        return GuestArrival(came and had_guests, started, math.inf if came else -math.inf)
-    return GuestArrival(came and had_guests, started, now - age + (BOOT_FACTOR if came else 1.0) * start_rest)
+    if came:
+        return GuestArrival(had_guests, now - (age or 0.0), math.inf)
+    return GuestArrival(old_at=-math.inf if age is None else now - age + start_rest)
 
 
 class KilledPrograms(NamedTuple):
@@ -132,14 +128,11 @@ class Remembered(NamedTuple):
 
         Growth to the maximum, or towards the guarantee, is always worth a command.
         """
-        request, size = self.request, memory.size
-        if request is not None and not request.arrived:
+        request, heading, why = self.request, memory.size or 0.0, "the change is smaller than the dead band"
+        if request is not None and not request.arrived and now - request.at <= ASKED_AGAIN_SECONDS:
             heading, why = float(request.target), "the guest is already moving to this size"
-            worth = request.in_doubt or abs(target - request.target) >= DEAD_BAND_KIB or now - request.at > ASKED_AGAIN_SECONDS
-        else:
-            heading, why = size or 0.0, "the guest has this size" if target == size else "the change is smaller than the dead band"
-            worth = target != size and (target == memory.maximum or abs(target - (size or 0.0)) >= DEAD_BAND_KIB)
-        return "" if worth or heading < memory.guarantee <= target else why
+        is_worth = abs(target - heading) >= DEAD_BAND_KIB or (target == memory.maximum != heading) or heading < memory.guarantee <= target
+        return "" if is_worth else why
 
     def why_origin_unknown(self, size: float | None, maximum: float | None, now: float) -> str:
         """Return why the original size is still unknown; empty if it is known."""
@@ -156,22 +149,8 @@ class Remembered(NamedTuple):
         return max(largest, float(request.target))
 
     def after_request(self, request: SizeRequest) -> Remembered:
-        """Return the record after a request. An unconfirmed request does not replace a request for a smaller size."""
-        keeps = request.in_doubt and self.pending is not None and request.target >= self.pending
-        return self._replace(resized=True, request=self.request if keeps else request)
-
-    def with_recorded_request(self, target: float | None, at: float, statistics_made: float | None) -> Remembered:
-        """Return the record with a request from a recording.
-
-        :param target: KiB; None if the recording contains no request
-        """
-        request = self.request
-        if target is None:
-            return self if request is None else self._replace(request=None)
-        if request is not None and request.target == target and abs(request.at - at) < SAME_STATISTICS_SECONDS:
-            return self
-        began_at = self.sizes.sizes[-1].size if self.sizes.sizes else target
-        return self._replace(resized=True, request=SizeRequest(int(target), began_at, at, statistics_made=statistics_made))
+        """Return the record after a request."""
+        return self._replace(resized=True, request=request)
 
     def without_request(self) -> Remembered:
         """Return this record without the last request."""
@@ -204,8 +183,8 @@ def remember(before: Remembered, guest: Guest, seen: Sequence[float | None], now
     request, cooperation = before.request, before.cooperation
     if request is not None and not request.arrived and size is not None and abs(size - request.target) < DEAD_BAND_KIB:
         request = replace(request, arrived=True)
-    if request is not None or cooperation is not COOPERATIVE:
-        cooperation, request = cooperation.after(request, size, now, excused=bool(guest.why_blocked(CONTROL)))
+    if request is not None or cooperation != COOPERATIVE:
+        cooperation = cooperation.after(request, size, now, excused=bool(guest.why_blocked(CONTROL)))
     if kills is not None or (killed is not None and killed.new):
         lacks = 0.0 if maximum is None or size is None else max(0.0, maximum - size)
         total = killed.total if kills is None and killed is not None else kills or 0.0

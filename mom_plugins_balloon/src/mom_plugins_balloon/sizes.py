@@ -42,8 +42,6 @@ class SizeRequest:
     """Time of the statistics behind the decision."""
     sweeps: bool = False
     """Whether this is a sweep, and the guest does not have its headroom back yet."""
-    in_doubt: bool = False
-    """Whether the command got no answer, and may have taken effect."""
     source: str = ""
     """Policy line or plugin that decided the size; empty if unknown."""
 
@@ -122,46 +120,30 @@ class Cooperation(NamedTuple):
     since: float = 0.0
     """Time since which the guest has the size `owing`."""
     until: float = 0.0
-    """End of the time for which mom last set the guest aside; 0 if the guest has cooperated since."""
+    """End of the time for which mom has set the guest aside."""
     why_aside: str = ""
     """Why mom has set the guest aside; empty if it has not."""
 
-    def after(
-        self, request: SizeRequest | None, size: float | None, now: float, *, excused: bool
-    ) -> tuple[Cooperation, SizeRequest | None]:
-        """Return the next record, and the request if it remains valid.
+    def after(self, request: SizeRequest | None, size: float | None, now: float, *, excused: bool) -> Cooperation:
+        """Return the record after one more cycle.
 
         :param excused: whether the guest cannot be resized now
         """
-        state = self._replace(why_aside="") if self.why_aside and now >= self.until else self
-        if request is None or size is None:
-            return state._without_debt(), request
+        state = COOPERATIVE if self.why_aside and now >= self.until else self
+        if request is None or size is None or request.arrived or size - request.target < DEAD_BAND_KIB:
+            return state._replace(owing=None)
         if excused or request.sweeps:  # a sweep may wait for its turn
-            return state._replace(owing=size, since=now), request
-        if not request.arrived and size - request.target >= DEAD_BAND_KIB:
-            return state._after_owing(request, size, now)
-        not_grown = request.in_doubt and not request.arrived and now - request.at >= PATIENCE_SECONDS
-        gave = request.target < request.began_at and (request.arrived or state.owing is not None)
-        return COOPERATIVE if gave else state._without_debt(), None if not_grown else request
-
-    def _without_debt(self) -> Cooperation:
-        return self._replace(owing=None) if self.until else COOPERATIVE
-
-    def _after_owing(self, request: SizeRequest, size: float, now: float) -> tuple[Cooperation, SizeRequest | None]:
-        owing, since = self.owing, self.since
-        if owing is None:
-            owing, since = max(size, request.began_at), request.at
+            return state._replace(owing=size, since=now)
+        owing, since = (max(size, request.began_at), request.at) if state.owing is None else (state.owing, state.since)
         if size <= owing - max(PROGRESS_KIB, min(PROGRESS_SHARE * (owing - request.target), PROGRESS_MOST_KIB)):
             owing, since = size, now
         if now - since < PATIENCE_SECONDS:
-            return self._replace(owing=owing, since=since), request
-        if request.in_doubt:  # the command had no effect
-            return self._without_debt(), None
+            return state._replace(owing=owing, since=since)
         why = (
             f"no shrinks for {format_duration(ASIDE_SECONDS)}, because its balloon target was {format_kib(request.target)}, but its size "
             f"stayed at {format_kib(size)} for {PATIENCE_SECONDS:.0f} s"
         )
-        return Cooperation(until=now + ASIDE_SECONDS, why_aside=why), request
+        return Cooperation(until=now + ASIDE_SECONDS, why_aside=why)
 
 
 COOPERATIVE: Final = Cooperation()
