@@ -15,8 +15,8 @@ from typing import Final, NamedTuple
 
 from pydantic import TypeAdapter
 
-from mom_core import ConfigError, ConfigProblem, Declarations, MomError, PluginContext, StateError, StateFile, printable
-from mom_kvm import PolicyChange, PolicyConflict, PolicyProblem, PolicyRefused, PolicyState, PolicyText
+from mom_core import ConfigError, Declarations, MomError, PluginContext, StateError, StateFile, printable
+from mom_kvm import PolicyProblem, PolicyState
 from mom_plugins_policy.language.errors import PolicyError
 from mom_plugins_policy.language.policy import Policy, Result
 from mom_plugins_policy.notes import NoteStore
@@ -31,19 +31,19 @@ _DECIDE_AGAIN: Final = "read the policies in force, then repeat the change if yo
 class Overlay:
     """Policies set at run time, keyed by name; None for a removed policy. If `alone`, files and default policies are ignored."""
 
-    texts: Mapping[str, PolicyText | None] = field(default_factory=dict)
+    texts: Mapping[str, PolicyState.Text | None] = field(default_factory=dict)
     alone: bool = False
 
-    def over(self, base: Mapping[str, PolicyText]) -> dict[str, PolicyText]:
+    def over(self, base: Mapping[str, PolicyState.Text]) -> dict[str, PolicyState.Text]:
         """Apply the changes to `base`; return the texts in name order."""
-        merged: dict[str, PolicyText | None] = dict(self.texts) if self.alone else {**base, **self.texts}
+        merged: dict[str, PolicyState.Text | None] = dict(self.texts) if self.alone else {**base, **self.texts}
         return {name: text for name, text in sorted(merged.items()) if text is not None}
 
-    def changed(self, changes: Mapping[str, str | None], who: str, base: Mapping[str, PolicyText], *, replace_all: bool) -> Overlay:
+    def changed(self, changes: Mapping[str, str | None], who: str, base: Mapping[str, PolicyState.Text], *, replace_all: bool) -> Overlay:
         """Return this overlay with these changes added. With `replace_all`, drop all other policies."""
         alone = self.alone or replace_all
-        texts: dict[str, PolicyText | None] = {} if replace_all else dict(self.texts)
-        texts.update({name: None if text is None else PolicyText(text, f"set by {who}") for name, text in changes.items()})
+        texts: dict[str, PolicyState.Text | None] = {} if replace_all else dict(self.texts)
+        texts.update({name: None if text is None else PolicyState.Text(text, f"set by {who}") for name, text in changes.items()})
         noted = {name: text for name, text in texts.items() if text is not None or (name in base and not alone)}
         return Overlay(noted, alone)
 
@@ -55,7 +55,7 @@ OVERLAY: Final = TypeAdapter(Overlay)
 class Version:
     """Earlier or current version of the policies, to which a rollback can return."""
 
-    change: PolicyChange
+    change: PolicyState.Change
     state: PolicyState
     overlay: Overlay
 
@@ -82,9 +82,9 @@ def difference(before: Mapping[str, str], after: Mapping[str, str]) -> str:
 class Read(NamedTuple):
     """Texts keyed by policy name, the plugins' declarations, and problems found while reading."""
 
-    texts: Mapping[str, PolicyText]
+    texts: Mapping[str, PolicyState.Text]
     declared: Declarations
-    problems: Sequence[ConfigProblem] = ()
+    problems: Sequence[ConfigError.Problem] = ()
 
 
 class ChangingPolicies:
@@ -113,7 +113,7 @@ class ChangingPolicies:
         self._changed = changed
         self._log = context.log
         self._lock = threading.Lock()
-        self._base: Mapping[str, PolicyText] = {}
+        self._base: Mapping[str, PolicyState.Text] = {}
         self._declared = context.declarations
         self._versions: deque[Version] = deque(maxlen=REMEMBERED_CHANGES)
         self._count = 0
@@ -219,12 +219,12 @@ class ChangingPolicies:
             if read.declared is not self._declared:
                 raise MomError("mom is reloading its configuration: the policies stay unchanged", hint="ask again in a moment")
             if read.problems:
-                raise PolicyRefused(
+                raise PolicyState.Refused(
                     [PolicyProblem(problem.file, problem.line, problem.column, "file", problem.message) for problem in read.problems]
                 )
             return self._change_to(Overlay(), printable(who, 200), "reset", read.texts)
 
-    def history(self) -> Sequence[PolicyChange]:
+    def history(self) -> Sequence[PolicyState.Change]:
         """Return the last changes, oldest first."""
         with self._lock:
             return tuple(version.change for version in self._versions)
@@ -239,9 +239,11 @@ class ChangingPolicies:
                 versions = ", ".join(each.change.version for each in self._versions)
                 raise MomError(f"there is no version {printable(version)} of the policies", hint=f"existing versions: {versions}")
             then = target.state.texts
-            texts: dict[str, PolicyText | None] = {name: None for name in self._base if name not in then}
+            texts: dict[str, PolicyState.Text | None] = {name: None for name in self._base if name not in then}
             # The files and defaults may have changed since then.
-            texts.update({name: PolicyText(text.text, f"set by {who}") for name, text in then.items() if self._base.get(name) != text})
+            texts.update(
+                {name: PolicyState.Text(text.text, f"set by {who}") for name, text in then.items() if self._base.get(name) != text}
+            )
             overlay = target.overlay if target.overlay.alone else Overlay(texts)
             return self._change_to(overlay, who, f"rolled back to {version}")
 
@@ -293,14 +295,14 @@ class ChangingPolicies:
         now = self._current().change.version
         if version is not None and version != now:
             message = f"the policies have changed: they are at version {now}, not {printable(version)}"
-            raise PolicyConflict(message, version=now, hint=_DECIDE_AGAIN)
+            raise PolicyState.Conflict(message, version=now, hint=_DECIDE_AGAIN)
 
     def _compiled(self, read: Read, overlay: Overlay, *, to_work: bool = True) -> Policy:
         effective = overlay.over(read.texts)
         policy, problems = self._judged(texts_of(effective), read.declared, to_work=to_work)
         if policy is None or problems or read.problems:
             faults = [
-                ConfigProblem(
+                ConfigError.Problem(
                     where_from(item.name, effective.get(item.name)), item.line, item.column, f"{item.kind}: {item.message}", item.hint
                 )
                 for item in problems
@@ -308,8 +310,8 @@ class ChangingPolicies:
             raise ConfigError(sorted([*read.problems, *faults]))
         return policy
 
-    def _change_to(self, overlay: Overlay, who: str, event: str, base: Mapping[str, PolicyText] | None = None) -> PolicyState:
-        # `PolicyRefused` is raised before any change.
+    def _change_to(self, overlay: Overlay, who: str, event: str, base: Mapping[str, PolicyState.Text] | None = None) -> PolicyState:
+        # `PolicyState.Refused` is raised before any change.
         current = self._current()
         based_on = self._base if base is None else base
         effective = overlay.over(based_on)
@@ -318,7 +320,7 @@ class ChangingPolicies:
             return current.state
         policy, problems = self._judged(texts_of(effective), self._declared)
         if policy is None or problems:
-            raise PolicyRefused(problems, hint="the previous policies stay in force")
+            raise PolicyState.Refused(problems, hint="the previous policies stay in force")
         if self._closed:
             raise MomError("these policies are no longer in force: the change was not made", hint=_DECIDE_AGAIN)
         self._base = based_on
@@ -334,7 +336,7 @@ class ChangingPolicies:
         digest = hashlib.sha256(json.dumps(texts_of(effective)).encode()).hexdigest()
         state = PolicyState(f"{self._count}-{digest[:12]}", effective)
         diff = difference(texts_of(self._versions[-1].state.texts), texts_of(effective)) if self._versions else ""
-        self._versions.append(Version(PolicyChange(state.version, time.time(), who, event, diff), state, overlay))
+        self._versions.append(Version(PolicyState.Change(state.version, time.time(), who, event, diff), state, overlay))
         self.policy = policy
         return state
 
@@ -357,7 +359,7 @@ def description_of(changes: Mapping[str, str | None], *, replace_all: bool = Fal
     return ", ".join((["removed all others"] if replace_all else []) + parts) or "nothing"
 
 
-def texts_of(policies: Mapping[str, PolicyText]) -> dict[str, str]:
+def texts_of(policies: Mapping[str, PolicyState.Text]) -> dict[str, str]:
     """Return the policies' texts, keyed by name."""
     return {name: policy.text for name, policy in policies.items()}
 
@@ -370,7 +372,7 @@ def _same(first: Overlay, second: Overlay) -> bool:
 DEFAULT: Final = "default"
 
 
-def where_from(name: str, policy: PolicyText | None) -> str:
+def where_from(name: str, policy: PolicyState.Text | None) -> str:
     """Return a policy's file for messages, or the policy's name if it has no file."""
     if policy is None or policy.origin == DEFAULT:
         return f"default policy {name}"

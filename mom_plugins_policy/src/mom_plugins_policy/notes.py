@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import AfterValidator, TypeAdapter
 
-from mom_core import HOST_ID, Guest, MomError, PluginContext, Problem, Snapshot, Source, StateError, StateFile, Value, printable
+from mom_core import Guest, Host, MomError, PluginContext, Problem, Snapshot, Source, StateError, StateFile, Value, printable
 
 _GONE_SECONDS: Final = 3600.0
 """mom keeps an unlisted guest's notes for this time, because the guest may return from another host."""
@@ -108,7 +108,7 @@ class NoteStore:
     def begin(self, snapshot: Snapshot) -> dict[str, dict[str, Any]]:
         """Return notes keyed by entity id and name. Drop notes of restarted or long gone guests."""
         self._guests = snapshot.guests
-        self._incarnations = {HOST_ID: "", **{guest.id: guest.incarnation for guest in snapshot.listed}}
+        self._incarnations = {Host.ID: "", **{guest.id: guest.incarnation for guest in snapshot.listed}}
         current: dict[str, dict[str, Any]] = {}
         for identity, notes in list(self._kept.items()):
             if self._incarnations.get(identity) == notes.incarnation:

@@ -30,7 +30,7 @@ from mom_core import (
     hookimpl,
     printable,
 )
-from mom_kvm import PolicyState, PolicyText, PolicyTexts
+from mom_kvm import PolicyState, PolicyTexts
 from mom_plugins_policy.changes import DEFAULT, OVERLAY, ChangingPolicies, Read, where_from
 from mom_plugins_policy.language.errors import Fault, PolicyError
 from mom_plugins_policy.language.policy import Policy, Result
@@ -192,7 +192,7 @@ class PolicyPlugin:
         declared = self._context.declarations
         texts, left_out = self._usable_defaults(own.texts, declared) if settings.wants_defaults else ({}, [])
         self._not_read = (*self._absent_folders(), *left_out)
-        texts.update({name: PolicyText(text, own.files[name]) for name, text in own.texts.items()})
+        texts.update({name: PolicyState.Text(text, own.files[name]) for name, text in own.texts.items()})
         return Read(texts, declared, own.problems)
 
     def _absent_folders(self) -> Iterator[Problem]:
@@ -206,9 +206,9 @@ class PolicyPlugin:
                 hint = f"create the folder, or change `{setting}`"
                 yield Problem(Source(self._context.name), printable(message, 400), severity=Severity.WARNING, hint=hint)
 
-    def _usable_defaults(self, own: Mapping[str, str], declared: Declarations) -> tuple[dict[str, PolicyText], list[Problem]]:
+    def _usable_defaults(self, own: Mapping[str, str], declared: Declarations) -> tuple[dict[str, PolicyState.Text], list[Problem]]:
         # A default policy that reads undeclared fields would stop all policies.
-        usable: dict[str, PolicyText] = {}
+        usable: dict[str, PolicyState.Text] = {}
         left_out: list[Problem] = []
         for name, text in declared.policies.items():
             if name in own:
@@ -222,7 +222,7 @@ class PolicyPlugin:
                 advice = "enable the plugins that collect them"
                 left_out.append(Problem(Source(self._context.name), message, severity=Severity.WARNING, hint=advice))
             else:
-                usable[name] = PolicyText(text, DEFAULT)
+                usable[name] = PolicyState.Text(text, DEFAULT)
         return usable, left_out
 
     def _say(self, policy: Policy, state: PolicyState) -> None:

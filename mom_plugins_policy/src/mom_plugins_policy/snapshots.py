@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, TypeAlias
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from mom_core import HOST_ID, ConfigError, ConfigProblem, Document, Guest, Snapshot, StrictModel, Value, read_settings
+from mom_core import ConfigError, Document, Guest, Host, Snapshot, StrictModel, Value, read_settings
 from mom_core.testing import snapshot
 from mom_plugins_policy.sources import text_of
 
@@ -31,7 +31,7 @@ def _finite(value: Any) -> Any:
 
 
 def _guest(name: str) -> str:
-    if not name or name == HOST_ID:
+    if not name or name == Host.ID:
         raise ValueError("cannot be a guest's name: the host belongs under `host`")
     return name
 
@@ -57,7 +57,7 @@ class SnapshotForm(SampleForm):
 
     def made(self) -> Snapshot:
         """Build the snapshot."""
-        properties = {**self.properties, HOST_ID: {"interval": self.interval, **self.properties.get(HOST_ID, {})}}
+        properties = {**self.properties, Host.ID: {"interval": self.interval, **self.properties.get(Host.ID, {})}}
         history: Any = [{"host": item.host, "guests": item.guests} for item in self.history]
         return snapshot(self.host, self.guests, properties, history, self.interval)
 
@@ -75,9 +75,11 @@ def read_form(path: Path) -> SnapshotForm:
     try:
         values = json.loads(text.removeprefix("\ufeff"))
     except json.JSONDecodeError as error:
-        raise ConfigError([ConfigProblem(file, error.lineno, error.colno, f"not JSON: {error.msg[0].lower()}{error.msg[1:]}")]) from None
+        raise ConfigError(
+            [ConfigError.Problem(file, error.lineno, error.colno, f"not JSON: {error.msg[0].lower()}{error.msg[1:]}")]
+        ) from None
     except (RecursionError, ValueError):
-        raise ConfigError([ConfigProblem(file, 0, 0, "is nested too deep, or holds a number that is too long")]) from None
+        raise ConfigError([ConfigError.Problem(file, 0, 0, "is nested too deep, or holds a number that is too long")]) from None
     return checked_form(values, file)
 
 
@@ -86,7 +88,7 @@ def checked_form(values: object, file: str) -> SnapshotForm:
     document = Document(file, values)
     form = read_settings(document, SnapshotForm)
     for name in form.properties:
-        if name != HOST_ID and not any(name in sample.guests for sample in (form, *form.history)):
+        if name != Host.ID and not any(name in sample.guests for sample in (form, *form.history)):
             document.complain(("properties", name), "there is no such guest")
     if document.problems:
         raise ConfigError(document.problems)
@@ -101,7 +103,7 @@ def read_snapshot(path: Path) -> Snapshot:
 def as_json(source: Snapshot) -> dict[str, Any]:
     """Return a snapshot and its history in the format of `read_snapshot`."""
     made: dict[str, Any] = {"host": dict(source.host.fields), "guests": _fields_of(source.guests.values())}
-    made["properties"] = {HOST_ID: dict(source.host.properties), **{guest.name: dict(guest.properties) for guest in source.guests.values()}}
+    made["properties"] = {Host.ID: dict(source.host.properties), **{guest.name: dict(guest.properties) for guest in source.guests.values()}}
     if source.history:
         made["history"] = [{"host": dict(older.host.fields), "guests": _fields_of(older.guests.values())} for older in source.history]
         spans = [later.monotonic - earlier.monotonic for earlier, later in zip(source.history, [*source.history[1:], source], strict=True)]

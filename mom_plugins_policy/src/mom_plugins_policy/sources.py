@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mom_core import ConfigError, ConfigProblem, Problem, Source, is_there, printable, read_file, untrusted
+from mom_core import ConfigError, Problem, Source, is_there, printable, read_file, untrusted
 from mom_plugins_policy.language import limits
 
 SUFFIX = ".policy"
@@ -20,7 +20,7 @@ class Texts:
 
     texts: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
-    problems: list[ConfigProblem] = field(default_factory=list)
+    problems: list[ConfigError.Problem] = field(default_factory=list)
 
     def usable(self) -> Texts:
         """Return these texts. Raise `ConfigError` if there was a problem while reading them."""
@@ -50,7 +50,7 @@ def read_folder(directory: Path, suffix: str, ignored: str = "") -> Texts:
     return result
 
 
-def _ours(path: Path, problems: list[ConfigProblem]) -> bool:
+def _ours(path: Path, problems: list[ConfigError.Problem]) -> bool:
     try:
         reason = untrusted(path) if is_there(path) else ""
     except OSError as error:
@@ -72,7 +72,7 @@ def read_paths(paths: Iterable[Path]) -> Texts:
     return result
 
 
-def _files_in(path: Path, problems: list[ConfigProblem]) -> list[Path]:
+def _files_in(path: Path, problems: list[ConfigError.Problem]) -> list[Path]:
     if not path.is_dir():
         return [path]
     before = len(problems)
@@ -82,7 +82,7 @@ def _files_in(path: Path, problems: list[ConfigProblem]) -> list[Path]:
     return files
 
 
-def _listed(directory: Path, problems: list[ConfigProblem], suffix: str) -> Iterable[Path]:
+def _listed(directory: Path, problems: list[ConfigError.Problem], suffix: str) -> Iterable[Path]:
     try:
         names = sorted(path.name for path in directory.iterdir())
     except FileNotFoundError:
@@ -131,11 +131,11 @@ def text_of(path: Path, longest: int = limits.TEXT_BYTES, hint: str = "a policy 
         line = content.count(b"\n", 0, error.start) + 1
         column = len(content[content.rfind(b"\n", 0, error.start) + 1 : error.start].decode("utf-8", "replace")) + 1
         message = f"byte 0x{content[error.start]:02x} is not UTF-8"
-        raise ConfigError([ConfigProblem(printable(str(named), 400), line, column, message, "save the file as UTF-8 text")]) from None
+        raise ConfigError([ConfigError.Problem(printable(str(named), 400), line, column, message, "save the file as UTF-8 text")]) from None
 
 
-def _problem(path: Path, message: str, hint: str = "") -> ConfigProblem:
-    return ConfigProblem(printable(str(path), 400), 0, 0, message, hint)
+def _problem(path: Path, message: str, hint: str = "") -> ConfigError.Problem:
+    return ConfigError.Problem(printable(str(path), 400), 0, 0, message, hint)
 
 
 def files_refused(plugin: str, error: ConfigError) -> Problem:

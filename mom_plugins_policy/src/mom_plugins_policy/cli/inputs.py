@@ -24,7 +24,7 @@ from mom_plugins_policy.sources import Texts, read_paths, read_policies
 
 if TYPE_CHECKING:
     from mom_core import Config
-    from mom_kvm import PolicyText
+    from mom_kvm import PolicyState
 
 EXIT_NO: Final = 1
 EXIT_MISUSE: Final = 2
@@ -108,7 +108,7 @@ def policies_for(
     return PolicyInputs({**(declarations.policies if beside else {}), **policies.usable().texts}, policies.files, declarations)
 
 
-def _in_force(config: Config) -> Mapping[str, PolicyText] | None:
+def _in_force(config: Config) -> Mapping[str, PolicyState.Text] | None:
     from mom_daemon import ask
 
     answer = ask(config, lambda running: running.policies())

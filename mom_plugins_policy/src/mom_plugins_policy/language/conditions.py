@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-from mom_core import HOST_ID, Guest, Host, Snapshot, printable
+from mom_core import Guest, Host, Snapshot, printable
 from mom_plugins_policy.language.analysis import Definition, Program
 from mom_plugins_policy.language.syntax import Form, FormKind, abridged, all_in
 from mom_plugins_policy.language.values import show
@@ -48,7 +48,7 @@ class RequestCondition:
 
 def reason_of(conditions: Sequence[RequestCondition], identity: str, snapshot: Snapshot) -> str:
     """Return a request's conditions as text, the outermost first, or an empty string if there are none."""
-    entity = snapshot.host if identity == HOST_ID else snapshot.guests[identity]
+    entity = snapshot.host if identity == Host.ID else snapshot.guests[identity]
     return printable("; ".join(condition.text_for(entity, snapshot.host) for condition in conditions), _LONGEST)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from mom_core import HOST_ID, Decision, Declarations, Guest, Host, Problem, Scope, Snapshot, Source, Unit, Value
+from mom_core import Decision, Declarations, Guest, Host, Problem, Scope, Snapshot, Source, Unit, Value
 from mom_plugins_policy.language import limits
 from mom_plugins_policy.language.analysis import Program, analyse
 from mom_plugins_policy.language.code import code_of
@@ -36,7 +36,7 @@ class Result:
         """Problems with notes that were not saved for lack of room."""
         self.run = run
         self.policy = policy
-        self._lost = {*run.failed, HOST_ID} if stopped else run.failed
+        self._lost = {*run.failed, Host.ID} if stopped else run.failed
 
     @property
     def notes(self) -> Mapping[str, Mapping[str, Any]]:
@@ -75,7 +75,7 @@ class Result:
         snapshot, because = self.run.snapshot, dict[str, Value]()
         for name in _FIELD.findall(abridged(form)):
             if (spec := declared.get((Scope.HOST, name))) is not None and spec.reason:
-                because[HOST_ID] = snapshot.host.text(spec.reason)
+                because[Host.ID] = snapshot.host.text(spec.reason)
             if (spec := declared.get((Scope.GUEST, name))) is not None and spec.reason:
                 because.update(zip(snapshot.guests, snapshot.column(spec.reason), strict=True))
         return because

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import logging
 import operator
-from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Mapping, Sequence
 from functools import cached_property, reduce
 from typing import Any, Final, TypeAlias
 
-from mom_core import HOST_ID, Entity, Guest, Host, Scope, Snapshot, Value
+from mom_core import Entity, Guest, Host, Scope, Snapshot, Value
 from mom_plugins_policy.language import limits
 from mom_plugins_policy.language.budgets import SMALL, Budgets
 from mom_plugins_policy.language.errors import PYTHON_MESSAGES, Fault, Trouble, kind_of
 from mom_plugins_policy.language.syntax import Form, FormKind, abridged
-from mom_plugins_policy.language.values import UNBOUND, Any_, Disk, Function, Guests, requested, show
+from mom_plugins_policy.language.values import UNBOUND, Any_, Disk, Function, Guests, requested, samples_of, show
 from mom_plugins_policy.language.words.functions import CALLABLES, FunctionWord
 from mom_plugins_policy.language.words.methods import DISK_METHODS, ENTITY_METHODS
 from mom_plugins_policy.language.words.word import Word
@@ -77,8 +77,7 @@ class Evaluation(Budgets):
         self.noted: dict[str, dict[str, Any_]] = {}
         self.disks_of: dict[str, Any_] = {}
         self.disk_requests: dict[str, Form] = {}
-        self._hosts = [older.host for older in history]
-        self._older = [older.guests for older in history]
+        self._history = history
         self._columns: dict[str, Sequence[Value]] = {}
         self._faults_seen: set[tuple[int, str]] = set()
 
@@ -234,12 +233,8 @@ class Evaluation(Budgets):
     def do_statavg(self, entity: Host | Guest, field: Any_) -> float:
         """Return the mean of a field's known values; 0.0 without values. A guest's values count since its start."""
         self._declared(entity, field)
-        samples: Iterable[Host | Guest] = self._hosts
-        if isinstance(entity, Guest):
-            older = (guests.get(entity.id) for guests in self._older)
-            samples = (guest for guest in older if guest is not None and guest.incarnation == entity.incarnation)
-        newest = self.field(entity, field)
-        values = [value for value in (*(sample.fields.get(field) for sample in samples), newest) if value is not None]
+        older = (sample.fields.get(field) for sample in samples_of(entity, self._history))
+        values = [value for value in (*older, self.field(entity, field)) if value is not None]
         # `sum` rounds differently since Python 3.12.
         return float(reduce(operator.add, values, 0) / len(values)) if values else 0.0
 
@@ -302,7 +297,7 @@ class Evaluation(Budgets):
 
 
 def _id(entity: Host | Guest) -> str:
-    return entity.id if isinstance(entity, Guest) else HOST_ID
+    return entity.id if isinstance(entity, Guest) else Host.ID
 
 
 def _check_note(name: Any_) -> None:

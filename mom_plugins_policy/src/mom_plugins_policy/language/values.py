@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from mom_core import Guest, Host, printable
+from mom_core import Guest, Host, Snapshot, printable
 from mom_plugins_policy.language.errors import Trouble
 from mom_plugins_policy.language.syntax import Form, written_number, written_string
 from mom_plugins_policy.language.words.word import Word
@@ -118,6 +118,15 @@ def show(value: Any_) -> str:
     if isinstance(value, Mapping):
         return "<record>"
     return f"<{type(value).__name__}>"
+
+
+def samples_of(entity: Host | Guest, snapshots: Iterable[Snapshot]) -> Iterator[Host | Guest]:
+    """Yield an entity's samples; for a guest, only those since its start."""
+    for snapshot in snapshots:
+        if isinstance(entity, Host):
+            yield snapshot.host
+        elif (guest := snapshot.guests.get(entity.id)) is not None and guest.incarnation == entity.incarnation:
+            yield guest
 
 
 def requested(value: Any_, *, takes_text: bool = False) -> Any_:
