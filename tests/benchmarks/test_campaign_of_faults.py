@@ -1,4 +1,4 @@
-"""Parts of the campaign of faults that need no guests: the choice of faults, what is missing, and the table."""
+"""Parts of the campaign of faults that need no guests: choice of faults, missing recoveries, and table."""
 
 from types import SimpleNamespace
 from typing import Any, cast

@@ -12,7 +12,7 @@ from real_guests import not_here
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 LONGEST_SECONDS = 120.0
-"""Each takes a few seconds, but machines that run tests are busy."""
+"""Time limit of a benchmark. Each takes a few seconds, but test machines are busy."""
 
 SMALL = {
     "credit/bench_limits.py": "--guests 20 --changing 5 --rounds 3",

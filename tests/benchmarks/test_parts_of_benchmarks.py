@@ -1,4 +1,4 @@
-"""Parts of benchmarks that need no real guests: configurations, and what becomes of figures."""
+"""Parts of benchmarks that need no real guests: configurations and evaluation of figures."""
 
 import json
 import pickle
@@ -77,6 +77,6 @@ def test_collisions_on_the_page_are_current() -> None:
 
 
 def run(script: str, *options: str | Path) -> str:
-    """Return what a benchmark prints."""
+    """Return the output of a benchmark."""
     program = Path(__file__).resolve().parents[2] / "benchmarks" / script
     return subprocess.run([sys.executable, program, *options], check=True, capture_output=True, text=True, timeout=120).stdout

@@ -1,4 +1,4 @@
-"""`mom demo`, as a newcomer sees it."""
+"""`mom demo` for a new user."""
 
 import os
 import re
@@ -30,7 +30,7 @@ def moments(seed: int) -> list[Moment]:
 
 
 def test_what_it_says_to_type_next_works_where_it_was_called() -> None:
-    """As `./run demo` calls it: by its path, from a folder above, and with no `mom` for the shell to find."""
+    """Run `mom demo` like `./run demo`: by its path, from a folder above, without `mom` in PATH."""
     environment = {**os.environ, "PATH": "/usr/bin:/bin"}
     told = subprocess.run(
         [MOM, "demo", "--seconds", "2"], cwd=BIN.parent, env=environment, capture_output=True, text=True, check=True
@@ -38,7 +38,7 @@ def test_what_it_says_to_type_next_works_where_it_was_called() -> None:
     last = told.partition("What to type next")[2]
     lines = [*re.findall(r"^  (\S+ .+?)  +\S", last, re.M), *re.findall(r"for a summary, run\n  (.+)", last)]
     assert len(lines) >= 4
-    for called in lines[1:]:  # the first is the same again
+    for called in lines[1:]:  # the same as the first
         done = subprocess.run(
             ["sh", "-c", called], cwd=BIN.parent, env=environment, capture_output=True, text=True, timeout=120, check=True
         )
@@ -63,7 +63,7 @@ def test_mom_relieves_a_host_that_would_swap_without_it(seed: int) -> None:
 
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """What it prints without a terminal, and the folder that it leaves."""
+    """Return the output without a terminal, and the folder."""
     folder = tmp_path_factory.mktemp("shown")
     return demo("--seconds", "0", "--seed", "5", "--output", str(folder)), folder
 
@@ -82,7 +82,7 @@ def test_the_same_seed_tells_the_same_story(shown: tuple[str, Path], tmp_path: P
 
 def test_without_a_terminal_it_prints_lines_that_a_log_can_hold(shown: tuple[str, Path]) -> None:
     text, folder = shown
-    lines = text.replace(str(folder), "~/demo").splitlines()  # how long the name of a test's folder is depends on how many there were
+    lines = text.replace(str(folder), "~/demo").splitlines()  # the length of the folder's name varies
     assert len([line for line in lines if re.match(r" *\d+:\d\d  with mom: available .* \| without mom: available ", line)]) == CYCLES // 5
     assert all(len(line) <= 130 and line.isprintable() for line in lines)
 

@@ -1,4 +1,4 @@
-"""mom in a thread of another program, which has its own threads, its own logging and its own signal handlers, and keeps them all."""
+"""mom in a thread of another program. The program keeps its threads, logging and signal handlers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 
 from mom_core import Engine, MomError, load_config
 from mom_devkit import wait_until
-from mom_kvm import PolicyRefused, PolicyTexts
+from mom_kvm import PolicyState, PolicyTexts
 
 PAGE = Path(__file__).parents[2] / "docs/embedding.md"
 
@@ -47,7 +47,7 @@ def has_done(engine: Engine, cycles: int) -> bool:
 
 
 class Program:
-    """A program that has a thread at work and a log of its own."""
+    """Program with a running thread and its own log."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -100,7 +100,7 @@ def test_it_starts_sets_policies_tells_statistics_and_restarts(tmp_path: Path, p
         state = policies.change({"99_mine": '(Host.Control "ksm_run" 1)'}, who="my program")
         assert "99_mine" in state.texts
         wait_until(lambda: any(decision.source.name == "99_mine" for decision in engine.report.decisions))  # type: ignore[union-attr]  # it was there
-        with pytest.raises(PolicyRefused):
+        with pytest.raises(PolicyState.Refused):
             policies.change({"99_mine": "("}, who="my program")
         turns = program.turns
         wait_until(partial(program.is_past, turns))

@@ -1,4 +1,4 @@
-"""A simulated host that is full for a while: cheap guests are saved, and come back when the load has gone."""
+"""A simulated host is full for a while: mom saves cheap guests, and starts them again later."""
 
 import json
 import logging
@@ -34,7 +34,7 @@ LEAVES = "build-02"
 
 
 class Mover:
-    """Wants it moved in every cycle."""
+    """Evaluator that moves the guest in every cycle."""
 
     def __init__(self, settings: PluginSettings, context: PluginContext) -> None:
         pass
@@ -55,7 +55,7 @@ def test_a_guest_gives_what_it_has_freed_before_it_is_moved_and_goes_with_all_of
 
     def between(number: int) -> None:
         if number > 158 and len([*(tmp_path / "shelf/h2").glob("*.json")]) == 1:
-            time.sleep(0.3)  # it has not come there: threads move it, which take their time
+            time.sleep(0.3)  # not moved yet: threads move it
 
     plugins: dict[str, type | Mapping[str, object]] = {
         "sim": {**host, "host": "h1"},

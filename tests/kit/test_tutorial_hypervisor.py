@@ -1,4 +1,4 @@
-"""The hypervisor of the tutorial, with no more fields than it has, under mom's own default policy."""
+"""The tutorial's hypervisor, with only its fields, under mom's default policy."""
 
 import importlib.util
 import json
@@ -25,7 +25,7 @@ GIB = 1 << 20
 
 @pytest.fixture
 def microvm(tmp_path: Path) -> ModuleType:
-    """The tutorial's plugin, as it stands there."""
+    """Return the tutorial's plugin."""
     found = re.search(r"^```python src/mom_microvm/plugin\.py\n(.*?)^```", TUTORIAL.read_text(), re.DOTALL | re.MULTILINE)
     assert found is not None
     path = tmp_path / "microvm_of_the_tutorial.py"
@@ -40,7 +40,7 @@ def microvm(tmp_path: Path) -> ModuleType:
 
 
 def follow(folder: Path) -> int:
-    """What the program does that runs the guests: it carries out what was asked for, and tells how the guest is now. The guest's size."""
+    """Act like the program that runs the guests: apply requests, and report the guest's state. Return its size."""
     path = folder / "web.json"
     content = json.loads(path.read_text())
     size = content.pop("target_kib", content["memory_kib"])
@@ -66,7 +66,7 @@ def test_a_balloon_moves_by_the_default_policy_when_the_host_is_short(tmp_path: 
         for _ in range(3):
             report = engine.cycle()
             assert problems_of(report, "policy") == []
-            time.sleep(SAME_STATISTICS_SECONDS)  # statistics are acted upon only when they are newer than those of the last request
+            time.sleep(SAME_STATISTICS_SECONDS)  # mom shrinks a guest only with newer statistics than at the last request
             sizes.append(follow(guests))
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] < sizes[0] < 4 * GIB

@@ -1,4 +1,4 @@
-"""What brings mom to the nodes of a cluster: manifests that Kubernetes takes, and one truth for kustomize and Helm."""
+"""Manifests for the nodes of a cluster: valid for Kubernetes, and equal for kustomize and Helm."""
 
 import json
 import re
@@ -17,14 +17,14 @@ from mom_core import load_config
 ROOT = Path(__file__).parents[2]
 KUBERNETES = ROOT / "packaging/kubernetes"
 VERSIONS = ("1.25", "1.30", "1.37")
-"""The oldest that has what the manifests need (maxSurge), one in between, and the newest whose schemas there are."""
+"""Versions: the oldest with maxSurge, one in between, and the newest with published schemas."""
 
 OVERLAYS: Mapping[str, Mapping[str, Any]] = {
     "observe": {"mode": "observe"},
     "enforce": {"mode": "enforce"},
     "offload": {"mode": "enforce", "offload": True},
 }
-"""By overlay, the values of the chart that come to the same."""
+"""Values of the chart that equal an overlay, keyed by overlay."""
 
 HASH = re.compile(r"^mom-[0-9a-z]{10}$")
 
@@ -56,8 +56,8 @@ def charted(**values: object) -> list[dict[str, Any]]:
 
 
 def comparable(objects: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """By kind, without what differs by its nature: the hash in a ConfigMap's name, labels that kustomize gives to all objects, and lines of
-    the configuration that are comments in one of them."""
+    """Return objects keyed by kind, without expected differences: the hash in a ConfigMap's name, kustomize's common labels, and comment lines
+    of the configuration."""
     found: dict[str, Any] = {}
     for one in json.loads(json.dumps(objects, default=str)):
         one["metadata"].pop("labels", None)
@@ -75,13 +75,13 @@ def comparable(objects: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def strictly(kind: Any, one: Mapping[str, Any]) -> None:
-    """A model of a custom resource, which takes any member: what it does not know is lost in it."""
+    """Return whether a model is a custom resource without a schema. It accepts any member."""
     made = json.loads(kind.model_validate(one).model_dump_json(by_alias=True, exclude_unset=True))
     assert made == one
 
 
 def check(one: Mapping[str, Any]) -> None:
-    """By the schemas of Kubernetes, or of Prometheus's operator."""
+    """Check objects with the schemas of Kubernetes, or of Prometheus's operator."""
     if one["apiVersion"].startswith("monitoring.coreos.com/"):
         from cloudcoil.models.prometheus_operator import v1
 

@@ -1,4 +1,4 @@
-"""What the probes of a node's pod make of the status that mom has left, also where the clock was set meanwhile."""
+"""Probes of a node's pod read mom's status, also after the clock was set."""
 
 import json
 import os
@@ -25,7 +25,7 @@ HOUR = 3600.0
     ],
 )
 def test_a_probe_goes_by_the_cycles_of_mom_and_not_by_the_clock(tmp_path: Path, completed: float, changed: float, code: int) -> None:
-    """Seconds since mom completed a cycle by the clock that never jumps, and by the file's time of change."""
+    """Seconds since mom's last cycle, by the monotonic clock and by the file's time."""
     status = tmp_path / "status.json"
     status.write_text(json.dumps({"interval_seconds": 5.0, "monotonic_seconds": time.clock_gettime(time.CLOCK_BOOTTIME) - completed}))
     os.utime(status, (time.time() - changed,) * 2)

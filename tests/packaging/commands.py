@@ -1,4 +1,4 @@
-"""Commands that packages are made and tried with."""
+"""Commands that build and test packages."""
 
 import os
 import re
@@ -7,16 +7,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 MadeOnce = Callable[[str, Callable[[Path], object]], Path]
-"""Gives a folder of this name, which it has filled in this way once, for all processes of a run of tests."""
+"""Return a folder with this name. It is filled once for all processes of a test run."""
 
 _SECONDS = 1800
-"""The longest that any takes on a machine that is busy: an image with a Debian in it."""
+"""Longest time of a command on a busy machine: an image with Debian."""
 
 _OURS = frozenset({"PYTHONPATH", "VIRTUAL_ENV", "MOM_CONFIG"})
 
 
 def run(*command: str | Path, cwd: Path | None = None, environment: dict[str, str] | None = None) -> str:
-    """What the command prints, in an environment that knows nothing of this folder; its standard error is in the failure."""
+    """Return a command's output, in an environment without this folder. A failure shows its standard error."""
     clean = {name: value for name, value in os.environ.items() if name not in _OURS}
     done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, cwd=cwd, env=clean | (environment or {}), check=False)
     assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
@@ -24,9 +24,9 @@ def run(*command: str | Path, cwd: Path | None = None, environment: dict[str, st
 
 
 def scratch_script(text: str, folder: Path, programs: Sequence[str]) -> tuple[Path, dict[str, str]]:
-    """A script of a package's, for a host below that folder, and its environment: programs that note in `called` how they were called.
+    """Return a package's script for a host in that folder, and its environment. Programs record their calls in `called`.
 
-    Those in `bin` are the host's; `usr/lib/mom/bin` has the package's mom.
+    `bin` has the host's programs, and `usr/lib/mom/bin` the package's mom.
     """
     for path in (*(f"bin/{one}" for one in programs), "usr/lib/mom/bin/mom"):
         program = folder / path

@@ -1,4 +1,4 @@
-"""What the tests of packages share: things that are made once."""
+"""Fixtures for tests of packages; each is built once."""
 
 import fcntl
 import os
@@ -31,5 +31,5 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
 
 @pytest.fixture(scope="session")
 def tree(made_once: MadeOnce) -> Path:
-    """What every system's package of mom installs."""
+    """Return the tree of files that packages install."""
     return made_once("tree", lambda folder: run(sys.executable, ROOT / "packaging/tree.py", folder / "tree")) / "tree"

@@ -1,4 +1,4 @@
-"""A systemd of the tests' own: process 1 of its own namespaces, with nothing but the units that it is given."""
+"""systemd for tests: process 1 of its own namespaces, with only the given units."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ _CGROUPS = Path("/sys/fs/cgroup")
 _HIERARCHIES = ("systemd", "unified", "memory", "pids")
 
 MOM = 5
-"""The number of user and group `mom`, who are known in these namespaces only: Debian's games', as a libvirtd outside wants to know it."""
+"""ID of user and group `mom` in these namespaces. It is that of Debian's `games`, because a libvirtd outside must know it."""
 
 _ELSEWHERE = """[Service]
 PrivateTmp=no
@@ -32,7 +32,7 @@ ProtectHome=no
 StandardOutput=append:{folder}/log
 StandardError=append:{folder}/log"""
 
-# The control groups are mounted anew in their namespace, so that this systemd sees its own as the root, and nobody else's.
+# Control groups are mounted again in their namespace, so that this systemd sees only its own, as the root.
 _BOOT = """
 set -e
 mount -t tmpfs tmpfs /run
@@ -48,11 +48,11 @@ exec /lib/systemd/systemd --system --log-target=console --show-status=no
 
 
 class CannotStart(Exception):
-    """Not on this host."""
+    """This host cannot run a second systemd."""
 
 
 class OwnSystemd:
-    """Started with a folder of units."""
+    """systemd with a folder of units."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -71,7 +71,7 @@ class OwnSystemd:
         self.units.mkdir(exist_ok=True)
         for target in _TARGETS:
             (self.units / f"{target}.target").write_text("[Unit]\nDescription=nothing\n")
-        # A name that nobody has used: a group that could not be removed would keep this systemd from having one of its own.
+        # A new name. Otherwise, a group that could not be removed would block this one.
         name = f"momtest-{os.getpid()}-{time.monotonic_ns()}"
         self._groups = [_CGROUPS / hierarchy / name for hierarchy in _HIERARCHIES if (_CGROUPS / hierarchy).is_dir()]
         script = self.folder / "boot.sh"
@@ -94,7 +94,9 @@ class OwnSystemd:
         raise CannotStart(f"systemd does not come up in namespaces of its own: {log_text[-500:]}")
 
     def _what_mom_sees(self) -> Iterator[str]:
-        """Lines of shell: user mom is known, and reaches this checkout and its interpreter, also in a closed folder such as /root."""
+        """Return shell lines that create user mom, and give it access to this checkout and its interpreter, also below a private folder
+        such as /root.
+        """
         for name, line in (("passwd", f"mom:x:{MOM}:{MOM}::/:/usr/sbin/nologin\n"), ("group", f"mom:x:{MOM}:\n")):
             others = [one for one in Path("/etc", name).read_text().splitlines(keepends=True) if one.split(":")[2] != str(MOM)]
             (self.folder / name).write_text("".join([*others, line]))
@@ -111,12 +113,12 @@ class OwnSystemd:
             yield from (f"mkdir -p {path} && mount --bind /run/kept/{number} {path}" for number, path in enumerate(below))
 
     def add_moms_units(self, config: Path, *more: str, libvirt_uri: str = "", spans: Mapping[str, str] = MappingProxyType({})) -> None:
-        """Add the shipped units, with the tested programs and this configuration. A drop-in has other places, and these lines.
+        """Add the shipped units, with the tested programs and this configuration. A drop-in has other paths, and these lines.
 
-        The helper's declarations are in `helper.d`. The units see the folder `lib` as /var/lib.
+        `helper.d` has the helper's declarations. Units see the folder `lib` as /var/lib.
 
-        :param libvirt_uri: empty: without mom-libvirt-helper
-        :param spans: shorter times in place of shipped ones, such as `WatchdogSec=20s`
+        :param libvirt_uri: empty for no mom-libvirt-helper
+        :param spans: shorter times that replace the shipped ones, such as `WatchdogSec=20s`
         """
         drop_in = "\n".join([_ELSEWHERE.format(folder=self.folder), *more, ""])
         helper = f"{sys.executable} -I -S {Path(mom_helper.__file__).parent}"
@@ -144,7 +146,7 @@ class OwnSystemd:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Until the end of the block; skips the test where it cannot be."""
+        """Run systemd until the end of the block. Skip the test if this host cannot."""
         try:
             self.start()
         except CannotStart as error:
@@ -163,7 +165,7 @@ class OwnSystemd:
             return 0
 
     def run(self, *words: str, seconds: float = 60) -> subprocess.CompletedProcess[str]:
-        """A command beside it."""
+        """Run a command in its namespaces."""
         command = ["nsenter", "-t", str(self._pid), "-m", "-p", "-C", "-u", "-i", "--", *words]
         return subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
 
@@ -175,7 +177,7 @@ class OwnSystemd:
         return dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
 
     def stop(self) -> None:
-        """With all that it has started: a process 1 takes everything along."""
+        """Kill systemd, and with it all its processes."""
         if self._process is not None:
             if self._pid:
                 subprocess.run(["kill", "-9", str(self._pid)], check=False)

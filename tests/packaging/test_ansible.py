@@ -1,4 +1,4 @@
-"""The Ansible role: installs, observes, enforces, changes nothing when nothing is to be changed, and takes everything away."""
+"""The Ansible role: install, observe, enforce, repeat without changes, and remove everything."""
 
 import importlib
 import json
@@ -34,14 +34,14 @@ for folder in sys.argv[2:]:
 """
 
 KNOBS = ("run", "pages_to_scan", "sleep_millisecs", "merge_across_nodes")
-"""What mom may set of KSM."""
+"""KSM's files that mom may write."""
 
 HERE = "[Service]\nPrivateTmp=no\nReadWritePaths={folder}\nStandardOutput=append:{folder}/log\nStandardError=append:{folder}/log\n"
-"""What units need besides on this machine: its host of files is in /var/tmp."""
+"""Additional lines for units: the host of files is in /var/tmp."""
 
 
 def uv(made: Path, *words: str | Path) -> None:
-    """What is on the index, from where pip is told to fetch it."""
+    """Return a folder with wheels that serves as pip's index."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(ROOT / "packaging")
         told: dict[str, str] = importlib.import_module("tree").as_pip_is_told(run(sys.executable, "-m", "pip", "config", "list"))
@@ -50,7 +50,7 @@ def uv(made: Path, *words: str | Path) -> None:
 
 @pytest.fixture(scope="session")
 def ansible(made_once: MadeOnce) -> Path:
-    """The folder of its programs."""
+    """Return the folder of Ansible's programs."""
 
     def make(folder: Path) -> None:
         run(sys.executable, "-m", "venv", "--without-pip", folder / "ansible")
@@ -61,7 +61,7 @@ def ansible(made_once: MadeOnce) -> Path:
 
 @pytest.fixture(scope="session")
 def wheels(made_once: MadeOnce) -> Path:
-    """Those of mom that the role installs here."""
+    """Distributions of mom that the role installs."""
 
     def make(folder: Path) -> None:
         (folder / "dist").mkdir()
@@ -71,7 +71,7 @@ def wheels(made_once: MadeOnce) -> Path:
 
 
 class Host:
-    """A machine with systemd and without mom, that Ansible manages, with a host of files below it."""
+    """Machine with systemd that Ansible manages, at first without mom, with a host of files."""
 
     def __init__(self, folder: Path, ansible: Path, wheels: Path) -> None:
         self.folder, self.systemd, self._ansible = folder, _Machine(folder), ansible
@@ -100,7 +100,7 @@ class Host:
         (folder / "site.yml").write_text(yaml.safe_dump([play]))
 
     def plays(self, *words: str, **variables: object) -> tuple[dict[str, int], str]:
-        """What Ansible counts of a run of the role, and what it says."""
+        """Counts and output of a run of the role."""
         given = json.dumps({**self.variables, **variables, "ansible_python_interpreter": sys.executable})
         environment = {
             "ANSIBLE_ROLES_PATH": str(ANSIBLE / "roles"),
@@ -113,7 +113,7 @@ class Host:
         }
         told = [f"{name}={value}" for name, value in environment.items()]
         command = [str(self._ansible / "ansible-playbook"), "-c", "local", str(self.folder / "site.yml"), "-e", given, *words]
-        hardened = ("sh", "-c", 'umask 027 && exec "$@"', "sh")  # as root has it by some guides
+        hardened = ("sh", "-c", 'umask 027 && exec "$@"', "sh")  # as some guides advise for root
         said = self.systemd.run(*hardened, "env", *told, *command, seconds=300)
         counted = re.search(r"^localhost +: (.*)$", said.stdout, re.M)
         assert counted, said.stdout + said.stderr
@@ -124,13 +124,13 @@ class Host:
         return int((self.folder / "root/sys/kernel/mm/ksm/run").read_text() or -1)
 
     def left(self) -> set[str]:
-        """All files below what the role writes to."""
+        """Return all files in the folders that the role writes to."""
         places = ("units", "opt", "bin", "lib", "etc")
         return {str(path.relative_to(self.folder)) for place in places for path in (self.folder / place).rglob("*")}
 
 
 class _Machine(OwnSystemd):
-    """Of /etc, /opt, /usr/local/bin and systemd's units it has its own."""
+    """It has its own /etc, /opt, /usr/local/bin and systemd units."""
 
     def _what_mom_sees(self) -> Iterator[str]:
         subprocess.run(["cp", "-a", "/etc/.", self.folder / "etc"], check=True, timeout=60)
@@ -140,13 +140,13 @@ class _Machine(OwnSystemd):
             (self.folder / "etc" / name).mkdir(parents=True)
         for place, there in (("etc", "/etc"), ("opt", "/opt"), ("bin", "/usr/local/bin"), ("units", "/etc/systemd/system")):
             yield f"mount --bind {self.folder}/{place} {there}"
-        yield "set -- /etc/systemd/system"  # where units are looked for, and enabled
+        yield "set -- /etc/systemd/system"  # folders of units and enabled units
         yield from super()._what_mom_sees()
 
 
 @pytest.fixture
 def host(ansible: Path, wheels: Path) -> Iterator[Host]:
-    """In a folder that mom's user can reach, unlike pytest's own."""
+    """Return a machine in a folder that mom's user can read."""
     with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="mom-ansible-") as made:
         folder = Path(made)
         folder.chmod(0o755)
@@ -205,7 +205,7 @@ def test_the_role_installs_observes_enforces_and_takes_everything_away(host: Hos
 
 
 def program_that_says(word: str, folder: Path) -> Path:
-    """A folder with a wheel of a program `mom`, which is of one version whatever it says."""
+    """Return a folder with a wheel of a program `mom`. Its version is always the same."""
     (folder / word / "source").mkdir(parents=True)
     (folder / word / "source/said.py").write_text(f"def main() -> None:\n    print({word!r})\n")
     (folder / word / "source/pyproject.toml").write_text(
@@ -220,7 +220,7 @@ def program_that_says(word: str, folder: Path) -> Path:
 
 @pytest.mark.release
 def test_wheels_that_are_not_the_same_take_the_place_of_what_is_installed_also_after_a_failure(host: Host) -> None:
-    """Wheels that are made of a clone have one version from one release to the next."""
+    """Wheels built from a clone have the same version between two releases."""
     play = {
         "hosts": "localhost",
         "gather_facts": False,
@@ -273,7 +273,7 @@ def test_the_role_installs_what_units_there_are() -> None:
 
 
 def test_by_pip_mom_may_read_definitions_of_proxmox_ves_guests_as_by_the_package() -> None:
-    """Without that, it leaves all guests of the node alone."""
+    """Without this setting, mom leaves all guests of the node alone."""
     package = (ROOT / "packaging/deb/postinst").read_text()
     (group,) = re.findall(r"usermod --append --groups (\S+) mom", package)
     tasks = yaml.safe_load((ROLE / "tasks/install_pip.yml").read_text())

@@ -1,4 +1,4 @@
-"""What mom's Debian package holds. How it behaves on a machine is what `nox -s fresh` shows."""
+"""Content of mom's Debian packages. `nox -s fresh` tests their installation."""
 
 import importlib
 import os
@@ -27,14 +27,14 @@ def package(request: pytest.FixtureRequest, made_once: MadeOnce) -> Path:
 
 @pytest.fixture(scope="session")
 def installed(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The root of a system that has its files."""
+    """Return the root of a system with the package's files."""
     folder = tmp_path_factory.mktemp("root")
     run("dpkg-deb", "--extract", package, folder)
     return folder
 
 
 def made_of_a_commit(seconds: int, folder: Path) -> Path:
-    """A package of next to nothing, of a commit at that time."""
+    """Build a nearly empty package of a commit at that time."""
     tree = folder / "tree"
     for name in ("usr/lib/mom/lib/python3/site-packages/mom_core-0.1.0.dist-info/METADATA", "usr/share/cockpit/mom/manifest.json"):
         (tree / name).parent.mkdir(parents=True)
@@ -57,7 +57,7 @@ def test_apt_takes_what_is_made_of_a_later_commit_for_newer(tmp_path: Path) -> N
 
 @pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg-deb is Debian's package dpkg")
 def test_a_host_without_libvirt_gets_none(tmp_path: Path) -> None:
-    """Debian's module for it recommends a daemon, which recommends QEMU with all that it can do."""
+    """Debian's libvirt module recommends a daemon, which recommends all of QEMU."""
     wanted = run("dpkg-deb", "--field", made_of_a_commit(1_800_000_000, tmp_path), "Depends", "Recommends")
     assert "libvirt" not in wanted
     assert "qemu" not in wanted
@@ -84,7 +84,7 @@ def test_what_is_fetched_comes_from_where_pip_is_told_to_fetch_it(monkeypatch: p
 
 
 def test_what_cannot_be_fetched_is_said_without_a_traceback(tmp_path: Path) -> None:
-    """From an index that nobody serves, as pip is told."""
+    """Build with an unreachable index in pip's settings."""
     environment = {**os.environ, "PIP_INDEX_URL": "http://127.0.0.1:9/simple", "UV_NO_CACHE": "1", "UV_HTTP_RETRIES": "0"}
     command = [sys.executable, str(ROOT / "packaging/tree.py"), str(tmp_path / "tree")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
@@ -178,7 +178,7 @@ def test_links_in_its_pages_lead_to_what_it_has_or_to_the_repository(installed: 
 
 
 def test_the_systems_libvirt_is_found_and_nothing_else_of_the_system(installed: Path, tmp_path: Path) -> None:
-    """In a folder that stands for the system's."""
+    """Use a folder in place of the system's."""
     for name in ("libvirt", "libvirtmod", "other"):
         (tmp_path / f"{name}.py").write_text("")
     program = (
@@ -205,7 +205,7 @@ def test_mom_in_cockpit_is_a_package_of_its_own_that_goes_with_this_mom(package:
 
 @pytest.mark.parametrize(("call", "status"), [("remove", 1), ("upgrade", 0)])
 def test_hooks_that_ask_mom_before_guests_start_go_with_it(tmp_path: Path, call: str, status: int) -> None:
-    """As far as mom can take them away: one that guests of Proxmox VE name stays, and mom is removed all the same."""
+    """mom removes its hooks. A hook that guests of Proxmox VE use remains, and mom is removed nevertheless."""
     log = tmp_path / "called"
     for name in ("mom", "py3clean", "deb-systemd-invoke"):
         program = tmp_path / name
@@ -218,7 +218,7 @@ def test_hooks_that_ask_mom_before_guests_start_go_with_it(tmp_path: Path, call:
 
 
 def test_a_mom_of_another_installation_is_not_asked_when_the_package_goes(tmp_path: Path) -> None:
-    """As one in a virtual environment whose interpreter has gone, to which /usr/local/bin still leads."""
+    """Such as a link from /usr/local/bin to a virtual environment without its interpreter."""
     script, environment = scratch_script((ROOT / "packaging/deb/prerm").read_text(), tmp_path, ("py3clean", "deb-systemd-invoke"))
     broken = tmp_path / "bin/mom"
     broken.write_text("#!/opt/mom/bin/nosuch\n")
@@ -231,7 +231,7 @@ def test_a_mom_of_another_installation_is_not_asked_when_the_package_goes(tmp_pa
 
 @pytest.mark.parametrize(("program", "told"), [("/opt/mom/bin/mom", True), ("/usr/bin/mom", False)])
 def test_it_says_when_systemd_goes_on_with_a_mom_of_a_virtual_environment(tmp_path: Path, program: str, told: bool) -> None:
-    """A unit in /etc that is the operator's edition of the package's own starts the package's mom."""
+    """The operator's copy of a unit in /etc starts the package's mom."""
     programs = ("py3compile", "getent", "useradd", "usermod", "deb-systemd-helper", "deb-systemd-invoke", "systemctl")
     script, environment = scratch_script((ROOT / "packaging/deb/postinst").read_text(), tmp_path, programs)
     (tmp_path / "etc/systemd/system").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""What a release makes: distributions that an index accepts and hands on, a bill of materials, and wheels for hosts without internet."""
+"""Files of a release: distributions for an index, a bill of materials, and wheels for hosts without internet."""
 
 import hashlib
 import json
@@ -18,12 +18,12 @@ pytestmark = pytest.mark.release
 ROOT = Path(__file__).parents[2]
 FOLDERS = sorted(path.parent.name for path in ROOT.glob("mom_*/pyproject.toml"))
 NO_INDEX = {"PIP_CONFIG_FILE": "/dev/null", "PIP_NO_INDEX": "1", "UV_OFFLINE": "1", "UV_NO_CONFIG": "1"}
-"""A host without internet: no index is asked, whatever this one is set to."""
+"""Return settings of a host without internet: pip uses no index."""
 
 
 @pytest.fixture(scope="module")
 def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The programs that releases are made with, in an environment of their own."""
+    """Return the folder of programs that build releases."""
     folder = tmp_path_factory.mktemp("tools")
     venv.create(folder, with_pip=True)
     run(folder / "bin/python", "-m", "pip", "install", "--quiet", "--upgrade", "pip>=25.1")
@@ -33,7 +33,7 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def release(tools: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All that a release makes for an index; it is checked while it is made."""
+    """Build and check all files of a release."""
     folder = tmp_path_factory.mktemp("release")
     run(tools / "python", ROOT / "packaging/release.py", folder)
     return folder
@@ -41,7 +41,7 @@ def release(tools: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def wheelhouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Wheels for the demonstration: those for guests are built with what not every developer has."""
+    """Build wheels for the demo. Wheels for guests need tools that not every developer has."""
     folder = tmp_path_factory.mktemp("wheelhouse")
     run(sys.executable, ROOT / "packaging/wheelhouse.py", folder, "demo")
     return folder
@@ -65,7 +65,7 @@ def test_the_bill_of_materials_names_mom_and_all_that_it_needs_with_versions(rel
 
 
 def test_what_is_uploaded_to_an_index_can_be_installed_from_it(release: Path, tools: Path, tmp_path: Path, free_port: int) -> None:
-    """By twine, as the release workflow does, to an index on this machine."""
+    """Upload with twine to an index on this machine, as the release workflow does."""
     (tmp_path / "index").mkdir()
     server = subprocess.Popen(
         [tools / "pypi-server", "run", "-i", "127.0.0.1", "-p", str(free_port), "-P", ".", "-a", ".", tmp_path / "index"],
@@ -89,7 +89,7 @@ def test_what_is_uploaded_to_an_index_can_be_installed_from_it(release: Path, to
 
 
 def test_the_workflows_are_what_github_takes_and_nothing_in_them_can_be_abused(tools: Path) -> None:
-    """By GitHub's schema, and by zizmor, which looks for what attackers have used in workflows of others."""
+    """Check workflows with GitHub's schema and with zizmor, which finds known weaknesses."""
     workflows = sorted([*ROOT.glob(".github/workflows/*.yml"), *ROOT.glob("examples/*/.github/workflows/*.yml")])
     assert len(workflows) >= 2
     run(tools / "check-jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows)
@@ -110,7 +110,7 @@ def test_the_wheelhouse_says_what_each_wheel_is(wheelhouse: Path) -> None:
 
 
 def test_mom_is_tried_out_without_being_installed(wheelhouse: Path, tools: Path, tmp_path: Path) -> None:
-    """`uvx` and `pipx run`, from the wheelhouse: one line, and nothing stays."""
+    """Run mom with `uvx` and `pipx run` from the wheelhouse, without installing it."""
     home = {"HOME": str(tmp_path), "UV_CACHE_DIR": str(tmp_path / "uv"), "PIPX_HOME": str(tmp_path / "pipx"), **NO_INDEX}
     uvx = ("--python", sys.executable, "--no-index", "--find-links", wheelhouse, "--from", "mom-core[demo]")
     assert "What to type next" in run(tools / "uvx", *uvx, "mom", "demo", "--seconds", "3", environment=home)

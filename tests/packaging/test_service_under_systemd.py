@@ -41,13 +41,13 @@ class MergeAlways:
 '''
 
 SET = ("run", "pages_to_scan", "sleep_millisecs", "merge_across_nodes")
-"""What mom may set of KSM."""
+"""KSM's files that mom may write."""
 
 SPANS = {"WatchdogSec=20s": "WatchdogSec=7s", "TimeoutStopSec=15s": "TimeoutStopSec=8s", "StartLimitBurst=10": "StartLimitBurst=5"}
-"""Shipped values in mom's unit, and shorter ones for these tests."""
+"""Shipped times in mom's unit, and shorter ones for tests."""
 
 WITHIN_SECONDS = 30.0
-"""Changes are taken over or put back within this time, whatever happens to mom."""
+"""Time limit until a next mom has taken over all changes, or they are restored."""
 
 CONFIG = """
 interval: 200ms
@@ -62,7 +62,7 @@ plugins:
 
 
 class Service:
-    """mom's units under a systemd of the tests' own, on a host of files."""
+    """mom's units in a test's systemd, on a host of files."""
 
     def __init__(self, systemd: OwnSystemd, folder: Path) -> None:
         self.systemd = systemd
@@ -89,20 +89,20 @@ class Service:
         return int(text)
 
     def said(self) -> str:
-        """What its systemd and its processes have logged."""
+        """Return the log of systemd and its processes."""
         return "\n".join(path.read_text(errors="replace") for path in self.folder.glob("*log"))
 
     def main_pid(self, unit: str = "mom") -> int:
-        """As its own systemd counts."""
+        """Return the number of restarts."""
         return int(self.systemd.show(unit, "MainPID")["MainPID"])
 
     def owner(self, pid: int) -> int:
-        """The user that a process of its systemd is."""
+        """Return the user of a process."""
         status = self.systemd.run("cat", f"/proc/{pid}/status").stdout
         return int(re.findall(r"^Uid:\t(\d+)", status, re.M)[0])
 
     def wait_for_another(self, before: int, unit: str = "mom") -> None:
-        """Until another process than that one is the unit's, and the unit active: a state alone may still be that of the one before."""
+        """Wait until the unit is active with another main process. The state alone may belong to the earlier process."""
         wait_until(lambda: self.main_pid(unit) not in {0, before}, self.said)
         self.wait("it works", unit, "active")
 
@@ -117,7 +117,7 @@ class Service:
         self.systemd.run("kill", f"-{number.value}", str(pid))
 
     def harm(self, way: str) -> None:
-        """Have mom die, stand still, or hang in a call that no signal handler interrupts."""
+        """Kill mom, stop it, or let it hang in a call that ignores signals."""
         if way == "hangs":
             self.stuck.touch()
             self.stuck.chmod(0o666)
@@ -127,7 +127,7 @@ class Service:
             self.kill(signal.SIGKILL if way == "killed" else signal.SIGSTOP)
 
     def completed_a_cycle(self) -> bool:
-        """Whether the mom that runs has."""
+        """Return whether the running mom has set the value."""
         return self.systemd.show("mom", "StatusText")["StatusText"].startswith("cycle ")
 
     def state(self, unit: str = "mom") -> str:
@@ -153,7 +153,7 @@ class Service:
         return True
 
     def is_replaced(self, before: int) -> None:
-        """Wait until another mom than process `before` has completed a cycle; the knob stays set meanwhile."""
+        """Wait until another mom than process `before` has completed a cycle. Meanwhile, the value must not change."""
         until = time.monotonic() + WITHIN_SECONDS
         while self.main_pid() in {0, before} or self.state() != "active" or not self.completed_a_cycle():
             assert self.knob() == 1
@@ -162,19 +162,19 @@ class Service:
         assert self.stays_applied(1)
 
     def is_put_back(self) -> None:
-        """Wait until all is, for as long as that may take, and nothing is left to be."""
+        """Wait until everything is restored, and the ledger is empty."""
         wait_until(lambda: self.knob() == 0, self.said, WITHIN_SECONDS)
         wait_until(lambda: self.ledger() == [], "nothing is left")
 
     def ledger(self) -> list[dict[str, object]]:
-        """The entries, without whether what became of the last change was known when they were written."""
+        """Return the ledger's entries without the marks of unconfirmed changes."""
         content: list[dict[str, object]] = json.loads((self.folder / "lib/mom/ledger.json").read_text())["content"]
         return [{name: value for name, value in entry.items() if name != "in_doubt"} for entry in content]
 
 
 @pytest.fixture
 def service() -> Iterator[Service]:
-    """In a folder that other users can reach, unlike pytest's own."""
+    """Return a host in a folder that other users can read."""
     with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="mom-units-") as made:
         folder = Path(made)
         folder.chmod(0o755)
@@ -253,8 +253,8 @@ def test_a_mom_that_hangs_and_is_stopped_is_put_back(service: Service) -> None:
 
 @pytest.mark.parametrize("moment", ["at once", "stop-post", "start"])
 def test_a_mom_that_dies_just_when_it_is_stopped_is_put_back(service: Service, moment: str) -> None:
-    """At once, while its unit cleans up, and while the next mom starts. Between the second and the third are milliseconds in which
-    `systemctl stop` would only call off the start."""
+    """At once, while the unit cleans up, and while the next mom starts. Between the last two are milliseconds in which `systemctl stop`
+    would only cancel the start."""
     service.start()
     before = service.main_pid()
     service.kill(signal.SIGKILL)
@@ -325,7 +325,7 @@ def test_what_mom_sets_outlives_the_helper_and_goes_back_through_another_one(ser
 
 
 def test_a_helper_that_is_stopped_for_good_puts_back_what_mom_has_forgotten(service: Service) -> None:
-    """A mom that was taken over has destroyed its ledger, and ends: the helper knows what stood there."""
+    """A compromised mom has destroyed its ledger, and ends. The helper knows the original values."""
     service.start()
     assert service.systemd.systemctl("restart", "mom-helper.service").returncode == 0
     assert service.stays_applied(1), "the next helper knows what stood there, too"
@@ -407,12 +407,12 @@ FORBIDDEN = (
     "/proc/sysrq-trigger",
     "/sys/kernel/mm/transparent_hugepage/enabled",
 )
-"""What root may write without any capability: the first two name programs that the kernel runs as root."""
+"""Files that root may write without capabilities. The first two name programs that the kernel runs as root."""
 
 
 @pytest.mark.parametrize("unit", ["mom", "mom-restore", "mom-helper"])
 def test_only_the_helper_writes_what_mom_sets_and_nothing_else_of_the_kernel(service: Service, unit: str) -> None:
-    """The helper even without its capabilities, as what it may write there is root's."""
+    """The helper, even without capabilities, because its files belong to root."""
     from mom_plugins_host.numa.nodes import BALANCING
     from mom_plugins_ksm.sysfs import FOLDER
 
@@ -466,7 +466,7 @@ def test_all_plugins_work_within_what_the_unit_allows(service: Service) -> None:
     installed = {entry.name for entry in metadata.entry_points(group="mom.plugins")}
     config = service.folder / "mom.yaml"
     settings = config.read_text().partition("plugins:")[0]
-    # With the real /proc and /sys: what is forbidden shows as a plugin that fails.
+    # With the real /proc and /sys: a forbidden access makes a plugin fail.
     lines = [line for line in settings.splitlines() if not line.startswith(("root:", "mode:"))]
     plugins = ", ".join(f"{name}: {{}}" for name in names if name in installed)
     config.write_text("\n".join([*lines, "mode: observe", f"plugins: {{{plugins}}}", ""]))

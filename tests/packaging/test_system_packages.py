@@ -1,4 +1,4 @@
-"""The RPM and the container image, made of the same tree as the Debian package: their bytes, what is in them, and mom in the image."""
+"""The RPMs and the container image, from the same tree as the Debian packages: reproducible bytes, contents, and mom in the image."""
 
 import filecmp
 import json
@@ -63,7 +63,7 @@ def test_the_rpm_needs_the_systems_python_and_libvirt_and_offers_nothing_of_its_
 
 @needs("rpmbuild")
 def test_removing_the_rpm_puts_everything_back_and_an_upgrade_hands_over(rpm: Path) -> None:
-    """As far as its scripts say: they are shell, which parses, and the Debian package's, whose whole life is tested, do the same."""
+    """Check only that its scripts are valid shell. They equal those of the Debian package, which have tests."""
     scripts = dict(
         re.findall(r"^(\w+) scriptlet \(using /bin/sh\):\n(.*?)(?=^\w+ scriptlet|\Z)", run("rpm", "-qp", "--scripts", rpm), re.M | re.S)
     )
@@ -80,7 +80,7 @@ def test_removing_the_rpm_puts_everything_back_and_an_upgrade_hands_over(rpm: Pa
 
 @pytest.mark.parametrize(("active", "put_back"), [(True, False), (False, False), (True, True)])
 def test_an_rpm_that_cannot_go_leaves_a_mom_that_ran_running(tmp_path: Path, active: bool, put_back: bool) -> None:
-    """Otherwise its guests would keep what it could not put back, and nobody would give them more."""
+    """Otherwise, guests would keep sizes that mom could not restore."""
     (text,) = re.findall(r"^%preun\n(.*?)(?=^%)", (PACKAGING / "rpm/mom.spec").read_text(), re.M | re.S)
     script, environment = scratch_script(text, tmp_path, ("mom", "systemctl"))
     for name, words, fails in (("systemctl", "*is-active*", not active), ("mom", "restore*", not put_back)):
@@ -137,7 +137,7 @@ class TestImage:
 
     @needs("rpmbuild")
     def test_the_rpm_is_installed_runs_and_leaves_its_configuration_only(self, image: Path, rpm: Path, tmp_path: Path) -> None:
-        """In the image's Debian without its mom: it has no system with RPM around it, but RPM runs the scripts in it."""
+        """Use the image's Debian without mom. RPM runs the scripts in it."""
         root = unpacked(image, tmp_path)
         shutil.rmtree(root / "usr/lib/mom")
         for name in ("mom", "momd"):
@@ -166,7 +166,7 @@ def node_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class TestNodeImage:
-    """What it does there, tests/real/test_real_kubernetes_node.py shows, also of an image: `MOM_NODE_ROOT=ROOTFS`."""
+    """tests/real/test_real_kubernetes_node.py tests it on a node, also from an image: `MOM_NODE_ROOT=ROOTFS`."""
 
     pytestmark = of_the_image
 
@@ -187,7 +187,7 @@ class TestNodeImage:
 
 
 def unpacked(image: Path, folder: Path) -> Path:
-    """The files of a container of this image."""
+    """Return the root of a container of this image."""
     run("skopeo", "copy", "--quiet", f"oci-archive:{image}", f"oci:{folder}/oci:mom")
     run("umoci", "unpack", "--image", f"{folder}/oci:mom", folder / "bundle")
     return folder / "bundle/rootfs"
@@ -195,7 +195,7 @@ def unpacked(image: Path, folder: Path) -> Path:
 
 @contextmanager
 def mounted(root: Path) -> Iterator[None]:
-    """What every container has: /proc, and memory that programs share."""
+    """Mounts of every container: /proc and shared memory."""
     with ExitStack() as mounts:
         for kind, place, options in (("proc", "proc", "nosuid"), ("tmpfs", "dev/shm", "mode=1777")):
             (root / place).mkdir(parents=True, exist_ok=True)

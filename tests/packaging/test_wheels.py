@@ -1,4 +1,4 @@
-"""What is built can be installed by itself and used: wheels and source distributions, in environments that know nothing of this folder."""
+"""Built wheels and source distributions can be installed and used in environments without this folder."""
 
 import email.parser
 import importlib
@@ -37,17 +37,17 @@ for folder in folders:
     os.chdir(os.path.join(unpacked, source.removesuffix(".tar.gz")))
     build_wheel(made)
 """
-"""What `python -m build --no-isolation` has each folder's build backend do, in one process for all."""
+"""Build all folders in one process, like `python -m build --no-isolation`."""
 
 
 @pytest.fixture(scope="session")
 def built(made_once: MadeOnce) -> Path:
-    """A folder with a source distribution of each, and the wheel that was built from it."""
+    """Return a folder with the source distributions, and the wheels that were built from them."""
 
     def build(folder: Path) -> None:
         (folder / "dist").mkdir()
         run(sys.executable, "-c", BUILD, folder / "dist", folder / "unpacked", *(ROOT / name for name in FOLDERS))
-        # It has no wheels on the index: each environment would compile it anew.
+        # The index has no wheels of it, so each environment would compile it again.
         libvirt = f"libvirt-python=={metadata.version('libvirt-python')}"
         run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder / "dist", libvirt)
 
@@ -56,9 +56,9 @@ def built(made_once: MadeOnce) -> Path:
 
 @pytest.fixture(scope="session")
 def environment(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Makes a virtual environment with these requirements, mom's own distributions from the built wheels; gives its bin folder.
+    """Return a function that makes a virtual environment with these requirements, and mom's built wheels. It returns the bin folder.
 
-    What installs is uv, in a tenth of the time, unless the environment is to have a pip of its own; byte code is made as it is used.
+    uv installs in a tenth of pip's time, unless the environment needs its own pip.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(ROOT / "packaging")
@@ -104,7 +104,7 @@ def test_a_wheel_holds_all_of_its_package_its_readme_and_the_licence_and_a_sourc
 
 @pytest.fixture
 def knob(tmp_path: Path) -> Path:
-    """A setting of the kernel, as in a folder that stands for the host."""
+    """Return the file of a kernel setting in the folder of a host."""
     path = tmp_path / "root/proc/sys/vm/swappiness"
     path.parent.mkdir(parents=True)
     path.write_text("60\n")
@@ -113,7 +113,7 @@ def knob(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    """A configuration of libvirt's test driver and of the plugin that sets the knob."""
+    """Write a configuration with libvirt's test driver and the plugin for the kernel setting."""
     path = tmp_path / "mom.yaml"
     folders = f"root: {tmp_path}/root\nstate_directory: {tmp_path}/state\nrun_directory: {tmp_path}/run\n"
     plugins = 'mode: enforce\nplugins:\n  libvirt: {uri: "test:///default"}\n  swappiness: {wanted: 10}\n'
@@ -122,7 +122,7 @@ def config(tmp_path: Path) -> Path:
 
 
 def test_core_libvirt_and_an_outside_plugin_are_enough(environment: Callable[..., Path], tmp_path: Path, knob: Path, config: Path) -> None:
-    """What a third party's user does: the core and its verbs, two plugins, one YAML file, run, stop; and all is as it was."""
+    """Install the core, its commands and two plugins; write one YAML file; run and stop mom. Everything is restored."""
     bin_folder = environment("mom-daemon", "mom-plugins-libvirt", "mom-example-swappiness")
     mom = bin_folder / "mom"
     listed = json.loads(run(mom, "plugin", "list", "--json"))
@@ -174,5 +174,5 @@ def test_what_plugin_new_says_comes_next_works_with_a_fresh_environments_pip(env
     assert lines[0] == ["cd", str(tmp_path / "made")]
     for program, *words in lines[1:]:
         if program == "pip":
-            words += ["--quiet", "--disable-pip-version-check", "--no-compile"]  # most of it is never run
+            words += ["--quiet", "--disable-pip-version-check", "--no-compile"]  # because most of it never runs
         run(bin_folder / program, *words, cwd=tmp_path / "made")

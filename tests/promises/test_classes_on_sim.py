@@ -1,4 +1,4 @@
-"""Classes at work on a simulated host: who gives, who keeps, and what the policies of the plugin sla set."""
+"""Service classes on a simulated host: which guests shrink, and which values the policies of the plugin sla set."""
 
 import json
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ def run(folder: Path, **sla: object) -> PluginRun:
 
 
 def kept(found: PluginRun) -> Mapping[str, float]:
-    """The least that each class's guests have kept of what they can have, at the end."""
+    """Return the least ratio of size to maximum in each class, at the end."""
     shares: dict[str, float] = {}
     for guest in found.reports[-1].snapshot.guests.values():
         name = str(guest.fields["sla_class"])

@@ -1,4 +1,4 @@
-"""Guarantees hold on simulated hosts, whatever evaluators want, and whatever happens to guests: stale statistics, restarts, hotplug."""
+"""Guarantees hold on simulated hosts for any decisions and events: stale statistics, restarts, hotplug."""
 
 import random
 import tempfile
@@ -23,18 +23,18 @@ MIB = 1024
 GIB = 1024 * MIB
 INTERVAL = 5.0
 STALE = 15.0
-"""Seconds: three cycles, the balloon plugin's default."""
+"""Age limit of statistics in seconds: three cycles."""
 
 MOST_PLUGGED = 3
-"""Times what a guest began with: a host that has four times of all that can keep its promises then, too."""
+"""Largest growth of a guest's memory, as a ratio. A host with four times the guests' memory can then still keep its promises."""
 
 SLACK = 2.0
-"""KiB that the numbers of a simulation, which have fractions, may be off."""
+"""Rounding error of the simulation in KiB."""
 
 
 @dataclass
 class Promised:
-    """What one guest is promised: in the YAML file, in its metadata, and by a plugin with classes."""
+    """Promises to one guest: in the YAML file, in its metadata, and by its class."""
 
     written: str = ""
     metadata: str = ""
@@ -51,7 +51,7 @@ class Promised:
 
 @dataclass
 class Sent:
-    """A size that mom asked for, with what was so at that moment."""
+    """Command of mom, with the guest's state at that moment."""
 
     cycle: int
     guest: str
@@ -64,7 +64,7 @@ class Sent:
 
 @dataclass
 class Stage:
-    """A simulated host of a test's own: what is promised, and everything that mom asks for."""
+    """Simulated host with promises. It records all commands of mom."""
 
     scene: Scene
     promised: dict[str, Promised]
@@ -119,7 +119,7 @@ class Stage:
 
             @hookimpl
             def mom_report(self) -> None:
-                """What is sent after the last cycle puts things back."""
+                """Whether the last cycle is over. Later commands restore sizes."""
                 stage.cycle = 0
 
         class Hostile:
@@ -128,7 +128,7 @@ class Stage:
 
             @hookimpl
             def mom_evaluate(self, snapshot: Snapshot) -> Iterable[Decision]:
-                """Wants of every guest whatever comes next."""
+                """Evaluator that decides the next sizes for all guests."""
                 for number, guest in enumerate(snapshot.guests.values()):
                     wish = stage.wishes[(stage.cycle + number) % len(stage.wishes)]
                     maximum = guest.fields["balloon_max"]
@@ -150,7 +150,7 @@ class Stage:
 
 
 def befall(stage: Stage, what: str, which: int, amount: float) -> None:
-    """Something happens to one guest."""
+    """Event for one guest."""
     guests = stage.guests()
     guest = guests[which % len(guests)]
     memory = guest.memory
@@ -230,7 +230,7 @@ thoroughly = settings(max_examples=20, deadline=None, suppress_health_check=[Hea
 
 
 def assert_needs_are_respected(stage: Stage) -> None:
-    """As long as mom runs. At its end it puts back what there was before it."""
+    """Check the commands while mom runs. At its end, mom restores the original sizes."""
     for one in stage.sent:
         if one.cycle and one.target < one.size - SLACK:
             assert one.told_need is not None, f"shrunk without statistics: {one}"
@@ -272,7 +272,7 @@ def test_on_a_host_that_promised_too_much_what_holds_of_it_holds(stage: Stage, h
         for one in stage.sent:
             holds = standing.get(one.guest)
             if one.cycle == report.number and isinstance(holds, int):
-                # What is promised for the first time is a field at once, and enforced from that cycle on.
+                # A new promise is a field at once, and holds from that cycle on.
                 assert one.target >= min(holds, one.promised) - SLACK, f"asked to go below what holds of its guarantee ({holds}): {one}"
         promised, room = after.snapshot.host.fields.get("mem_promised"), after.snapshot.host.fields.get("mem_promisable")
         if isinstance(promised, int) and isinstance(room, int):

@@ -1,4 +1,4 @@
-"""A guest whose memory a balloon cannot take gives by virtio-mem: as policies say, no more than it can spare, and gets it back."""
+"""A guest without a balloon shrinks by virtio-mem: as policies decide, within its spare memory; mom restores its size."""
 
 import time
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ def guest(tmp_path: Path) -> Iterator[FakeGuest]:
 
 
 def cycles(folder: Path, guest: FakeGuest, target_kib: int, count: int, guarantee: str) -> list[Report]:
-    """What a mom did whose policy wants that size, while the guest can spare 600 MiB."""
+    """Run a mom with a policy for that size. The guest can spare 600 MiB. Return the commands."""
     (folder / "policies").mkdir()
     (folder / "policies/50_small.policy").write_text(f'(with Guests guest (guest.Control "balloon_target" {target_kib}))')
     reports: list[Report] = []

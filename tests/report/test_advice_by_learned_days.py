@@ -1,4 +1,4 @@
-"""`mom advise` by the days that the plugin forecast keeps: of this host, of others, and what is wrong with a question."""
+"""`mom advise` from learned days of this host and of others, and its errors."""
 
 import json
 import re
@@ -22,7 +22,7 @@ FIRST = date(2024, 9, 2).toordinal() - date(1970, 1, 1).toordinal()
 
 
 def kept(file: Path, host: str, used: float, days: int = 28, count: int = 6) -> Path:
-    """A file of days of guests of 4 GiB, which use so much of that each day, on a host of 24 GiB."""
+    """Write learned days of guests of 4 GiB on a host of 24 GiB. Each day, guests use this much."""
     learned = HostDays(Calendar())
     learned.host_name, learned.host_kib, learned.promisable_kib = host, 24 * GIB, 22 * GIB
     for number in range(count):

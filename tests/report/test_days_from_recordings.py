@@ -1,4 +1,4 @@
-"""Guests' days, learned from what a mom has recorded, and taken in by the next one."""
+"""Guests' days, learned from recordings, and loaded by the next mom."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SLOT = 15.0
 
 
 def lived(config: Config, cycles: int, clock: HandClock, step: float = 5.0) -> int:
-    """How many slots the mom with this configuration knows of its first guest, after so many cycles of `step` seconds."""
+    """Run cycles of `step` seconds. Return the number of known slots of the first guest."""
     with Engine(config, Clock(clock, clock.wall)) as engine:
         for _ in range(cycles):
             clock.now += step
@@ -31,7 +31,7 @@ def lived(config: Config, cycles: int, clock: HandClock, step: float = 5.0) -> i
 
 @pytest.mark.long
 def test_two_recorded_weeks_give_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As after two weeks in which a mom ran."""
+    """Return recordings of two weeks."""
     for module in ("plugin", "verbs"):
         monkeypatch.setattr(f"mom_plugins_record.forecast.{module}.CALENDAR", Calendar(1440.0))
     clock = HandClock()
@@ -49,7 +49,7 @@ def test_two_recorded_weeks_give_advice(tmp_path: Path, monkeypatch: pytest.Monk
         assert isinstance(host, dict)
         return host
 
-    for _ in range(2):  # learned twice, it is as it was
+    for _ in range(2):  # learning twice changes nothing
         assert "of 3 guests" in CliRunner().invoke(forecast, ["learn", str(path), "-c", str(document)], catch_exceptions=False).output
     found = sold()
     assert found["guests"] == 3

@@ -1,4 +1,4 @@
-"""What `mom report` sums up is what the simulated world knows of itself, second by second, within 2 %."""
+"""Sums of `mom report` equal those of the simulated world, second by second, within 2 %."""
 
 import json
 from collections import defaultdict
@@ -23,11 +23,11 @@ SECONDS = 2400
 
 
 Truth = Mapping[str, float]
-"""KiB times seconds, as the world knows them; counts."""
+"""Sums of the world: KiB·s, and counts."""
 
 
 def simulated(folder: Path, scenario: str, seconds: int, *, acts: bool = True) -> Truth:
-    """Run it with a recorder, and look at the world each second."""
+    """Run a world with a recorder, and sum up the world each second."""
     now = 0.0
     path = find_scenario(scenario)
     plugins = {"sim": {"scenario": str(path)}, "balloon": {}, "ksm": {}, "policy": {}, "record": {"path": str(folder), "reserve": "0"}}
@@ -90,7 +90,7 @@ def test_the_sums_of_the_accounts_are_those_of_the_world(ran: tuple[Path, Truth]
 def test_ksm_and_host_use_match_the_world(ran: tuple[Path, Truth]) -> None:
     folder, truth = ran
     found = told(folder)
-    # KSM's own books are taken off: 64 bytes of each page that it has looked at.
+    # Less KSM's metadata: 64 bytes for each scanned page.
     books = 0.02 * truth["held"] / GIB_HOUR
     assert found["whole"]["given_back_ksm_gib_hours"] == pytest.approx(truth["merged"] / GIB_HOUR, rel=WITHIN, abs=books)
     used = found["host"]["total_gib"] - truth["available"] / SECONDS / (1 << 20)

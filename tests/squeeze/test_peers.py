@@ -1,4 +1,4 @@
-"""Laws of other managers do what their descriptions say."""
+"""Laws of other managers follow their descriptions."""
 
 import peers
 import pytest
@@ -41,7 +41,7 @@ def test_mom_believes_averages_so_that_a_burst_of_now_counts_little() -> None:
 
 
 LEFT, LACKS = 2 * GIB + 300 * MIB, 2 * GIB - 300 * MIB
-"""Available on a host of 10 GiB, of which PVE wants 8 used: 300 MiB are left, or lacking."""
+"""Available memory of a host of 10 GiB, 300 MiB above and below PVE's goal of 8 GiB used."""
 
 
 def of_pve(size: float, unused: float = 500, least: float = 512, maximum: float = 1024, shares: float = 1000) -> GuestSeen:

@@ -1,4 +1,4 @@
-"""Work, latency and bursts from what guests print; memory taken at enough work; tables of runs."""
+"""Work, latency and bursts from guests' output; memory taken at enough work; tables of runs."""
 
 import time
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Memory that guests need, apart from what they hold, and so the most that could be taken."""
+"""Memory that guests need, and the largest amount that could be taken."""
 
 import gzip
 import json
@@ -92,11 +92,11 @@ KEEPS_FREED = replace(REST, unused=REST.unused - 47)
     ("samples", "mib"),
     [
         ([REST], 92),
-        ([REST, REST, replace(REST, size=600)], 92),  # a balloon that moved meanwhile
+        ([REST, REST, replace(REST, size=600)], 92),  # the balloon moved between the samples
         ([replace(KEEPS_FREED, backed=700)] * 4 + [BURST], 92),  # freed pages on lists of CPUs
         ([replace(KEEPS_FREED, backed=240)], 90),  # memory that the host has not backed
         ([REST, SWAPPED], 92),
-        ([SWAPPED], 104),  # it counts where there is no other
+        ([SWAPPED], 104),  # counts if there is no other sample
         ([replace(SWAPPED, backed=190)], 90),
     ],
 )

@@ -1,4 +1,4 @@
-"""Latencies of real programs: read from what guests print, compared with a bound, and shown in a table."""
+"""Latencies of real programs: parsed from guests' output, compared with a bound, and shown in a table."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md shows how to add what is added most often: each addition is made in a copy, in as few files as it says, and works."""
+"""CONTRIBUTING.md shows the most frequent additions. Each works in a copy, with the stated number of files."""
 
 import os
 import re
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.processes
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of all sources, which come before those that are installed."""
+    """Return a copy of all sources, before the installed ones on the import path."""
     copy = tmp_path_factory.mktemp("copy")
     for source in [*ROOT.glob("mom_*/src"), *ROOT.glob("examples/*/src")]:
         shutil.copytree(source, copy / source.relative_to(ROOT), ignore=shutil.ignore_patterns("__pycache__"))
@@ -29,7 +29,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def changed(path: Path, block: str) -> None:
-    """Make a change: lines that stay, `-` lines that go and `+` lines that come, as in a diff."""
+    """Apply a change in the form of a diff: context, `-` lines and `+` lines."""
     lines = block.rstrip("\n").split("\n")
     assert all(line[:1] in {" ", "+", "-", ""} for line in lines)
     before = "".join(f"{line[1:]}\n" for line in lines if not line.startswith("+"))

@@ -1,7 +1,7 @@
-"""docs/authors: every block with a file name is written, every command is run, every recipe passes the conformance kit.
+"""docs/authors: blocks with file names are written, commands run, and recipes pass the conformance kit.
 
-A block's info string says what it is: a language and a file (```` ```python src/x.py ````), or `console`. Commands begin with `$ `; what
-stands below one must be in its output, in that order, `…` standing for anything. /tmp/mom-tutorial stands for the folder of the test.
+A block's info string is a language and a file (```` ```python src/x.py ````), or `console`. Commands begin with `$ `. The lines below a
+command must be in its output, in this order; `…` matches anything. /tmp/mom-tutorial is the folder of the test.
 """
 
 import contextlib
@@ -33,15 +33,15 @@ SCENE = "/tmp/mom-tutorial"
 GENERATED = {"protocols.md", "errors.md", "conformance.md"}
 TUTORIALS = sorted(path.name for path in AUTHORS.glob("tutorial-*.md"))
 RECIPES = ("recipes.md", "from-mom.md")
-"""Each of their blocks of Python is a whole plugin."""
+"""Pages whose Python blocks are whole plugins."""
 TEXTS = sorted(path.name for path in AUTHORS.glob("*.md") if path.name not in GENERATED)
 SECONDS = 600
-"""How long one document may take on a machine that is busy; alone it takes some twenty."""
+"""Time limit of a document in seconds on a busy machine. Alone, it takes about twenty."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """One fenced block: its language, its file (empty for commands), its text, and the line where it begins."""
+    """Fenced block: language, file (empty for commands), text and first line."""
 
     language: str
     file: str
@@ -63,13 +63,17 @@ def test_every_block_is_a_file_or_a_command(name: str) -> None:
 
 @pytest.fixture
 def environment(tmp_path: Path, mypy_options: list[str]) -> dict[str, str]:
-    """A virtual environment of the test's own that has what this one has, without an index: what is installed goes there."""
+    """Return a new virtual environment that also sees the packages of this one. It uses no index."""
     folder = tmp_path / "environment"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     python = folder / "bin/python"
     (site,) = folder.glob("lib/python*/site-packages")
     (site / "outer.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
-    tools = {"mypy": mypy_options, "pytest": ["-p", "no:schemathesis"], "pip": []}  # a reader has no schemathesis, which is long to import
+    tools = {
+        "mypy": mypy_options,
+        "pytest": ["-p", "no:schemathesis"],
+        "pip": [],
+    }  # readers do not have schemathesis, and importing it takes long
     commands = {
         tool: f"import runpy, sys; sys.argv[1:1] = {options}; runpy.run_module({tool!r}, run_name='__main__')"
         for tool, options in tools.items()
@@ -79,14 +83,14 @@ def environment(tmp_path: Path, mypy_options: list[str]) -> dict[str, str]:
         script = folder / "bin" / name
         script.write_text(f"#!{python}\n{program}\n")
         script.chmod(0o755)
-    (folder / "bin/ruff").symlink_to(Path(sys.executable).parent / "ruff")  # a program, and no module
+    (folder / "bin/ruff").symlink_to(Path(sys.executable).parent / "ruff")  # a program, not a module
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("MOM_", "PYTEST_", "PYTHON", "COV_"))}
     return {
         **clean,
         "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
         "HOME": str(tmp_path),
         "PIP_NO_INDEX": "1",
-        "PIP_NO_BUILD_ISOLATION": "0",  # pip reads it the wrong way round: this switches isolation off
+        "PIP_NO_BUILD_ISOLATION": "0",  # pip inverts this value: it disables isolation
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
@@ -96,7 +100,7 @@ MARK = "@@ command"
 
 
 def script_of(name: str, scene: Path) -> tuple[str, list[tuple[int, str, list[str]]]]:
-    """One shell script of a whole document, and its commands, each with its line and what it should print."""
+    """Return a shell script of a document, and its commands with their lines and expected output."""
     lines = ["set -e", f"mkdir -p {scene}", f"cd {scene}"]
     commands: list[tuple[int, str, list[str]]] = []
     for block in blocks(name):
@@ -109,7 +113,7 @@ def script_of(name: str, scene: Path) -> tuple[str, list[tuple[int, str, list[st
             if line.startswith("$ "):
                 commands.append((block.line + number + 1, line[2:], []))
                 lines += [f"echo '{MARK} {len(commands) - 1}'", line[2:]]
-                if line.startswith("$ mom run "):  # a reader's mom is there within the seconds that the page says; here, when it is
+                if line.startswith("$ mom run "):  # on a busy machine, mom starts later than the page says
                     lines += ["until mom status -c mom.yaml > starting 2>&1; do kill -0 %1; sleep 0.2; done"]
             else:
                 commands[-1][2].append(line)
@@ -133,7 +137,7 @@ def test_a_tutorial_does_what_it_says(name: str, environment: dict[str, str], tm
         except subprocess.TimeoutExpired:
             code = -1
         finally:
-            with contextlib.suppress(ProcessLookupError):  # what a command has left running
+            with contextlib.suppress(ProcessLookupError):  # processes that a command has left
                 os.killpg(shell.pid, signal.SIGKILL)
             shell.wait()
     parts = re.split(rf"^{MARK} (\d+)\n", said.read_text(), flags=re.M)
@@ -220,7 +224,7 @@ def test_recipes_pass_types_and_lint(tmp_path: Path) -> None:
     tools = Path(sys.executable).parent
     commands: list[list[str | Path]] = [
         [tools / "ruff", "check", "--no-cache", "--config", ROOT / "pyproject.toml", tmp_path],
-        [tools / "mypy", "--strict", "--cache-dir", ROOT / ".cache/mypy", tmp_path],  # where `nox -s types` leaves what it knows of mom
+        [tools / "mypy", "--strict", "--cache-dir", ROOT / ".cache/mypy", tmp_path],  # cache of `nox -s types`
     ]
     for command in commands:
         done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""Hypervisors have all methods of the capabilities that plugins test them for."""
+"""Hypervisors have all methods of the capabilities that plugins test."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The core knows no plugin: no name of one, of a field or of a control that one declares, stands in a text of its code."""
+"""The core knows no plugin: its string literals contain no names of plugins, or of their fields and controls."""
 
 import ast
 import re
@@ -15,11 +15,11 @@ ALLOWED = {
     "qemu": "the kind of hypervisor in the URI of a destination, which is libvirt's word",
     "priority": "the level of a line in systemd's journal",
 }
-"""Names that are words of the field besides, and what they mean in the core."""
+"""Names that are also common words, with their meaning in the core."""
 
 
 def declared() -> set[str]:
-    """Plugins by their entry points; fields and controls by the pages that are written from what plugins declare."""
+    """Return names of plugins (from entry points), fields and controls (from generated pages)."""
     about = [tomllib.loads(path.read_text()) for path in ROOT.glob("mom_*/pyproject.toml")]
     plugins = {name for one in about for name in one["project"].get("entry-points", {}).get("mom.plugins", {})}
     pages = [(ROOT / "docs" / page).read_text() for page in ("fields.md", "controls.md")]
@@ -27,7 +27,7 @@ def declared() -> set[str]:
 
 
 def texts(source: str) -> Iterator[tuple[int, str]]:
-    """The string literals of a module, with their lines; docstrings, which run nothing, left out."""
+    """Yield the string literals of a module with their lines, without docstrings."""
     tree = ast.parse(source)
     documentation = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
@@ -36,7 +36,7 @@ def texts(source: str) -> Iterator[tuple[int, str]]:
 
 
 def named(source: str, names: set[str]) -> list[str]:
-    """Which of these names stand as words in the texts of a module, each with its line; and any distribution of a plugin."""
+    """Return the names, and distributions of plugins, that occur as words in a module's strings, with lines."""
     found = []
     for line, text in texts(source):
         words = set(re.findall(r"[a-z][a-z0-9_]*", text.lower()))

@@ -1,4 +1,4 @@
-"""All distributions look the same from outside, and what each one's pyproject says is true."""
+"""All distributions have the same form, and their pyproject files are correct."""
 
 import ast
 import importlib
@@ -43,7 +43,7 @@ SAME_NAMES = {
     "Guest": "a guest, as a policy in Python sees it",
     "Guests": "all guests, as a policy sees them",
 }
-"""Public classes that have one name in several distributions as they are the same thing there."""
+"""Public class names that occur in several distributions with the same meaning."""
 
 
 def test_no_two_public_classes_of_different_distributions_have_one_name() -> None:
@@ -83,7 +83,7 @@ def test_versions_are_in_step(folder: str) -> None:
 
 
 def test_the_changelog_keeps_its_form_and_knows_this_version() -> None:
-    """https://keepachangelog.com: what is unreleased first, then versions with their day, each with kinds of changes, all linked."""
+    """https://keepachangelog.com: first unreleased changes, then versions with dates; each with kinds of changes and a link."""
     text = (ROOT / "CHANGELOG.md").read_text()
     versions = re.findall(r"^## (.*)$", text, re.M)
     assert versions[0] == "[Unreleased]"
@@ -95,7 +95,10 @@ def test_the_changelog_keeps_its_form_and_knows_this_version() -> None:
 
 
 def test_a_release_is_stamped_everywhere_by_one_command(tmp_path: Path) -> None:
-    """`packaging/version.py`, in a copy of what says the version: all of it, and no requirement of others, nor a second time."""
+    """Run `packaging/version.py` in a copy.
+
+    It changes all copies of the version, no versions of other projects, and nothing on a second run.
+    """
     for path in [*ROOT.glob("mom_*/pyproject.toml"), *ROOT.glob("mom_*/src/*/*.py"), *ROOT.glob("packaging/**/*")]:
         if path.is_file():
             copy = tmp_path / path.relative_to(ROOT)
@@ -134,14 +137,14 @@ def test_what_is_imported_is_declared_as_a_dependency(folder: str) -> None:
 
 
 providers_of_packages = cache(packages_distributions)
-"""Once for all: it reads the metadata of everything that is installed."""
+"""Cached, because it reads the metadata of all installed packages."""
 
 PARTS = {"pydantic_core": "pydantic"}
-"""A distribution that is part of another one, which requires exactly one version of it."""
+"""Return whether a distribution belongs to another one that requires its exact version."""
 
 CORE_BRINGS = {"click", "mom-core", "mom-daemon", "pluggy", "pydantic"}
-"""What a plugin may use because the contract is made of it: settings, hooks, and the verbs of those that require mom-daemon, which brings
-click. Hooks for verbs import mom-daemon when a verb calls them."""
+"""Distributions that every plugin may use: those of settings and hooks, and click in plugins that require mom-daemon. Hooks for commands
+import mom-daemon when a command calls them."""
 
 
 def _normal(distribution: str) -> str:
@@ -159,7 +162,7 @@ def _imports(path: Path) -> set[str]:
 
 
 def brought_by(extra: str) -> set[str]:
-    """The folders of all that an extra of the core installs, the core itself included."""
+    """Return the folders of all distributions of an extra, with the core."""
     wanted = pyproject("mom_core")["project"]["optional-dependencies"][extra]
     return {"mom_core", *(requirement.partition("==")[0].replace("-", "_") for requirement in wanted)}
 
@@ -167,7 +170,7 @@ def brought_by(extra: str) -> set[str]:
 ASKS_AN_INDEX = re.compile(
     rf"pip install (?!-c {CLONE_CONSTRAINTS} |--no-index )(?:-\S+ )*(?:['\"]?mom-(?!example-)|\./mom_)|pypi\.org/project/mom"
 )
-"""A command that would ask an index for a distribution of mom, where anybody could have registered the name."""
+"""Pattern of commands that would install mom from an index, where others could have registered the name."""
 
 
 def test_no_document_or_message_has_people_install_what_another_could_register() -> None:

@@ -1,4 +1,4 @@
-"""The documents are true: reference pages are what the code says, links lead somewhere, and everything is mentioned."""
+"""Documents are correct: reference pages follow from the code, links work, and pages mention everything."""
 
 import os
 import re
@@ -24,7 +24,7 @@ DOCUMENTS = sorted(
 
 
 def test_the_reference_pages_are_what_the_code_says() -> None:
-    """In a process of its own: commands that other tests have called remember how."""
+    """In a new process, because commands cache how other tests have called them."""
     command = [sys.executable, str(ROOT / "docs/generate.py"), "--check"]
     checked = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, env={**os.environ, "COLUMNS": "100"})
     assert checked.returncode == 0, f"run .venv/bin/python docs/generate.py\n{checked.stdout}{checked.stderr}"
@@ -59,14 +59,14 @@ def test_links_lead_to_files_that_exist(document: Path) -> None:
 def test_hooks_that_a_document_names_exist(document: Path) -> None:
     known = FIXTURES | {path.name for path in ROOT.glob("mom_*")} | {path.name for path in ROOT.glob("examples/*/src/*")}
     known |= set(re.findall(r"^(mom_\w+):", (ROOT / "packaging/ansible/roles/mom/defaults/main.yml").read_text(), re.M))  # variables
-    for page in ("metrics.md", "fleet.md"):  # whose own tests compare them with what is served
+    for page in ("metrics.md", "fleet.md"):  # with tests of their own
         known |= set(re.findall(r"^\| `(mom_\w+)` \|", (ROOT / "docs" / page).read_text(), re.M))
     for name in re.findall(r"`(mom_[a-z_]+)`", (ROOT / document).read_text()):
         assert name in known or hasattr(hookspecs, name) or name in hookspecs.OF_VERBS, name
 
 
 FIXTURES = {"mom_context", "mom_host", "mom_open_folder", "mom_power", "mom_run", "mom_stand_in_guest", "mom_usual_host"}
-"""What pytest has from mom: names like those of hooks."""
+"""Names of pytest plugins that look like hooks."""
 
 
 @pytest.mark.parametrize("folder", ["tests", "benchmarks"])
@@ -78,7 +78,7 @@ def test_the_map_of_a_folder_names_all_that_is_in_it(folder: str) -> None:
 def test_the_index_of_the_documents_names_all_of_them() -> None:
     named = set(re.findall(r"\]\(([\w/-]+\.md)\)", (ROOT / "docs/README.md").read_text()))
     there = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").glob("**/*.md")}
-    runbooks = {name for name in there if name.startswith("runbooks/") and name != "runbooks/README.md"}  # which names them
+    runbooks = {name for name in there if name.startswith("runbooks/") and name != "runbooks/README.md"}  # contains these names
     assert named == there - runbooks - {"README.md"}
 
 

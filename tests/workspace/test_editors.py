@@ -1,4 +1,4 @@
-"""What editors know of the language is what the language has."""
+"""Grammars of editors have all words of the language."""
 
 import json
 import re
@@ -31,7 +31,7 @@ def pattern(rule: str) -> re.Pattern[str]:
 
 
 def alternatives(text: str) -> set[str]:
-    """The words of the first group of alternatives in a pattern, or the one word that there is."""
+    """Return the words in the first group of a pattern, or its only word."""
     groups = re.findall(r"\((?:\?:)?([A-Za-z|]+)\)", text) or re.findall(r"\b(nil)\b", text)
     return set(max(groups, key=len).split("|"))
 

@@ -1,4 +1,4 @@
-"""What examples/ and the README show can be used as it stands."""
+"""Examples in examples/ and the README work."""
 
 import re
 import subprocess

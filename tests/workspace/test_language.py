@@ -1,6 +1,6 @@
-"""Pages, docstrings and names stay plain: short sentences, few turns of phrase, names that say something.
+"""Pages, docstrings and names are plain: short sentences, few turns of phrase, meaningful names.
 
-The measures are bounds for the whole project, not for a single sentence.
+The limits are for the whole project, not for a single sentence.
 """
 
 import ast
@@ -17,17 +17,17 @@ VAGUE = {
     "one", "found", "known", "said", "told", "those", "there", "what", "wanted", "given", "taken", "done", "asked", "met", "seen", "others",
     "rest", "another", "both", "few", "such",
 }  # fmt: skip
-"""Words that say nothing as the name of a variable."""
+"""Words without meaning as names of variables."""
 
 TURN = re.compile(
     r"\b(?:(?:of|for|by|at|in|that) which|what (?:it|is|was|an?|the|they|mom|stood|holds?|would|can|has|had)|so that it"
     r"|(?:is|are) to (?:be|have)|is to get|be had|as far as|no more than|such as (?:is|are)|what there is|there is no such)\b",
     re.I,
 )
-"""Turns of phrase that make a sentence need a second reading."""
+"""Turns of phrase that make readers read a sentence twice."""
 
 LONG = 25
-"""Words in a sentence that is too long."""
+"""Number of words above which a sentence is too long."""
 
 
 def files(ending: str, *left_out: str) -> list[Path]:

@@ -1,5 +1,4 @@
-"""What SECURITY.md, the threat model and the answers for the OpenSSF badge say is so:
-privileges are the units', and links lead to what they name."""
+"""SECURITY.md, the threat model and the answers for the OpenSSF badge are correct: privileges are those of the units, and links work."""
 
 import re
 from pathlib import Path

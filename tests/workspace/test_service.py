@@ -1,4 +1,4 @@
-"""The units in packaging/, and the script that sets everything up."""
+"""The units in packaging/, and the script `run`."""
 
 import json
 import os
@@ -21,7 +21,7 @@ UNITS = sorted((ROOT / "packaging").glob("*.service"))
 
 
 def unit(path: Path) -> dict[str, dict[str, str]]:
-    """Its sections; a key that stands there several times has a line for each."""
+    """Return the sections of a unit. Repeated keys have several lines."""
     sections: dict[str, dict[str, str]] = {}
     for line in path.read_text().splitlines():
         if heading := re.fullmatch(r"\[(\w+)\]", line):
@@ -74,7 +74,7 @@ def test_guests_are_changed_by_root_without_capabilities_for_moms_user_only() ->
 
 
 def test_the_helper_may_write_all_that_is_declared_for_it() -> None:
-    """Of what is read-only for it but for some paths."""
+    """Return the writable paths of a unit."""
     declared = re.findall(r"^\[knob (.*)\]$", (ROOT / "packaging/helper.d/mom.conf").read_text(), re.M)
     paths = [path.removeprefix("-") for path in unit(ROOT / "packaging/mom-helper.service")["Service"]["ReadWritePaths"].split()]
     assert declared
@@ -83,7 +83,7 @@ def test_the_helper_may_write_all_that_is_declared_for_it() -> None:
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
 def test_libvirt_lets_moms_user_look_and_change_nothing() -> None:
-    """By polkit's rules, which are JavaScript."""
+    """Run polkit's rules, which are JavaScript."""
     asked = [
         ("mom", "org.libvirt.unix.monitor"), ("mom", "org.libvirt.api.domain.read"), ("mom", "org.libvirt.api.connect.read"),
         ("mom", "org.libvirt.unix.manage"), ("mom", "org.libvirt.api.domain.write"), ("mom", "org.libvirt.api.domain.migrate"),
@@ -103,7 +103,7 @@ def test_libvirt_lets_moms_user_look_and_change_nothing() -> None:
 
 
 def test_the_unit_beside_vdsm_fits_vdsms_own() -> None:
-    """vdsm knows the unit by name, user, group and order, and looks for the socket in one place."""
+    """vdsm expects this unit name, user, group, order and socket."""
     found = unit(ROOT / "packaging/mom-vdsm.service")
     assert found["Unit"]["Requires"] == found["Unit"]["After"] == "vdsmd.service"
     assert {"momd.service", "ksmtuned.service", "mom.service"} == set(found["Unit"]["Conflicts"].split())
@@ -154,7 +154,7 @@ def test_a_unit_may_do_no_more_than_the_page_says(name: str, most: float) -> Non
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
 def test_a_unit_makes_no_call_that_would_make_it_root_again(path: Path) -> None:
-    """As systemd reads its lines: the first says what there is, those with ~ take away, and others add."""
+    """Evaluate filter lines like systemd: the first allows, lines with ~ remove, and others add."""
     service = unit(path)["Service"]
     allowed: set[str] = set()
     for line in service["SystemCallFilter"].splitlines():
@@ -173,7 +173,7 @@ def test_a_unit_makes_no_call_that_would_make_it_root_again(path: Path) -> None:
 
 
 def _calls(words: list[str]) -> set[str]:
-    """The system calls that these words stand for, by systemd's own groups."""
+    """Return the system calls of these words, with systemd's groups."""
     found = {word for word in words if not word.startswith("@")}
     for group in (word for word in words if word.startswith("@")):
         said = subprocess.run(["systemd-analyze", "--no-pager", "syscall-filter", group], capture_output=True, text=True, check=True).stdout
@@ -182,7 +182,7 @@ def _calls(words: list[str]) -> set[str]:
 
 
 def test_hang_kill_and_stop_are_over_within_30_s() -> None:
-    """By the unit's own limits: the watchdog, or the stop of a mom that hangs; SIGKILL after SIGABRT; and putting back."""
+    """Sum the unit's time limits: watchdog or stop, SIGKILL after SIGABRT, and restore."""
     service = unit(ROOT / "packaging/mom.service")["Service"]
     seconds = {key: int(service[key].removesuffix("s")) for key in ("WatchdogSec", "TimeoutAbortSec", "TimeoutStopSec", "RestartSec")}
     restore = float(service["ExecStopPost"].rpartition("--timeout ")[2])

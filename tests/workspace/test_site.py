@@ -1,4 +1,4 @@
-"""The documents as a site: it builds without a warning, links lead from page to page, and versions stand side by side."""
+"""The site of the documents: it builds without warnings, links work, and versions are side by side."""
 
 import fcntl
 import importlib.util
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def build_site() -> ModuleType:
-    """The script, as a module."""
+    """Return the script as a module."""
     spec = importlib.util.spec_from_file_location("build_site", ROOT / "docs/build_site.py")
     assert spec
     assert spec.loader
@@ -29,14 +29,14 @@ def build_site() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def versions(tmp_path_factory: pytest.TempPathFactory, build_site: ModuleType) -> Path:
-    """A folder with two versions of the site, of which the script has built the second."""
+    """Return a folder with two versions of the site. The script has built the second."""
     folder = tmp_path_factory.mktemp("site")
     (folder / "0.0.9").mkdir()
     (folder / "0.0.9/index.html").write_text("older")
     command = [sys.executable, str(ROOT / "docs/build_site.py"), "--version", "0.0.10", "--to", str(folder)]
     (ROOT / ".cache").mkdir(exist_ok=True)
     with (ROOT / ".cache/site.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # it builds in one folder, and tests run in several processes
+        fcntl.flock(lock, fcntl.LOCK_EX)  # it builds in one folder, but tests run in several processes
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder

@@ -1,4 +1,4 @@
-"""The workflows on GitHub ask for no more than they need, and call what there is."""
+"""Workflows on GitHub have only the rights that they need, and their commands exist."""
 
 import ast
 import re
