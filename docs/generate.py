@@ -53,14 +53,13 @@ from mom_core.testing import snapshot
 from mom_daemon import declarations_of, guest_columns
 from mom_daemon import hookspecs as verb_hookspecs
 from mom_daemon.cli import frame, verbs
-from mom_kvm import helper_declaration
+from mom_kvm import Helper
 from mom_plugins_host.host.cpu_lists import REFRESH
-from mom_plugins_http.routes.host_metrics import host_metrics
-from mom_plugins_http.routes.metrics import exposition
+from mom_plugins_http.plugin import HttpSettings
+from mom_plugins_http.routes.metrics import exposition, host_metrics
 from mom_plugins_http.routes.openapi import description
 from mom_plugins_http.routes.published import ReportView, Totals
 from mom_plugins_http.service import Service
-from mom_plugins_http.settings import HttpSettings
 
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parent
@@ -342,7 +341,7 @@ def _helper_declarations(plugins: Mapping[str, LoadedPlugin]) -> str:
     for _, plugin in _constructed(plugins):
         for spec in getattr(plugin, "mom_declare", tuple)():
             if isinstance(spec, ControlSpec) and spec.file:
-                declarations.add(f"{helper_declaration(spec)}\n")
+                declarations.add(f"{Helper.declaration(spec)}\n")
     note = "# Rights of mom-helper, written by docs/generate.py from the declarations of mom's plugins. Format: mom_helper/README.md.\n"
     return "\n".join([note, *sorted(declarations), _GUESTS])
 
@@ -496,14 +495,15 @@ def _names() -> list[tuple[str, object]]:
 
 
 def _public(wanted: Callable[[type], bool]) -> list[tuple[str, type]]:
-    """Return the public classes for which `wanted` is true, with their names."""
-    return [(name, thing) for name, thing in _names() if isinstance(thing, type) and wanted(thing)]
-
-
-def _nested() -> list[tuple[str, type]]:
-    """Return classes inside public classes, with their names."""
-    public = _public(lambda kind: True)
-    return [(f"{name}.{inner}", thing) for name, kind in public for inner, thing in vars(kind).items() if isinstance(thing, type)]
+    """Return the public classes, and the classes inside them, for which `wanted` is true, with their names."""
+    public = [(name, thing) for name, thing in _names() if isinstance(thing, type)]
+    nested = [
+        (f"{name}.{inner}", thing)
+        for name, kind in public
+        for inner, thing in vars(kind).items()
+        if isinstance(thing, type) and not inner.startswith("_")
+    ]
+    return [(name, kind) for name, kind in [*public, *nested] if wanted(kind)]
 
 
 def _protocols() -> str:
@@ -514,7 +514,7 @@ def _protocols() -> str:
     ]
     enumerations = [
         (f"`{name}`", ", ".join(f"`{member.name}`" for member in kind), _summary(kind))
-        for name, kind in [*_public(lambda kind: True), *_nested()]
+        for name, kind in _public(lambda kind: True)
         if issubclass(kind, enum.Enum)
     ]
     classes = [

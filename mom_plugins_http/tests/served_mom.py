@@ -52,7 +52,7 @@ class Served:
 
     def put(self, name: str, text: str = "(+ 1 2)", seen: str = "*") -> httpx.Response:
         """Set a policy."""
-        return self.client.put(f"/v1/policies/{name}", content=text, headers={"content-type": "text/plain", "if-match": seen})
+        return self.client.patch("/v1/policies", json={"changes": {name: text}}, headers={"if-match": seen})
 
     def version(self) -> str:
         """The entity tag of the policies."""
@@ -61,7 +61,7 @@ class Served:
 
 def patient(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     """Let mom wait this long for clients."""
-    for module in ("server.protocol", "server.server", "routes.route"):
+    for module in ("server.server", "routes.route"):
         monkeypatch.setattr(f"mom_plugins_http.{module}.PATIENCE_SECONDS", seconds)
 
 

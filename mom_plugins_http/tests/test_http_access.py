@@ -20,8 +20,7 @@ from served_mom import patient
 from mom_core import MomError, PluginContext, Severity
 from mom_devkit import config_of
 from mom_plugins_http import HttpPlugin
-from mom_plugins_http.server.access import LocalAccess, Right, read_token
-from mom_plugins_http.server.sites import same_site, same_site_locally
+from mom_plugins_http.server.access import LocalAccess, Right, read_token, same_site, same_site_locally
 
 NOBODY, READERS, CHANGERS = 65534, 61_001, 61_002
 
@@ -86,8 +85,8 @@ def test_one_group_may_read_another_may_change_and_a_stranger_cannot_even_connec
         assert stat.S_IMODE(path.stat().st_mode) == 0o660
         assert {ask(path, [group])[0] for group in (READERS, CHANGERS)} == {200 if path == served.path else 401}
         assert_cannot_connect(path)
-    assert ask(served.path, [CHANGERS], "PUT", "/v1/policies/60_mine")[0] == 200
-    status, text = ask(served.path, [READERS], "PUT", "/v1/policies/60_mine")
+    assert ask(served.path, [CHANGERS], "POST", "/v1/policy-reset")[0] == 200
+    status, text = ask(served.path, [READERS], "POST", "/v1/policy-reset")
     assert status == 403
     assert "`change_group` of the http plugin" in text
     assert "refused a request of user nobody" in caplog.text
@@ -243,8 +242,7 @@ def test_no_site_reaches_a_forwarded_socket_through_the_operators_browser(shared
     headers = {"host": host, "origin": origin, "sec-fetch-site": fetch_site}
     sent = {name: value for name, value in headers.items() if value is not None}
     assert (shared.client.get("/v1/status", headers=sent).status_code == 200) is good
-    change = {**sent, "content-type": "text/plain", "if-match": "*"}
-    assert (shared.client.put("/v1/policies/60_mine", content="(+ 1 2)", headers=change).status_code == 200) is good
+    assert (shared.client.post("/v1/policy-reset", headers={**sent, "if-match": "*"}).status_code == 200) is good
 
 
 def test_the_address_that_a_request_came_to_is_one_of_the_servers_names(serve, tmp_path, free_port):

@@ -10,7 +10,7 @@ from served_mom import Serve, Served
 
 from mom_core import MomError
 from mom_devkit import wait_until
-from mom_kvm import Admission, Admissions, Launch, LaunchedGuest, Launches, LaunchReader
+from mom_kvm import Admission, Admissions, LaunchedGuest, Launches, LaunchReader
 
 REFUSES = {"balloon": {"reservations": {"launches": {"when_short": "refuse"}}}}
 
@@ -108,13 +108,13 @@ class Room(Launches):
         self.looks = 0
         self.patience = 0.0
 
-    def begin(self, guest: LaunchedGuest, *, patience: float, who: str = "") -> Launch:
+    def begin(self, guest: LaunchedGuest, *, patience: float, who: str = "") -> LaunchedGuest.Launch:
         self.patience = patience
-        return Launch(guest, Launch.State.WAITING)
+        return LaunchedGuest.Launch(guest, LaunchedGuest.Launch.State.WAITING)
 
-    def look(self, launch: Launch) -> Launch:
+    def look(self, launch: LaunchedGuest.Launch) -> LaunchedGuest.Launch:
         self.looks += 1
-        return replace(launch, state=Launch.State.STARTS) if self.comes.is_set() else launch
+        return replace(launch, state=LaunchedGuest.Launch.State.STARTS) if self.comes.is_set() else launch
 
 
 def test_while_it_waits_its_hypervisor_knows_that_and_it_starts_when_the_memory_is_there(served: Served) -> None:
@@ -178,9 +178,9 @@ def test_a_launch_that_waits_goes_on_waiting_while_it_cannot_be_looked_after(ser
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(served.client.post, "/v1/launches", json={"name": "web", "memory": "1GiB"})
         wait_until(lambda: room.looks > 0)
-        most, worker._most = worker._most, 0
+        worker.room.left -= 100
         with pytest.raises(TimeoutError):
             asked.result(0.4)
-        worker._most = most
+        worker.room.left += 100
         room.comes.set()
         assert asked.result(30).status_code == 200

@@ -9,17 +9,16 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from test_http_reading import busy_report
 
-from mom_core import Condition, FieldSpec, Metric, Report, Scope, Unit, Value, Verdict
+from mom_core import Condition, FieldSpec, Report, Scope, Unit, Value, Verdict
 from mom_core.testing import snapshot
 from mom_daemon import declarations_of
-from mom_plugins_http.routes.host_metrics import SCALES, host_metrics
-from mom_plugins_http.routes.metrics import exposition
+from mom_plugins_http.routes.metrics import SCALES, exposition, host_metrics
 from mom_plugins_http.routes.published import ReportView, Totals
 
 ROOT = Path(__file__).parents[2]
 
 
-def host(name: str, unit: Unit, metric: Metric = Metric.GAUGE) -> str:
+def host(name: str, unit: Unit, metric: FieldSpec.Metric = FieldSpec.Metric.GAUGE) -> str:
     """What a field of the host is called among metrics; empty where it is none."""
     found = host_metrics([FieldSpec(name, unit, Scope.HOST, "a field", metric=metric)])
     return found[0].name if found else ""
@@ -28,21 +27,23 @@ def host(name: str, unit: Unit, metric: Metric = Metric.GAUGE) -> str:
 @pytest.mark.parametrize(
     ("field", "unit", "metric", "name"),
     [
-        ("mem_available", Unit.KIB, Metric.GAUGE, "mom_host_memory_total_bytes"),
-        ("swap_total", Unit.KIB, Metric.GAUGE, "mom_host_swap_total_bytes"),
-        ("ksm_sleep_millisecs", Unit.MILLISECONDS, Metric.GAUGE, "mom_host_ksm_sleep_seconds"),
-        ("ksm_full_scans", Unit.COUNT, Metric.COUNTER, "mom_host_ksm_full_scans_total"),
-        ("psi_io_full_total", Unit.MICROSECONDS, Metric.COUNTER, "mom_host_psi_io_full_seconds_total"),
-        ("psi_io_full_avg10", Unit.PERCENT, Metric.GAUGE, "mom_host_psi_io_full_avg10_ratio"),
-        ("swap_in_rate", Unit.PAGES_PER_SECOND, Metric.GAUGE, "mom_host_swap_in_bytes_per_second"),
-        ("hugepages_total", Unit.COUNT, Metric.GAUGE, "mom_host_hugepages"),
-        ("widgets_count", Unit.COUNT, Metric.GAUGE, "mom_host_widgets"),
-        ("größe", Unit.COUNT, Metric.GAUGE, "mom_host_gr__e"),
-        ("swap_in", Unit.PAGES, Metric.NONE, ""),
-        ("advisor", Unit.TEXT, Metric.GAUGE, ""),
+        ("mem_available", Unit.KIB, FieldSpec.Metric.GAUGE, "mom_host_memory_total_bytes"),
+        ("swap_total", Unit.KIB, FieldSpec.Metric.GAUGE, "mom_host_swap_total_bytes"),
+        ("ksm_sleep_millisecs", Unit.MILLISECONDS, FieldSpec.Metric.GAUGE, "mom_host_ksm_sleep_seconds"),
+        ("ksm_full_scans", Unit.COUNT, FieldSpec.Metric.COUNTER, "mom_host_ksm_full_scans_total"),
+        ("psi_io_full_total", Unit.MICROSECONDS, FieldSpec.Metric.COUNTER, "mom_host_psi_io_full_seconds_total"),
+        ("psi_io_full_avg10", Unit.PERCENT, FieldSpec.Metric.GAUGE, "mom_host_psi_io_full_avg10_ratio"),
+        ("swap_in_rate", Unit.PAGES_PER_SECOND, FieldSpec.Metric.GAUGE, "mom_host_swap_in_bytes_per_second"),
+        ("hugepages_total", Unit.COUNT, FieldSpec.Metric.GAUGE, "mom_host_hugepages"),
+        ("widgets_count", Unit.COUNT, FieldSpec.Metric.GAUGE, "mom_host_widgets"),
+        ("größe", Unit.COUNT, FieldSpec.Metric.GAUGE, "mom_host_gr__e"),
+        ("swap_in", Unit.PAGES, FieldSpec.Metric.NONE, ""),
+        ("advisor", Unit.TEXT, FieldSpec.Metric.GAUGE, ""),
     ],
 )
-def test_a_field_of_the_host_has_a_name_in_base_units_that_says_what_it_is(field: str, unit: Unit, metric: Metric, name: str) -> None:
+def test_a_field_of_the_host_has_a_name_in_base_units_that_says_what_it_is(
+    field: str, unit: Unit, metric: FieldSpec.Metric, name: str
+) -> None:
     assert host(field, unit, metric) == name
 
 

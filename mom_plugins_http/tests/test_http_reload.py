@@ -93,7 +93,7 @@ def test_a_change_of_policies_that_a_reload_overtakes_is_not_told_as_made_and_do
         overtaken = pool.submit(served.put, "60_overtaken")
         assert under_way.wait(60)
         later = pool.submit(replace(served, client=another).put, "70_later")
-        wait_until(lambda: served.service._worker._waiting.total() == 2)
+        wait_until(lambda: served.service._worker.room.left == 62)
         served.engine.reload(changed(served, {"policy": {"ignore": ["other"]}}))
         goes_on.set()
         assert (overtaken.result(60).status_code, overtaken.result(60).json()["detail"]) == (409, said)

@@ -13,7 +13,7 @@ from test_http_reading import busy_report
 from mom_core import MomError
 from mom_daemon import json_text
 from mom_daemon.report_models import ReportDocument
-from mom_daemon.status import status_of
+from mom_daemon.status_file import status_of
 from mom_plugins_http.cli.client import Client
 
 SECONDS = 60.0

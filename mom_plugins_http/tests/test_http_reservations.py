@@ -11,9 +11,9 @@ import pytest
 from served_mom import Serve, Served
 
 from mom_core import Entity, MomError, PluginContext, Scope
-from mom_kvm import Admission, Admissions, Reservation, Reservations, Room
+from mom_kvm import Admission, Admissions, Reservation, Reservations
 from mom_plugins_http.cli.client import ApiRefusedError, Client, coded
-from mom_plugins_http.routes.news import News
+from mom_plugins_http.routes.events import News
 
 GIB = 1 << 20
 
@@ -147,7 +147,7 @@ class SometimesKnown(Reservations):
             raise MomError("nothing is known of the host's memory")
         return [Reservation("r1", 1 << 20, self.state, guest=Entity(Scope.GUEST, "1", "web"))]
 
-    def room(self) -> Room:
+    def room(self) -> Reservation.Room:
         raise NotImplementedError
 
     def reserve(self, memory_kib: int, seconds: float, *, name: str = "", who: str = "") -> Reservation:
@@ -177,7 +177,7 @@ class Failing(SometimesKnown):
     def reservations(self) -> Sequence[Reservation]:
         return self.do()
 
-    def room(self) -> Room:
+    def room(self) -> Reservation.Room:
         return self.do()
 
     def admission(self, memory_kib: int, sla_class: str = "", count: int = 1) -> Admission:

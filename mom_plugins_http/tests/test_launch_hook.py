@@ -18,8 +18,7 @@ from click.testing import CliRunner
 from served_mom import Serve
 
 from mom_core import ConfigError, MomError, Severity, load_config
-from mom_plugins_http.cli.hook_verbs import hook_command
-from mom_plugins_http.launch_hook.installed import Hook, HookState, Platform
+from mom_plugins_http.launch_hook.installed import Hook, HookState, Platform, hook_command
 from mom_plugins_http.routes.launches import LaunchQuery
 
 ALIVE, LIMIT = 10, 15

@@ -21,7 +21,7 @@ def requests() -> list[bytes]:
     paths.append("v1/events")
     found = [f"GET /{path}\n\n".encode() for path in paths]
     changing = b"if-match: *\ncontent-type: application/json\n\n"
-    found.append(b"PUT /v1/policies/60_x\nif-match: *\ncontent-type: text/plain\n\n(defvar x 1)")
+    found.append(b'PATCH /v1/policies\nif-match: *\ncontent-type: application/json\n\n{"changes": {"60_x": "(defvar x 1)"}}')
     found.append(b"POST /v1/policies\n" + changing + b'{"changes": {"60_x": "(+ 1 2)", "70_y": null}, "replace_all": false}')
     found.append(b"POST /v1/reservations\n" + changing + b'{"memory_kib": 4096, "seconds": 60, "name": "web-*"}')
     return found

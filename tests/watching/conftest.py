@@ -194,7 +194,7 @@ def client(mom: Daemon | Path) -> httpx.Client:
 def put(mom: Daemon, name: str, text: str = "(+ 1 2)") -> None:
     """Set a policy, whatever is there."""
     with client(mom) as one:
-        one.put(f"/v1/policies/{name}", content=text, headers={"content-type": "text/plain", "if-match": "*"}).raise_for_status()
+        one.patch("/v1/policies", json={"changes": {name: text}}, headers={"if-match": "*"}).raise_for_status()
 
 
 @pytest.fixture(scope="module")

@@ -560,7 +560,7 @@ ATTACK = """<!doctype html><title>begun</title><form id=f method=post target=out
 <input name=x value=y></form><iframe name=out></iframe><iframe id=framed src="%(url)s/"></iframe><script>
 const seen = [];
 async function tries() {
-  for (const [path, method, type] of [["/v1/policies/60_evil", "PUT", "text/plain"], ["/v1/policy-reset", "POST", "text/plain"],
+  for (const [path, method, type] of [["/v1/policy-reset", "POST", "text/plain"],
       ["/v1/policies", "PATCH", "application/json"], ["/v1/status", "GET", null], ["/v1/policy-check", "POST", "application/json"]])
     for (const mode of ["cors", "no-cors"]) {
       const headers = mode === "cors" ? {"if-match": "*", ...(type && {"content-type": type})} : {};

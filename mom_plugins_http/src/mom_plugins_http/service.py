@@ -14,11 +14,10 @@ from mom_kvm import Address, Callers, Listener
 from mom_plugins_http.page.document import WebPage
 from mom_plugins_http.routes.api import Api
 from mom_plugins_http.routes.cycles import CycleRoutes
-from mom_plugins_http.routes.events import Events
+from mom_plugins_http.routes.events import Events, Item, News
 from mom_plugins_http.routes.guests import GuestRoutes
 from mom_plugins_http.routes.launches import LaunchRoutes
 from mom_plugins_http.routes.metrics import MetricsRoutes
-from mom_plugins_http.routes.news import Item, News
 from mom_plugins_http.routes.page_keys import PageKeys
 from mom_plugins_http.routes.policies import PolicyRoutes
 from mom_plugins_http.routes.published import Published
@@ -27,7 +26,7 @@ from mom_plugins_http.server.access import LocalAccess, Right, Tokens, group_id,
 from mom_plugins_http.server.server import Door, Server, Worker
 
 if TYPE_CHECKING:
-    from mom_plugins_http.settings import HttpSettings, TcpSettings
+    from mom_plugins_http.plugin import HttpSettings, TcpSettings
 
 _CLOSE_SECONDS: Final = 0.3
 """Longest wait for threads at the end, in seconds. All plugins together have 0.4 s to stop."""

@@ -1,21 +1,27 @@
-"""Client of the control socket, with only the standard library."""
+"""Client of the control socket, and decorators for subcommands that use it."""
 
 from __future__ import annotations
 
 import http.client
 import json
 import socket
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast
 from urllib.parse import quote
 
+import click
+
 from mom_core import MomError, load_config
-from mom_daemon import NoSuchGuest, NotRunning
-from mom_kvm import PolicyProblem, PolicyRefused, PolicyText
+from mom_daemon import NoSuchGuest, NotRunning, as_caller, config_option, json_option, print_prose
+from mom_kvm import PolicyProblem, PolicyState
 
 if TYPE_CHECKING:
     from mom_daemon.report_models import ReportDocument
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 _NO_SOCKET: Final = "start mom with the http plugin enabled; if mom runs without the plugin, run: systemctl reload mom"
 
@@ -72,7 +78,7 @@ class Client:
     @classmethod
     def configured(cls, config_path: str | None, reading: float = READ_SECONDS) -> Client:
         """Return a client of the configured mom."""
-        from mom_plugins_http.settings import SOCKET, HttpSettings
+        from mom_plugins_http.plugin import SOCKET, HttpSettings
 
         config = load_config(config_path)
         for plugin in config.plugins.values():
@@ -92,7 +98,7 @@ class Client:
 
         :param seen: entity tag of the policies' version that the request changes
         :raises ApiRefusedError: mom refuses the request
-        :raises PolicyRefused: mom refuses the policies
+        :raises PolicyState.Refused: mom refuses the policies
         :raises NotRunning: mom is not running
         """
         headers = {"accept": "application/json", **({"if-match": seen} if seen else {})}
@@ -156,7 +162,7 @@ def refusal(status: int, body: bytes) -> MomError:
     problem = content if isinstance(content, dict) else {}
     message, hint = str(problem.get("detail", f"mom answers with {status}")), str(problem.get("hint", ""))
     if status == 422 and problem.get("problems"):
-        return PolicyRefused([PolicyProblem(**each) for each in problem["problems"]], hint=hint or message)
+        return PolicyState.Refused([PolicyProblem(**each) for each in problem["problems"]], hint=hint or message)
     if status == 404 and message.startswith("there is no guest"):
         return NoSuchGuest(message, hint=hint.partition("; GET ")[0])
     return (ApiMisusedError if status == 400 else ApiRefusedError)(status, message, hint)
@@ -181,10 +187,41 @@ class SocketMom:
         """Return the settings in force."""
         return cast("Mapping[str, Any]", self._client.get("/v1/configuration"))
 
-    def policies(self) -> Mapping[str, PolicyText]:
+    def policies(self) -> Mapping[str, PolicyState.Text]:
         """Return the policies in force, keyed by name."""
-        return {policy["name"]: PolicyText(policy["text"], policy["origin"]) for policy in self._client.get("/v1/policies")["items"]}
+        return {policy["name"]: PolicyState.Text(policy["text"], policy["origin"]) for policy in self._client.get("/v1/policies")["items"]}
 
     def report(self) -> ReportDocument:
         """Return the newest cycle."""
         return cast("ReportDocument", self._client.get("/v1/report"))
+
+
+class Shown(NamedTuple):
+    """Answer of a subcommand as JSON, and as lines for people. If `good` is False, the exit code is 1."""
+
+    answer: Any
+    lines: Iterable[str]
+    good: bool = True
+
+
+def common_options(function: Function) -> Function:
+    """Add the common options of subcommands that query a running mom."""
+    return as_caller(config_option(json_option(function)))
+
+
+def running_verb(function: Callable[..., Shown]) -> Callable[..., None]:
+    """Return a subcommand that calls `function` with a client of the configured mom, and prints the answer as JSON or lines."""
+
+    @common_options
+    @wraps(function)
+    def verb(*args: Any, as_json: bool, config_path: str | None, **given: Any) -> None:
+        shown = function(Client.configured(config_path), *args, **given)
+        if as_json:
+            click.echo(json.dumps(shown.answer))
+        else:
+            for line in shown.lines:
+                print_prose(line, 4)
+        if not shown.good:
+            sys.exit(1)
+
+    return verb

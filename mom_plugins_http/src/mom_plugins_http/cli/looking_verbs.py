@@ -14,11 +14,10 @@ from urllib.parse import quote
 
 import click
 
-from mom_core import HOST_ID, MomError, Status, Value, count_of, format_kib, printable
+from mom_core import Host, MomError, Status, Value, count_of, format_kib, printable
 from mom_daemon import TableColumn, amount, brief, print_prose, print_table
 from mom_daemon.report_words import guests_unknown
-from mom_plugins_http.cli.client import Client, coded
-from mom_plugins_http.cli.running_verb import common_options
+from mom_plugins_http.cli.client import Client, coded, common_options
 
 _OF_HOST: Final = {
     "mem_available": "memory",
@@ -45,19 +44,19 @@ _SHOWN_PAST: Final = 20
 def history_command(whose: str, cycles: int, as_json: bool, config_path: str | None) -> None:
     """Show data of a guest or the host in the last cycles, newest first. mom keeps about an hour of cycles; recordings keep more."""
     client = Client.configured(config_path)
-    path = "/v1/host/history" if whose == HOST_ID else f"/v1/guests/{coded(whose)}/history"
+    path = "/v1/host/history" if whose == Host.ID else f"/v1/guests/{coded(whose)}/history"
     samples = client.get(f"{path}?limit={cycles}")["items"]
     if as_json:
         click.echo(json.dumps(samples))
         return
     units = {
-        field["name"]: field["unit"] for field in client.get("/v1/fields")["items"] if (field["scope"] == HOST_ID) is (whose == HOST_ID)
+        field["name"]: field["unit"] for field in client.get("/v1/fields")["items"] if (field["scope"] == Host.ID) is (whose == Host.ID)
     }
     known_fields = {name for sample in samples for name, value in sample["fields"].items() if value is not None}
     columns = [
-        name for name in (_OF_HOST if whose == HOST_ID else dict.fromkeys((*_OF_GUEST, *sorted(known_fields)))) if name in known_fields
+        name for name in (_OF_HOST if whose == Host.ID else dict.fromkeys((*_OF_GUEST, *sorted(known_fields)))) if name in known_fields
     ]
-    heads = _OF_HOST if whose == HOST_ID else {"mem_available": "memory"}  # in oVirt MOM, this field is the total
+    heads = _OF_HOST if whose == Host.ID else {"mem_available": "memory"}  # in oVirt MOM, this field is the total
     rows = [[_time(past["time"]), *(_amount(past["fields"].get(name), units.get(name, "")) for name in columns)] for past in samples]
     print_table(("time", *(TableColumn(heads.get(name, name), rank) for rank, name in enumerate(columns))), rows)
     print_prose(f"from {client.path}")

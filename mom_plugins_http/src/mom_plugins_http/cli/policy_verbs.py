@@ -12,8 +12,7 @@ import click
 
 from mom_core import MomError, printable
 from mom_daemon import print_text
-from mom_plugins_http.cli.client import Client, coded
-from mom_plugins_http.cli.running_verb import Shown, common_options, running_verb
+from mom_plugins_http.cli.client import Client, Shown, coded, common_options, running_verb
 
 _LONGEST_TEXT: Final = 64 << 20
 
@@ -87,7 +86,8 @@ def _remarks(result: Any) -> Iterator[str]:
 @running_verb
 def remove_command(client: Client, name: str) -> Shown:
     """Remove the policy NAME from the running mom until `mom policy reset`, even if it comes from a file or is a default."""
-    return _change(client, "DELETE", f"/v1/policies/{coded(name)}")
+    seen = client.get(f"/v1/policies/{coded(name)}")["version"]  # or an error that lists the policies
+    return _change(client, "PATCH", "/v1/policies", {"changes": {name: None}}, f'"{seen}"')
 
 
 @click.command("reset", short_help="Drop all changes made at run time, and read the files again.")

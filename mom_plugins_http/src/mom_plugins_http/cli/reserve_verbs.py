@@ -10,8 +10,7 @@ import click
 
 from mom_core import count_of, format_duration, format_kib, printable
 from mom_daemon import print_prose
-from mom_plugins_http.cli.client import ANSWER_SECONDS, Client, coded
-from mom_plugins_http.cli.running_verb import Shown, running_verb
+from mom_plugins_http.cli.client import ANSWER_SECONDS, Client, Shown, coded, running_verb
 
 _POLL_SECONDS: Final = 1.0
 

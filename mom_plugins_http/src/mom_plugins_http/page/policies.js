@@ -227,8 +227,8 @@ export class PoliciesView {
   async save(tag = this.seenTag) {
     if (!drafts.has(this.name)) return;
     const { name } = this;
-    const body = { text: this.text.value };
-    const saved = await this.change(tag, (over) => ask("PUT", `v1/policies/${coded(name)}`, { body, seen: over }), () => drafts.delete(name));
+    const body = { changes: { [name]: this.text.value } };
+    const saved = await this.change(tag, (over) => ask("PATCH", "v1/policies", { body, seen: over }), () => drafts.delete(name));
     if (saved) this.say(`${name} is saved, and in force from the next cycle on.`);
   }
 
@@ -236,7 +236,8 @@ export class PoliciesView {
     const { name } = this;
     if (!this.items.some((one) => one.name === name)) { this.discard(); return; }
     if (!confirm(`Remove the policy ${seen(name)} from the running mom?`)) return;
-    this.change(this.tag, (over) => ask("DELETE", `v1/policies/${coded(name)}`, { seen: over }), () => drafts.delete(name));
+    const body = { changes: { [name]: null } };
+    this.change(this.tag, (over) => ask("PATCH", "v1/policies", { body, seen: over }), () => drafts.delete(name));
   }
 
   reset() {

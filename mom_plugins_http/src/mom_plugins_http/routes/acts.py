@@ -12,8 +12,7 @@ from typing_extensions import TypedDict
 from mom_core import Entity, Outcome, Scope, Status, Unit, Value, as_number, first_names, format_kib, printable
 from mom_daemon import Explainer, amount
 from mom_daemon.report_models import EntityModel, SourceModel, Time, described, told
-from mom_plugins_http.routes.answers import as_object
-from mom_plugins_http.routes.published import PastNote, PastOutcome
+from mom_plugins_http.routes.published import PastNote, PastOutcome, as_object
 
 NAMED: Final = 3
 

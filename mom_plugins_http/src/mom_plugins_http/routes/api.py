@@ -13,19 +13,26 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route as StarletteRoute
+from starlette.types import Receive, Scope, Send
 
 from mom_core import MomError, PluginContext, printable
 from mom_daemon import json_text
+from mom_plugins_http.plugin import HttpSettings
 from mom_plugins_http.routes.openapi import description
 from mom_plugins_http.routes.page_keys import PageKeys
-from mom_plugins_http.routes.route import ApiCall, BodyRoom, Route, operations_of
-from mom_plugins_http.server.access import Peer, Right, Tokens
+from mom_plugins_http.routes.route import ApiCall, Route, operations_of
+from mom_plugins_http.server.access import LOCAL_NAMES, TOOL_NAME, Peer, Right, Tokens, own_names, same_site, same_site_locally
 from mom_plugins_http.server.problems import ProblemError
-from mom_plugins_http.server.sites import LOCAL_NAMES, TOOL_NAME, own_names, same_site, same_site_locally
-from mom_plugins_http.settings import HttpSettings
+from mom_plugins_http.server.server import Room
 
 _MOST_BODIES: Final = 16 << 20
 """Limit of the bodies that mom holds for clients with the same right, in bytes."""
+
+_MOST_ANSWERS: Final = 32 << 20
+"""Limit of the answers that clients with the same right have not read yet, in bytes."""
+
+_PIECE: Final = 64 << 10
+"""Size of the parts in which a connection takes an answer, in bytes."""
 
 
 class Api:
@@ -38,8 +45,9 @@ class Api:
         tcp = settings.tcp
         self._hosts = [] if tcp is None else [*own_names(tcp.listen), *map(str.lower, tcp.hosts)]
         self._page_keys = page_keys
-        self._rooms = {right: BodyRoom(_MOST_BODIES) for right in Right}
-        """Limits of bodies, keyed by right, so that readers and strangers leave room for changes."""
+        # Limits keyed by right, so that readers and strangers leave room for changes.
+        self._bodies = {right: Room(_MOST_BODIES, "large requests") for right in Right}
+        self._answers = {right: Room(_MOST_ANSWERS, "large answers") for right in Right}
         self.routes = [route for owner in (self, *operations, page_keys) for route in operations_of(owner)]
         by_path: dict[str, dict[str, Route]] = {}
         for route in self.routes:
@@ -59,9 +67,13 @@ class Api:
             peer = self._admit(request, route)
             query = route.read_query(request.url.query)
             with ExitStack() as until_answer:
-                room = self._rooms[peer.right]
+                room = self._bodies[peer.right]
                 call = ApiCall(request, peer, query, room, until_answer, lambda: self._right(request, peer)[0] >= route.right)
-                return _response(await route.run(call), route)
+                answer = await route.run(call)
+            if isinstance(answer, Response):
+                return answer
+            body = answer if isinstance(answer, bytes) else json_text(answer)
+            return _Answer(body, route.status, peer.user, self._answers[peer.right])
         except ProblemError as error:
             return error.response()
         except MomError as error:
@@ -149,8 +161,20 @@ class Api:
         return ProblemError(error.status_code, f"there is nothing at {where}", "GET /v1/openapi.json describes the whole API").response()
 
 
-def _response(answer: object, route: Route) -> Response:
-    if isinstance(answer, Response):
-        return answer
-    body = answer if isinstance(answer, bytes) else json_text(answer)
-    return Response(body, route.status, {"cache-control": "no-store"}, "application/json")
+class _Answer(Response):
+    """JSON in pieces, so that the connections of slow clients hold little of it."""
+
+    def __init__(self, body: bytes, status: int, user: str, room: Room) -> None:
+        super().__init__(body, status, {"cache-control": "no-store"}, "application/json")
+        self._user, self._room = user, room
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = bytes(self.body)
+        try:
+            with self._room.taken(self._user, len(body)):
+                await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+                for begin in range(0, len(body), _PIECE):
+                    end = begin + _PIECE
+                    await send({"type": "http.response.body", "body": body[begin:end], "more_body": end < len(body)})
+        except ProblemError as error:
+            await error.response()(scope, receive, send)

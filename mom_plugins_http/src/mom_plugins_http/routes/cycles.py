@@ -10,22 +10,11 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from mom_core import Scope, Severity
-from mom_daemon.report_models import (
-    EntityModel,
-    ReportDocument,
-    Seconds,
-    SourceModel,
-    StatusModel,
-    Time,
-    described,
-    standing_problems,
-    told,
-)
+from mom_daemon import report_models as reports
 from mom_daemon.report_words import common_problems
 from mom_kvm import RecordedPoints
 from mom_plugins_http.routes.acts import STEP_GAP_SECONDS, ActModel, Words, acts
-from mom_plugins_http.routes.answers import Items, PastModel, about, as_object, guest_of, offered, past_cycles, queried_fields
-from mom_plugins_http.routes.published import GUEST_HISTORY, CycleSample, Published, ReportView
+from mom_plugins_http.routes.published import GUEST_HISTORY, CycleSample, Items, PastModel, Published, ReportView, as_object, offered
 from mom_plugins_http.routes.route import ApiCall, FieldsQuery, GuestQuery, LimitQuery, NewestQuery, Query, Route, Text
 from mom_plugins_http.server.access import Right
 from mom_plugins_http.server.server import Worker
@@ -91,7 +80,7 @@ class ControlModel(DeclaredModel):
     choices: list[int]
 
 
-@described
+@reports.described
 class PastHostModel(PastModel):
     """Host in a past cycle."""
 
@@ -100,12 +89,12 @@ class PastHostModel(PastModel):
     """Sum of each field over the guests that have it; null if none has it."""
 
 
-@described
+@reports.described
 class RecordedModel(TypedDict):
     """Recorded cycles of the host around `time`, or one recorded cycle of one guest."""
 
-    time: Time
-    seconds: Seconds
+    time: reports.Time
+    seconds: reports.Seconds
     """Length of the span; 0 for one cycle."""
     least: Mapping[str, Any]
     """Smallest values of the host's fields and, as `guests.FIELD`, of sums over guests."""
@@ -116,22 +105,22 @@ class RecordedModel(TypedDict):
     ]
 
 
-@described
+@reports.described
 class CommonProblemModel(TypedDict):
     """Problem and all guests that have it."""
 
     severity: Severity
-    source: SourceModel
+    source: reports.SourceModel
     about: int
     """Number of affected guests, or 1 for the host; 0 if neither."""
-    first: list[EntityModel]
+    first: list[reports.EntityModel]
     """The first ten affected guests, or the host."""
     who: str
     """Affected guests as text."""
     message: str
     hint: str
     """The fix. If fixes differ, the first guest's, with its name."""
-    since: Time
+    since: reports.Time
     cycles: int
     """Number of cycles with the problem."""
 
@@ -148,13 +137,13 @@ class CycleRoutes:
         """Return the identity and right of the client."""
         return {"name": call.peer.name, "right": call.peer.right.name.lower(), "local": call.peer.local}
 
-    @Route("GET", "/v1/report", ReportDocument, query=FieldsQuery)
+    @Route("GET", "/v1/report", reports.ReportDocument, query=FieldsQuery)
     async def report(self, call: ApiCall) -> bytes:
         """Return the newest cycle as one document, as in the status file: statistics, decisions, outcomes and problems."""
-        names = queried_fields(call, self._published.view().declarations)
+        names = self._published.view().queried_fields(call)
         return self._published.cached(("report", names), lambda view: view.document(self._published.context.interval, names))
 
-    @Route("GET", "/v1/status", StatusModel)
+    @Route("GET", "/v1/status", reports.StatusModel)
     async def status(self, call: ApiCall) -> bytes:
         """Return the state of mom: the report without guests, fields and decisions."""
         return self._published.status()
@@ -168,44 +157,46 @@ class CycleRoutes:
     async def fields(self, call: ApiCall) -> object:
         """List all fields, with units."""
         declared = self._published.view().declarations
-        return {"items": [told(FieldModel, spec, plugin=declared.field_owners.get(key, "")) for key, spec in declared.fields.items()]}
+        return {
+            "items": [reports.told(FieldModel, spec, plugin=declared.field_owners.get(key, "")) for key, spec in declared.fields.items()]
+        }
 
     @Route("GET", "/v1/controls", Items[ControlModel])
     async def controls(self, call: ApiCall) -> object:
         """List all controls, with units and bounds."""
         declared = self._published.view().declarations
         owners = declared.control_owners
-        return {"items": [told(ControlModel, spec, plugin=owners.get(name, "")) for name, spec in declared.controls.items()]}
+        return {"items": [reports.told(ControlModel, spec, plugin=owners.get(name, "")) for name, spec in declared.controls.items()]}
 
     @Route("GET", "/v1/host/history", Items[PastHostModel], query=HostHistoryQuery)
     async def host_history(self, call: ApiCall) -> object:
         """List past cycles of the host, newest first."""
-        names = queried_fields(call, self._published.context.declarations, Scope.HOST)
+        names = self._published.view().queried_fields(call, Scope.HOST)
 
         def values(sample: CycleSample) -> dict[str, object]:
             fields = sample.host if names is None else {name: sample.host[name] for name in names if name in sample.host}
             return {"fields": fields, "guests_together": sample.together}
 
-        return past_cycles(self._published, call, values)
+        return self._published.past(call, values)
 
     @Route("GET", "/v1/recorded", Items[RecordedModel], query=RecordedQuery)
     async def recorded(self, call: ApiCall) -> Items[RecordedModel]:
         """List the past that the record plugin has recorded, oldest first: the host up to a few minutes ago, or cycles of one guest."""
         recorder = offered(self._published.context, RecordedPoints, "records", "record")
         query: RecordedQuery = call.query
-        guest = "" if query.guest is None else guest_of(self._published.view(), query.guest).id
+        guest = "" if query.guest is None else self._published.view().guest(query.guest).id
         until = query.until or time.time()
         points = await self._worker.run(
             lambda: recorder.recorded_points(until - query.seconds, until, query.limit, guest=guest, guest_fields=GUEST_HISTORY),
             call.peer.user,
         )
-        return {"items": [told(RecordedModel, point) for point in points]}
+        return {"items": [reports.told(RecordedModel, point) for point in points]}
 
     @Route("GET", "/v1/acts", Items[ActModel], query=ActsQuery)
     async def acts(self, call: ApiCall) -> bytes:
         """List recent changes in words, newest first, including policies and reservations: at most 100 of each cycle, 1,000 in all."""
         query: ActsQuery = call.query
-        outcomes = about(call, self._published.view(), self._published.outcomes(), lambda past: past.outcome.decision.entity)
+        outcomes = self._published.view().about(call, self._published.outcomes(), lambda past: past.outcome.decision.entity)
 
         def make(view: ReportView) -> object:
             published, units = self._published, {name: str(spec.unit) for name, spec in view.declarations.controls.items()}
@@ -219,7 +210,7 @@ class CycleRoutes:
     async def problems(self, call: ApiCall) -> object:
         """List current problems with their age, each once for all affected guests."""
         view = self._published.view()
-        standing = about(call, view, standing_problems(view.report, view.state), lambda problem: problem.entity)
+        standing = view.about(call, reports.standing_problems(view.report, view.state), lambda problem: problem.entity)
         return {
             "items": [
                 {**as_object(common), "about": len(common.about), "first": as_object(common.about[:NAMED]), "who": common.who}

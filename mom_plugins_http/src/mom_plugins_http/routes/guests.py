@@ -10,25 +10,8 @@ from typing_extensions import TypedDict
 
 from mom_core import Guest, GuestColumn, printable
 from mom_daemon import guest_columns
-from mom_daemon.report_models import (
-    AnyValue,
-    CycleModel,
-    DecisionModel,
-    Mode,
-    OutcomeModel,
-    RevisionModel,
-    StandingProblemModel,
-    Time,
-    cycle_model,
-    decision_model,
-    described,
-    outcome_model,
-    problem_model,
-    revision_model,
-    standing_problems,
-)
-from mom_plugins_http.routes.answers import Items, PastModel, guest_of, listed_guests, past_cycles, queried_fields
-from mom_plugins_http.routes.published import GUEST_HISTORY, CycleSample, Published, ReportView
+from mom_daemon import report_models as reports
+from mom_plugins_http.routes.published import GUEST_HISTORY, CycleSample, Items, PastModel, Published, ReportView
 from mom_plugins_http.routes.route import ApiCall, FieldsQuery, LimitQuery, Query, Route
 from mom_plugins_http.server.problems import ProblemError
 
@@ -42,7 +25,7 @@ class HistoriesQuery(Query):
     """Number of newest cycles to return."""
 
 
-@described
+@reports.described
 class GuestModel(TypedDict):
     """Guest in the last cycle, with its known fields."""
 
@@ -50,7 +33,7 @@ class GuestModel(TypedDict):
     name: str
     blocked: Mapping[str, str]
     """Reasons why mom cannot set controls, keyed by control."""
-    columns: Mapping[str, AnyValue]
+    columns: Mapping[str, reports.AnyValue]
     """Figures with the names and units of the report's `guest_columns`; null is unknown."""
     fields: Mapping[str, Any]
 
@@ -58,12 +41,12 @@ class GuestModel(TypedDict):
 class GuestWithDecisionsModel(GuestModel):
     """Guest with its decisions, outcomes and problems."""
 
-    cycle: CycleModel
+    cycle: reports.CycleModel
     properties: Mapping[str, Any]
-    decisions: list[DecisionModel]
-    revisions: list[RevisionModel]
-    outcomes: list[OutcomeModel]
-    problems: list[StandingProblemModel]
+    decisions: list[reports.DecisionModel]
+    revisions: list[reports.RevisionModel]
+    outcomes: list[reports.OutcomeModel]
+    problems: list[reports.StandingProblemModel]
 
 
 class PastGuestModel(PastModel):
@@ -72,12 +55,12 @@ class PastGuestModel(PastModel):
     fields: Mapping[str, Any]
 
 
-@described
+@reports.described
 class GuestHistoriesModel(TypedDict):
     """Field of all guests in the last cycles."""
 
     field: str
-    times: list[Time]
+    times: list[reports.Time]
     guests: Mapping[str, list[Any]]
     """Mapping from guest id to the values at `times`, in the field's unit; null is unknown."""
 
@@ -96,7 +79,7 @@ class SentenceModel(TypedDict):
     text: str
 
 
-@described
+@reports.described
 class ExplanationModel(TypedDict):
     """Reasons for a guest's size, in figures and in `sentences`. Plugins add members, such as the balloon's `memory` and `since`."""
 
@@ -104,8 +87,8 @@ class ExplanationModel(TypedDict):
     properties: Mapping[str, Any]
     """Guest's properties, as its platform reports them."""
     cycle: int
-    time: Time
-    mode: Mode
+    time: reports.Time
+    mode: reports.Mode
     interval_seconds: Annotated[float | None, Field(description="null if unknown.", json_schema_extra={"x-unit": "s"})]
     decisions: list[Mapping[str, Any]]
     """Decisions, each with its reason, the policy's line, revisions and outcome."""
@@ -127,11 +110,11 @@ class GuestRoutes:
     @Route("GET", "/v1/guests", Items[GuestModel], query=FieldsQuery)
     async def guests(self, call: ApiCall) -> bytes:
         """List all guests, sorted by name."""
-        names = queried_fields(call, self._published.view().declarations)
+        names = self._published.view().queried_fields(call)
 
         def make(view: ReportView) -> Items[GuestModel]:
             columns = _columns(view)
-            return {"items": [_guest(guest, columns, names) for guest in listed_guests(view).values()]}
+            return {"items": [_guest(guest, columns, names) for guest in view.guests().values()]}
 
         return self._published.cached(("guests", names), make)
 
@@ -152,7 +135,7 @@ class GuestRoutes:
     @Route("GET", "/v1/guests/{guest:path}/explanation", ExplanationModel)
     async def guest_explanation(self, call: ApiCall) -> bytes:
         """Return the reasons for a guest's size, in figures and in sentences."""
-        guest = guest_of(self._published.view(), call.path["guest"])
+        guest = self._published.view().guest(call.path["guest"])
 
         def make(view: ReportView) -> object:
             texts = {} if view.policies is None else {name: policy.text for name, policy in view.policies.texts.items()}
@@ -163,31 +146,31 @@ class GuestRoutes:
     @Route("GET", "/v1/guests/{guest:path}/history", Items[PastGuestModel], query=LimitQuery)
     async def guest_history(self, call: ApiCall) -> object:
         """List the main fields of one guest in past cycles, newest first."""
-        guest = guest_of(self._published.view(), call.path["guest"])
+        guest = self._published.view().guest(call.path["guest"])
 
         def values(sample: CycleSample) -> dict[str, object] | None:
             kept = None if sample.guests is None else sample.guests.fields(guest.id)
             return None if kept is None else {"fields": kept}
 
-        return past_cycles(self._published, call, values)
+        return self._published.past(call, values)
 
     @Route("GET", "/v1/guests/{guest:path}", GuestWithDecisionsModel)
     async def guest(self, call: ApiCall) -> bytes:
         """Return one guest by id or name, with its decisions, outcomes and problems."""
-        guest = guest_of(self._published.view(), call.path["guest"])
+        guest = self._published.view().guest(call.path["guest"])
 
         def make(view: ReportView) -> GuestWithDecisionsModel:
             report = view.report
             return {
                 **_guest(guest, _columns(view)),
-                "cycle": cycle_model(view.report),
+                "cycle": reports.cycle_model(view.report),
                 "properties": guest.properties,
-                "decisions": [decision_model(decision) for decision in report.decisions if decision.entity.id == guest.id],
-                "revisions": [revision_model(revision) for revision in report.revisions if revision.before.entity.id == guest.id],
-                "outcomes": [outcome_model(outcome) for outcome in report.outcomes if outcome.decision.entity.id == guest.id],
+                "decisions": [reports.decision_model(decision) for decision in report.decisions if decision.entity.id == guest.id],
+                "revisions": [reports.revision_model(revision) for revision in report.revisions if revision.before.entity.id == guest.id],
+                "outcomes": [reports.outcome_model(outcome) for outcome in report.outcomes if outcome.decision.entity.id == guest.id],
                 "problems": [
-                    problem_model(problem)
-                    for problem in standing_problems(report, view.state)
+                    reports.problem_model(problem)
+                    for problem in reports.standing_problems(report, view.state)
                     if problem.entity is not None and problem.entity.id == guest.id
                 ],
             }

@@ -13,8 +13,8 @@ from typing_extensions import TypedDict
 
 from mom_core import Duration, MomError, PluginContext, Size, StrictModel, UnitError, printable
 from mom_daemon.report_models import described, told
-from mom_kvm import Admission, Admissions, Launch, LaunchedGuest, Launches, LaunchReader, Reservation, ReservationRefused, Reservations
-from mom_plugins_http.routes.answers import as_object, offered
+from mom_kvm import Admission, Admissions, LaunchedGuest, Launches, LaunchReader, Reservation, Reservations
+from mom_plugins_http.routes.published import as_object, offered
 from mom_plugins_http.routes.route import JSON, ApiCall, Query, Route
 from mom_plugins_http.server.access import Right
 from mom_plugins_http.server.problems import ProblemError
@@ -123,7 +123,7 @@ class LaunchRoutes:
         question = partial(admissions.admission, _kib(query.memory), query.sla_class, query.count)
         return as_object(await self._reading.run(question, call.peer.user))
 
-    @Route("POST", "/v1/launches", Launch, Right.CHANGE, LaunchQuery, body=_DESCRIBED_GUEST)
+    @Route("POST", "/v1/launches", LaunchedGuest.Launch, Right.CHANGE, LaunchQuery, body=_DESCRIBED_GUEST)
     async def launch(self, call: ApiCall) -> object:
         """Make memory available for a guest, and answer when the guest may start. Status 409 with `state` `refused`: it must not start."""
         launches = offered(self._context, Launches, "makes room for launches", "balloon")
@@ -134,15 +134,15 @@ class LaunchRoutes:
         begin = partial(launches.begin, guest, patience=call.query.patience, who=call.peer.name)
         try:
             launch = await self._refusing(self._worker.run(begin))
-            while launch.state is Launch.State.WAITING:
+            while launch.state is LaunchedGuest.Launch.State.WAITING:
                 await asyncio.sleep(_LOOK_SECONDS)
-                if not self._worker.full:  # if full, wait: after a refusal, the hook would start the guest
+                if self._worker.room.left > 0:  # if full, wait: after a refusal, the hook would start the guest
                     launches = self._context.service(Launches) or launches  # a reload replaces the service
                     launch = await self._refusing(self._worker.run(partial(launches.look, launch)))
         finally:
             for reader in readers:
                 reader.launched(guest)
-        if launch.state is Launch.State.REFUSED:
+        if launch.state is LaunchedGuest.Launch.State.REFUSED:
             raise ProblemError(409, launch.note, launch.hint, more={"state": str(launch.state)})
         return as_object(launch)
 
@@ -160,7 +160,7 @@ class LaunchRoutes:
     async def _refusing(self, running: Awaitable[Result], requested_kib: int = 0) -> Result:
         try:
             return await running
-        except ReservationRefused as error:
+        except Reservation.Refused as error:
             figures = {"requested_kib": requested_kib, **told(RoomModel, error.room)}
             raise ProblemError(409, error.message, error.hint, more=figures) from None
         except UnitError:

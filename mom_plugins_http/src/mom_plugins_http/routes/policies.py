@@ -12,8 +12,8 @@ from typing_extensions import TypedDict
 from mom_core import PluginContext, StrictModel, printable
 from mom_daemon import json_text
 from mom_daemon.report_models import described, told
-from mom_kvm import PolicyChange, PolicyConflict, PolicyProblem, PolicyRefused, PolicyState, PolicyTexts
-from mom_plugins_http.routes.answers import Items, as_object, offered
+from mom_kvm import PolicyProblem, PolicyState, PolicyTexts
+from mom_plugins_http.routes.published import Items, as_object, offered
 from mom_plugins_http.routes.route import JSON, ApiCall, LimitQuery, Route
 from mom_plugins_http.server.access import Right
 from mom_plugins_http.server.problems import ProblemError
@@ -28,7 +28,9 @@ _AGAIN: Final = "read the present policies, and decide again"
 
 def _named(changes: dict[str, str | None]) -> dict[str, str | None]:
     for name in changes:
-        _check_name(name)
+        if not (1 <= len(name) <= LONGEST_NAME and name.isprintable() and "/" not in name and name == name.strip()):
+            hint = f"1 to {LONGEST_NAME} printable characters, no slash, no blank at the start or end"
+            raise ProblemError(400, f"{printable(name)!r} is not a valid name of a policy", hint)
     return changes
 
 
@@ -44,12 +46,6 @@ class ChangesModel(StrictModel):
     changes: ChangedTexts
     replace_all: bool = False
     """Remove all other policies, including those from files."""
-
-
-class PolicyTextModel(StrictModel):
-    """Text of a policy."""
-
-    text: str
 
 
 class VersionModel(StrictModel):
@@ -121,10 +117,10 @@ class PolicyRoutes:
 
         try:
             return await self._worker.run(change)
-        except PolicyRefused as error:
+        except PolicyState.Refused as error:
             more = {"problems": as_object(error.problems)}
             raise ProblemError(422, "the policies cannot be used; nothing has changed", error.hint, more=more) from None
-        except PolicyConflict as error:
+        except PolicyState.Conflict as error:
             raise ProblemError(412, error.message, _AGAIN, more={"version": error.version}, headers={"etag": _tag(error.version)}) from None
 
     @Route("GET", "/v1/policies", PoliciesModel)
@@ -138,9 +134,9 @@ class PolicyRoutes:
     @Route("PATCH", "/v1/policies", ChangedModel, Right.CHANGE, body={JSON: ChangesModel}, versioned=True)
     async def change_policies(self, call: ApiCall) -> Response:
         """Set and remove several policies, all or none."""
-        expected = self.expected(call)
+        more: Any = {"who": call.peer.name, "expected_version": self.expected(call)}
         body = await call.content(ChangesModel)
-        return await self._change(call, body.changes, expected, replace_all=body.replace_all)
+        return _changed(await self.run(lambda texts: texts.change(body.changes, replace_all=body.replace_all, **more)))
 
     @Route("POST", "/v1/policy-check", CheckedModel, body={JSON: ChangesModel})
     async def check_policies(self, call: ApiCall) -> CheckedModel:
@@ -163,8 +159,8 @@ class PolicyRoutes:
         version = (await call.content(VersionModel)).version
         return _changed(await self.run(lambda texts: texts.roll_back(version, who=call.peer.name, expected_version=expected)))
 
-    @Route("GET", "/v1/policy-history", Items[PolicyChange], query=LimitQuery)
-    async def policy_history(self, call: ApiCall) -> Items[PolicyChange]:
+    @Route("GET", "/v1/policy-history", Items[PolicyState.Change], query=LimitQuery)
+    async def policy_history(self, call: ApiCall) -> Items[PolicyState.Change]:
         """List the last changes, newest first: author, time and text."""
         changes = await self._reading.run(self.texts().history, call.peer.user)
         return {"items": as_object(changes[::-1][: call.query.limit])}
@@ -175,35 +171,9 @@ class PolicyRoutes:
         state, name = self.texts().state(), call.path["name"]
         policy = state.texts.get(name)
         if policy is None:
-            raise _no_policy(name, state)
+            raise ProblemError(404, f"there is no policy {printable(name)}", f"known policies: {', '.join(state.texts)[:1000] or 'none'}")
         answer: PolicyModel = {"version": state.version, "name": name, "origin": policy.origin, "text": policy.text}
         return _tagged(state, answer)
-
-    @Route("PUT", "/v1/policies/{name}", ChangedModel, Right.CHANGE, body={"text/plain": str, JSON: PolicyTextModel}, versioned=True)
-    async def set_policy(self, call: ApiCall) -> Response:
-        """Set one policy."""
-        expected, name = self.expected(call), call.path["name"]
-        _check_name(name)
-        if call.media_type == "text/plain":
-            text = await call.text()
-        else:
-            text = (await call.content(PolicyTextModel, "text/plain or application/json")).text
-        return await self._change(call, {name: text}, expected)
-
-    @Route("DELETE", "/v1/policies/{name}", ChangedModel, Right.CHANGE, versioned=True)
-    async def remove_policy(self, call: ApiCall) -> Response:
-        """Remove one policy."""
-        expected, name = self.expected(call), call.path["name"]
-        state = self.texts().state()
-        if name not in state.texts:
-            raise _no_policy(name, state)
-        return await self._change(call, {name: None}, expected)
-
-    async def _change(
-        self, call: ApiCall, changes: Mapping[str, str | None], expected: str | None, *, replace_all: bool = False
-    ) -> Response:
-        who = call.peer.name
-        return _changed(await self.run(lambda texts: texts.change(changes, who=who, replace_all=replace_all, expected_version=expected)))
 
     def expected(self, call: ApiCall) -> str | None:
         """Return the version in `If-Match`; None for `*`. Raise `ProblemError` without the header."""
@@ -229,13 +199,3 @@ def _tagged(state: PolicyState, content: Mapping[str, Any]) -> Response:
 
 def _tag(version: str) -> str:
     return f'"{version}"'
-
-
-def _no_policy(name: str, state: PolicyState) -> ProblemError:
-    return ProblemError(404, f"there is no policy {printable(name)}", f"known policies: {', '.join(state.texts)[:1000] or 'none'}")
-
-
-def _check_name(name: str) -> None:
-    if not (1 <= len(name) <= LONGEST_NAME and name.isprintable() and "/" not in name and name == name.strip()):
-        hint = f"1 to {LONGEST_NAME} printable characters, no slash, no blank at the start or end"
-        raise ProblemError(400, f"{printable(name)!r} is not a valid name of a policy", hint)

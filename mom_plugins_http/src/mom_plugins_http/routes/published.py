@@ -1,4 +1,4 @@
-"""Data of the API's answers: reports, past cycles and waiting clients."""
+"""Data of the API's answers: reports and past cycles, and the parts of answers that several routes share."""
 
 from __future__ import annotations
 
@@ -6,14 +6,38 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Container, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
-from typing import Final
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from difflib import get_close_matches
+from itertools import islice
+from typing import Any, Final, Generic, TypeVar
 
-from mom_core import Declarations, EngineState, Outcome, PluginContext, Report, Snapshot, Status, Value
-from mom_daemon import Explainers, json_text
-from mom_daemon.report_models import ReportDocument, report_document, status_document
+from typing_extensions import TypedDict
+
+from mom_core import (
+    Declarations,
+    EngineState,
+    Entity,
+    Guest,
+    Host,
+    MomError,
+    Outcome,
+    PluginContext,
+    Report,
+    Scope,
+    Snapshot,
+    Source,
+    Status,
+    Value,
+    first_names,
+)
+from mom_daemon import Explainers, find_guest, json_text
+from mom_daemon.report_models import ReportDocument, Seconds, Time, report_document, status_document
 from mom_kvm import PolicyState
+from mom_plugins_http.routes.route import ApiCall
 from mom_plugins_http.server.problems import ProblemError
+
+Item = TypeVar("Item")
+Service = TypeVar("Service")
 
 KEPT_CYCLES: Final = 720
 """Past cycles to keep: an hour of cycles of 5 s, some 10 MiB with 100 fields."""
@@ -45,6 +69,22 @@ OUTCOMES_OF_A_CYCLE: Final = 100
 """Maximum number of outcomes kept of a cycle."""
 
 _KEPT_ANSWERS: Final = 32
+
+_SHOWN_UNKNOWN: Final = 5
+
+
+class Items(TypedDict, Generic[Item]):
+    """List of items."""
+
+    items: list[Item]
+
+
+class PastModel(TypedDict):
+    """Past cycle."""
+
+    cycle: int
+    time: Time
+    duration_seconds: Seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +181,40 @@ class ReportView:
         """Return the report as a document with these guest fields; None for all."""
         return report_document(self.report, self.declarations, self.state, interval, monotonic=self.monotonic, fields=fields)
 
+    def guests(self) -> Mapping[str, Guest]:
+        """Return the guests, keyed by id. Raise `ProblemError` if their list is unknown."""
+        if unknown := self.report.guests_unknown:
+            raise ProblemError(503, unknown.message, unknown.cure, headers={"retry-after": "1"})
+        return self.report.snapshot.guests
+
+    def guest(self, name: str) -> Guest:
+        """Return the guest with this id or name. Raise `ProblemError` without such a guest."""
+        try:
+            return find_guest(self.guests(), name)
+        except MomError as error:
+            raise ProblemError(404, error.message, f"{error.hint}; GET /v1/guests lists all guests, with their ids and names") from None
+
+    def about(self, call: ApiCall, items: Sequence[Item], entity_of: Callable[[Item], Entity | None]) -> Sequence[Item]:
+        """Return the items about the guest or host that the query names; all items if it names none."""
+        if (name := call.query.guest) is None:
+            return items
+        identity = Host.ID if name == Host.ID else self.guest(name).id
+        return [item for item in items if (entity := entity_of(item)) is not None and entity.id == identity]
+
+    def queried_fields(self, call: ApiCall, of: Scope = Scope.GUEST) -> tuple[str, ...] | None:
+        """Return the fields in the query, sorted; None for all fields. Raise `ProblemError` for an undeclared field."""
+        if call.query.fields is None:
+            return None
+        names = [name.strip() for name in call.query.fields.split(",") if name.strip()]
+        declared = [name for scope, name in self.declarations.fields if scope is of]
+        unknown = [name for name in dict.fromkeys(names) if name not in declared and not name.endswith("?")]
+        if not unknown:
+            return tuple(sorted({name.removesuffix("?") for name in names} & set(declared)))
+        near = [alike[0] for name in unknown[:_SHOWN_UNKNOWN] if (alike := get_close_matches(name[:100], declared, 1, 0.6))]
+        meant = f"did you mean {', '.join(near)}? " if near else ""
+        message = f"no plugin declares the {of} field {first_names(unknown, _SHOWN_UNKNOWN)}"
+        raise ProblemError(400, message, f"{meant}GET /v1/fields lists all fields")
+
     def answer(self, key: object, make: Callable[[], bytes]) -> bytes:
         """Return the encoded answer; build it at the first request."""
         answer = self.answers.get(key)
@@ -199,6 +273,16 @@ class Published:
         """Return past cycles, oldest first."""
         return list(self._samples)
 
+    def past(self, call: ApiCall, values: Callable[[CycleSample], Mapping[str, object] | None]) -> object:
+        """Return past cycles, newest first. `values` returns a cycle's members, except number, time and duration; None omits the cycle."""
+        samples = ((sample, values(sample)) for sample in reversed(self.history()))
+        items = (
+            {"cycle": sample.number, "time": sample.time, "duration_seconds": sample.duration, **more}
+            for sample, more in samples
+            if more is not None
+        )
+        return {"items": list(islice(items, call.query.limit))}
+
     def _remember(self, report: Report) -> None:
         snapshot = report.snapshot
         guests = _past_guests(snapshot, self._samples[-1].guests if self._samples else None)
@@ -217,3 +301,23 @@ class Published:
 def _sum(column: Sequence[float | None]) -> float | None:
     numbers = [value for value in column if value is not None]
     return sum(numbers) if numbers else None
+
+
+def as_object(value: object) -> Any:
+    """Return a service's data class as JSON content, with all members."""
+    if isinstance(value, Entity | Source):
+        return value._asdict()
+    if is_dataclass(value) and not isinstance(value, type):
+        return {member.name: as_object(getattr(value, member.name)) for member in fields(value)}
+    return [as_object(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def offered(context: PluginContext, kind: Callable[..., Service], lack: str, plugin: str) -> Service:
+    """Return the service that an enabled plugin offers. Raise `ProblemError` if none does.
+
+    :param lack: end of the error message "no enabled plugin …", such as `has policies`
+    """
+    service = context.service(kind)
+    if service is None:
+        raise ProblemError(409, f"no enabled plugin {lack}", f"enable the {plugin} plugin in the configuration")
+    return service

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Final, TypeVar
 from urllib.parse import parse_qsl
@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from mom_core import StrictModel, printable
 from mom_plugins_http.server.access import Peer, Right
 from mom_plugins_http.server.problems import ProblemError
-from mom_plugins_http.server.protocol import PATIENCE_SECONDS
+from mom_plugins_http.server.server import PATIENCE_SECONDS, Room
 
 LARGEST_BODY: Final = 4 << 20
 """Largest body of a request, in bytes."""
@@ -75,25 +75,6 @@ def validated(model: type[Model], validate: Callable[[], Model], whole: str) -> 
         raise ProblemError(400, f"{where}: {printable(first['msg'].removeprefix('Value error, '), 300)}", hint) from None
 
 
-class BodyRoom:
-    """Limit of the bodies that mom holds for clients, each from its head until its answer."""
-
-    def __init__(self, most: int) -> None:
-        self._left = most
-
-    @contextmanager
-    def taken(self, size: int) -> Iterator[None]:
-        """Hold a body. Raise `ProblemError` without room."""
-        if size > self._left:
-            headers = {"connection": "close", "retry-after": "1"}
-            raise ProblemError(503, "too many large requests are waiting", "send the request again in a moment", headers=headers)
-        self._left -= size
-        try:
-            yield
-        finally:
-            self._left += size
-
-
 @dataclass(frozen=True, slots=True)
 class ApiCall:
     """Request with its sender and query. The query is an instance of the route's model.
@@ -106,7 +87,7 @@ class ApiCall:
     request: Request
     peer: Peer
     query: Any
-    room: BodyRoom
+    room: Room
     until_answer: ExitStack
     still_allowed: Callable[[], bool]
 
@@ -126,7 +107,7 @@ class ApiCall:
         most = _LARGEST_OF_STRANGERS if self.peer.right is Right.NOTHING else LARGEST_BODY
         if size > most:
             raise ProblemError(413, f"the body is larger than {most} bytes", "send less", headers={"connection": "close"})
-        self.until_answer.enter_context(self.room.taken(size))
+        self.until_answer.enter_context(self.room.taken(self.peer.user, size))
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 return await self.request.body()

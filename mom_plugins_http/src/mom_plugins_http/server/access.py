@@ -1,4 +1,7 @@
-"""Rights of clients. The kernel identifies peers of a unix socket; a token identifies TCP clients."""
+"""Rights of clients, and the defence against other sites.
+
+The kernel identifies peers of a unix socket; a token identifies TCP clients.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +10,18 @@ import hashlib
 import hmac
 import os
 import pwd
+import re
 import socket
 from array import array
 from asyncio.trsock import TransportSocket
-from collections import Counter
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 from typing import Final
 
 from mom_core import MomError, printable, read_secret, user_name
-from mom_kvm import PeerCredentials
+from mom_kvm import Address, PeerCredentials
 
 _SO_PEERGROUPS: Final = 59
 """Socket option for supplementary groups (asm-generic/socket.h, Linux 4.13)."""
@@ -29,6 +32,16 @@ _GROUP_BYTES: Final = 1024
 SHORTEST_TOKEN: Final = 16
 
 _LONGEST_TOKEN_FILE: Final = 4096
+
+LOCAL_NAMES: Final = ("localhost", "127.0.0.1", "::1")
+"""Host names for the unix socket behind `ssh -L`. DNS cannot map them to another site."""
+
+TOOL_NAME: Final = "mom"
+"""Host name for `curl --unix-socket … http://mom/`. mom refuses `mom:PORT`: a browser may mean another machine of this name."""
+
+_HOST: Final = re.compile(r"(?:\[([0-9a-f:]+)\]|([a-z0-9.-]+))(?::[0-9]+)?", re.ASCII)
+
+_ANYWHERE = ("0.0.0.0", "::")  # noqa: S104  # compared, never bound
 
 
 class Right(IntEnum):
@@ -57,22 +70,6 @@ class Peer:
     def user(self) -> str:
         """User or TCP address, without the process."""
         return self.name.partition(",")[0]
-
-
-class Shares:
-    """Number of places, such as connections, per user. When all are taken, the user with most loses one to a newcomer."""
-
-    def __init__(self, holders: Iterable[Peer]) -> None:
-        self._held = Counter((holder.right, holder.user) for holder in holders)
-
-    def order(self, holder: Peer) -> tuple[Right, int]:
-        """Return the sort key: the lowest right loses its place first, then the user with most places."""
-        return holder.right, -self._held[holder.right, holder.user]
-
-    def yields(self, holder: Peer, newcomer: Peer) -> bool:
-        """Return whether a newcomer replaces a holder. It needs a higher right, or an equal right and two places fewer."""
-        held, own = (self._held[each.right, each.user] for each in (holder, newcomer))
-        return holder.right < newcomer.right or (holder.right == newcomer.right and held > own + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,3 +142,41 @@ def read_token(path: Path) -> str:
         message = f"{path} contains no token: {SHORTEST_TOKEN} or more ASCII characters without spaces"
         raise MomError(message, hint=make)
     return token
+
+
+# --- defence against other sites' pages in a browser: mom refuses every form of these headers that is not listed here ---------------------
+
+
+def _named(host: str, names: Collection[str]) -> bool:
+    match = _HOST.fullmatch(host.lower())
+    return match is not None and (match[1] or match[2]) in names
+
+
+def same_site(host: str, origin: str | None, names: Collection[str]) -> bool:
+    """Return True if a TCP request addresses this server, and cannot come from another site's page.
+
+    :param origin: header `Origin`, if any
+    :param names: the server's names and addresses, in lower case and without brackets
+    """
+    return _named(host, names) and origin in {None, f"https://{host.lower()}"}
+
+
+def same_site_locally(host: str, origin: str | None, fetch_site: str | None, *, opens_page: bool) -> bool:
+    """Return True if a request to a unix socket cannot come from another site's page.
+
+    With `ssh -L`, pages in the operator's browser reach this socket.
+
+    :param fetch_site: header `Sec-Fetch-Site`, if any
+    :param opens_page: the request only opens the web page; links on other sites may do that
+    """
+    if host in {"", TOOL_NAME}:
+        return origin is None and fetch_site is None
+    if not _named(host, LOCAL_NAMES) or (fetch_site not in {None, "same-origin", "none"} and not opens_page):
+        return False
+    return origin in {None, f"http://{host.lower()}", f"https://{host.lower()}"}
+
+
+def own_names(listen: str) -> list[str]:
+    """Return a server's names: its address and this host's names."""
+    host, name = Address.parse(listen).host.lower(), socket.gethostname().lower()
+    return [name, *LOCAL_NAMES] if host in _ANYWHERE else [name, host, *(LOCAL_NAMES if host in LOCAL_NAMES else ())]
