@@ -56,7 +56,7 @@ from mom_core.engine.problems import LONGEST, MOST_OF_ONE
 from mom_core.ledger import Ledger
 from mom_core.plugins.invoker import FAILURES_BEFORE_SET_ASIDE, PluginWorker
 from mom_daemon import json_text
-from mom_daemon.status import status_of
+from mom_daemon.status_file import status_of
 from mom_devkit import config_of, wait_until
 
 

@@ -8,8 +8,7 @@ import pytest
 
 from mom_core import Clock, Condition, Engine, PluginSettings, Severity, Snapshot, Verdict, hookimpl
 from mom_core.engine.verdict import GAP_SECONDS, HeldConditions, ReportedCondition, judged
-from mom_daemon.look.status_file import RunningStatus
-from mom_daemon.status import status_of
+from mom_daemon.status_file import RunningStatus, status_of
 from mom_devkit import config_of
 
 FULL = Condition("memory", "the host is full", "guests are promised too much", "move guests away")

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
-from mom_core import ConfigError, ConfigProblem, HypervisorError, PluginError, UnitError
+from mom_core import ConfigError, HypervisorError, PluginError, UnitError
 from mom_core.errors import DeadlineExceeded
 from mom_daemon.cli import frame
 from mom_daemon.cli.verbs import Verb
@@ -80,8 +80,8 @@ def test_misuse_is_exit_code_2_and_says_where_help_is(mom, arguments):
         (PluginError.of([late("x"), short(errno.ENOMEM)]), 1, "mom: x is late\nmom: x cannot\n"),  # so that its unit starts it again
         (short(errno.EACCES), 2, "mom: x cannot\n"),
         (UnitError("no unit"), 2, "mom: no unit\n"),
-        (ConfigError([ConfigProblem("f.yaml", 3, 4, "wrong", "right")]), 2, "f.yaml:3:4: wrong (right)\n"),
-        (ConfigError([ConfigProblem("f.yaml", 0, 0, "missing")]), 2, "mom: f.yaml: missing\n"),
+        (ConfigError([ConfigError.Problem("f.yaml", 3, 4, "wrong", "right")]), 2, "f.yaml:3:4: wrong (right)\n"),
+        (ConfigError([ConfigError.Problem("f.yaml", 0, 0, "missing")]), 2, "mom: f.yaml: missing\n"),
         (SystemExit(7), 7, ""),
         (SystemExit(None), 0, ""),
         (SystemExit("text"), 1, "mom: text\n"),
@@ -122,7 +122,7 @@ def test_the_traceback_is_there_for_whoever_asks(mom, verb, monkeypatch):
 
 
 def test_very_many_problems_are_counted_instead_of_filling_the_screen(mom, verb):
-    verb(raising(ConfigError([ConfigProblem("f", n, 1, "wrong") for n in range(1, 1500)])))
+    verb(raising(ConfigError([ConfigError.Problem("f", n, 1, "wrong") for n in range(1, 1500)])))
     lines = mom("probe")[2].splitlines()
     assert len(lines) == 101
     assert lines[-1] == "mom: … and 1,399 more"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mom_core import Guest, PluginSettings, hookimpl
-from mom_daemon.look.live import LOOK_SECONDS, look
+from mom_daemon.look.sources import LOOK_SECONDS, look
 from mom_devkit import config_of
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mom_daemon.notify import Notifier
+from mom_daemon.supervision import Notifier
 
 
 @pytest.fixture(params=["path", "abstract"])

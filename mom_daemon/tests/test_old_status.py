@@ -12,9 +12,8 @@ import pytest
 
 from mom_core import Engine, MomError, Severity
 from mom_core.lock import RunLock
-from mom_daemon.look.status_file import read_status
 from mom_daemon.report_models import REPORT_FORMAT
-from mom_daemon.status import STATUS_FILE, status_of
+from mom_daemon.status_file import STATUS_FILE, read_status, status_of
 from mom_devkit import config_of
 
 
@@ -51,6 +50,6 @@ def test_a_status_of_another_version_is_not_misread(run_directory: Path) -> None
 def test_a_pipe_in_its_place_keeps_nobody_waiting(run_directory: Path) -> None:
     (run_directory / STATUS_FILE).unlink()
     os.mkfifo(run_directory / STATUS_FILE)
-    code = "import sys, mom_daemon.look.status_file as s; from pathlib import Path; s.read_status(Path(sys.argv[1]))"
+    code = "import sys, mom_daemon.status_file as s; from pathlib import Path; s.read_status(Path(sys.argv[1]))"
     done = subprocess.run([sys.executable, "-c", code, str(run_directory)], capture_output=True, text=True, timeout=20, check=False)
     assert f"cannot read {run_directory / STATUS_FILE}: not a regular file" in done.stderr

@@ -4,9 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_daemon.cli import prose
-from mom_daemon.cli.prose import brief, cells, print_prose, wrapped
-from mom_daemon.cli.tables import TableColumn, print_table
+from mom_daemon.cli.output import TableColumn, brief, cells, print_prose, print_table, wrapped
 
 words = st.lists(st.text("abcäあ", min_size=1, max_size=12), max_size=30)
 
@@ -40,8 +38,7 @@ ROWS = [
 
 @pytest.fixture
 def wide(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    monkeypatch.setattr(prose, "terminal_columns", lambda *, err=False: 50)
-    monkeypatch.setattr("mom_daemon.cli.tables.terminal_columns", lambda *, err=False: 50)
+    monkeypatch.setattr("mom_daemon.cli.output.terminal_columns", lambda *, err=False: 50)
     return monkeypatch
 
 

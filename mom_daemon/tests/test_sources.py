@@ -102,7 +102,7 @@ def test_a_user_who_may_not_read_the_status_file_has_the_status_from_the_socket(
     def denied(path: Path, most: int) -> bytes:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("mom_daemon.look.status_file.read_file", denied)
+    monkeypatch.setattr("mom_daemon.status_file.read_file", denied)
     file = tmp_path / "mom.yaml"
     for plugin, code, said in (("none", 1, "status.json: Permission denied (run as root)"), ("acme", 0, "(from a socket)")):
         only_shelf.add_plugin(plugin, SOCKET if code == 0 else "pass", before=ANSWERS)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mom_core import Engine
-from mom_daemon.status import StatusFile
+from mom_daemon.status_file import StatusFile
 from mom_daemon.supervision import Supervision
 from mom_devkit import config_of
 
@@ -22,7 +22,7 @@ def test_a_full_disk_leaves_the_old_status_with_a_new_time(tmp_path: Path, monke
         file.write(engine, engine.cycle())
         before = file.path.read_bytes()
         os.utime(file.path, (1, 1))
-        monkeypatch.setattr("mom_daemon.status.replace_file", full)
+        monkeypatch.setattr("mom_daemon.status_file.replace_file", full)
         file.write(engine, engine.cycle())
     assert file.path.read_bytes() == before
     assert file.path.stat().st_mtime > time.time() - 60

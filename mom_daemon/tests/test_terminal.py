@@ -16,7 +16,7 @@ from mom_core import MomError
 from mom_core.texts import printable_lines
 from mom_daemon import write_output
 from mom_daemon.cli import frame
-from mom_daemon.cli.terminal import SafeStream, safe_streams
+from mom_daemon.cli.output import SafeStream, safe_streams
 
 HOSTILE = "a\x1b]0;title\x07b\x1b[2Jc\rd\x9b31me\u202ef\x08g\x00"
 

@@ -21,13 +21,12 @@ from mom_core import (
     hookimpl,
 )
 from mom_core.testing import snapshot
-from mom_daemon import NoSuchGuest, find_guest
-from mom_daemon.doctor import verb as doctor
-from mom_daemon.look.live import look
+from mom_daemon import NoSuchGuest, doctor, find_guest
+from mom_daemon.look.sources import look
 from mom_daemon.look.status import _show
-from mom_daemon.look.status_file import RunningStatus
 from mom_daemon.report_models import ReportDocument, report_document
 from mom_daemon.report_words import reported
+from mom_daemon.status_file import RunningStatus
 from mom_devkit import config_of
 
 WHY = "the guests are unknown: libvirtd is away"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mom_core.config.document import read_document
-from mom_daemon.config.yaml_values import yaml_value
+from mom_daemon.config.setting_texts import yaml_value
 
 
 @pytest.mark.parametrize(

@@ -174,8 +174,7 @@ def test_unknown_guests_or_properties_are_errors(accounts: Path, arguments: Sequ
 
 @pytest.mark.parametrize("by", ["class", "guest"])
 def test_terminal_report_fits_80_columns(accounts: Path, by: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mom_daemon.cli.prose.terminal_columns", lambda *_, **__: 80)
-    monkeypatch.setattr("mom_daemon.cli.tables.terminal_columns", lambda *_, **__: 80)
+    monkeypatch.setattr("mom_daemon.cli.output.terminal_columns", lambda *_, **__: 80)
     lines = run(accounts, "--by", by).output.splitlines()
     assert max(map(len, lines)) <= 80
     assert "Given back to the host" in lines

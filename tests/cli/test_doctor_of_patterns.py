@@ -5,7 +5,7 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from mom_daemon.doctor.verb import doctor_command
+from mom_daemon.doctor import doctor_command
 
 
 def said_of(folder: Path, hypervisor: str, guests: str) -> list[tuple[str, str]]:

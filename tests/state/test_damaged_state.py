@@ -15,7 +15,7 @@ from state_contents import BOOT, CONTENTS, GUEST
 
 from mom_core import Clock, Engine, MomError, PluginContext, Report, StateFile, load_config
 from mom_core.lock import holder
-from mom_daemon.look.status_file import read_status
+from mom_daemon.status_file import read_status
 from mom_kvm import PolicyTexts
 from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.records import Group
@@ -320,7 +320,7 @@ def test_a_damaged_lock_names_nobody(tmp_path: Path, text: str) -> None:
 
 @pytest.mark.parametrize("text", [b"", b"[" * 50_000, b"[]", b'{"monotonic_seconds":1e999}', b'{"monotonic_seconds":1,"format":3}'])
 def test_a_damaged_status_is_said(tmp_path: Path, text: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mom_daemon.look.status_file.holder", lambda directory: 1)
+    monkeypatch.setattr("mom_daemon.status_file.holder", lambda directory: 1)
     (tmp_path / "status.json").write_bytes(text)
     with pytest.raises(MomError, match="status file"):
         read_status(tmp_path)

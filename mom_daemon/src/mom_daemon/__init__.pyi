@@ -1,19 +1,19 @@
 from .cli.frame import run_program as run_program
-from .cli.moments import moment as moment
+from .formats import moment as moment
 from .cli.options import KeptPath as KeptPath, as_caller as as_caller, config_option as config_option, json_option as json_option
-from .cli.prose import brief as brief, print_prose as print_prose
-from .cli.terminal import print_text as print_text, progress as progress, write_output as write_output
+from .cli.output import brief as brief, print_prose as print_prose
+from .cli.output import print_text as print_text, progress as progress, write_output as write_output
 from .cli.verbs import Verb as Verb, VerbGroup as VerbGroup
-from .amounts import amount as amount
+from .formats import amount as amount
 from .guest_figures import guest_columns as guest_columns
-from .json_encoder import json_text as json_text
+from .formats import json_text as json_text
 from .owner import become_owner as become_owner, other_owner as other_owner
 from .run import daemon_log as daemon_log, run_daemon as run_daemon
 from .plugins.declared import declarations_of as declarations_of
-from .explain.explainer import About as About, Explainer as Explainer, ExplanationPart as ExplanationPart, Sentence as Sentence
+from .plugin_parts import About as About, Explainer as Explainer, ExplanationPart as ExplanationPart, Sentence as Sentence
 from .explain.explanation import Explainers as Explainers
-from .config.yaml_values import yaml_value as yaml_value
-from .look.running import NoSuchGuest as NoSuchGuest, NotRunning as NotRunning, RunningMom as RunningMom, find_guest as find_guest
+from .config.setting_texts import yaml_value as yaml_value
+from .look.sources import NoSuchGuest as NoSuchGuest, NotRunning as NotRunning, RunningMom as RunningMom, find_guest as find_guest
 from .look.sources import ask as ask, recording as recording
-from .look.status_part import StatusPart as StatusPart
-from .cli.tables import TableColumn as TableColumn, print_table as print_table
+from .plugin_parts import StatusPart as StatusPart
+from .cli.output import TableColumn as TableColumn, print_table as print_table

@@ -16,9 +16,8 @@ from mom_core.hookspecs import hookspec
 
 if TYPE_CHECKING:
     from mom_core import Finding, Hypervisor, PluginSettings, Report, Suggestion
-    from mom_daemon.explain.explainer import Explainer
-    from mom_daemon.look.running import RunningMom
-    from mom_daemon.look.status_part import StatusPart
+    from mom_daemon.look.sources import RunningMom
+    from mom_daemon.plugin_parts import Explainer, StatusPart
     from mom_kvm import PastCycles
 
 

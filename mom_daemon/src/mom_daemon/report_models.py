@@ -31,7 +31,7 @@ from mom_core import (
     __version__,
 )
 from mom_daemon import guest_columns
-from mom_kvm import platform_properties
+from mom_kvm import PlatformProperties
 
 Model = TypeVar("Model")
 
@@ -341,7 +341,7 @@ def _guest_table(snapshot: Snapshot, columns: Mapping[str, GuestColumn], fields:
     return {
         "columns": ["id", "name", "blocked", "properties", *columns, *fields],
         "rows": [
-            [guest.id, guest.name, guest.blocked, platform_properties(guest), *cells]
+            [guest.id, guest.name, guest.blocked, PlatformProperties.listed(guest), *cells]
             for guest, *cells in zip(snapshot.listed, *values, strict=True)
         ],
     }

@@ -23,8 +23,8 @@ from mom_core.engine.problems import described
 from mom_daemon import as_caller, become_owner
 from mom_daemon.cli.options import config_argument
 from mom_daemon.logs import Log
-from mom_daemon.plugins.enabled import lacking
-from mom_daemon.status import StatusFile
+from mom_daemon.plugins.declared import lacking
+from mom_daemon.status_file import StatusFile
 from mom_daemon.supervision import Supervision
 
 LOG = logging.getLogger("mom")

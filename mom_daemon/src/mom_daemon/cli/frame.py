@@ -16,8 +16,7 @@ import click
 
 from mom_core import ConfigError, MomError, PluginError, __version__
 from mom_core.plugins.bounded import describe, may_pass
-from mom_daemon.cli.prose import print_prose
-from mom_daemon.cli.terminal import safe_streams
+from mom_daemon.cli.output import print_prose, safe_streams
 from mom_daemon.cli.verbs import VerbGroup, what_it_lacks
 
 EXIT_NO: Final = 1

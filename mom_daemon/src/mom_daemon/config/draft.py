@@ -20,10 +20,8 @@ from mom_core.config.wording import is_secret
 from mom_core.plugins.bounded import describe
 from mom_core.plugins.discovery import LoadedPlugin, absent, available_plugins, load_plugins
 from mom_core.settings import descriptions
-from mom_daemon.config.type_names import type_name
-from mom_daemon.config.yaml_values import default_texts, yaml_value
-from mom_daemon.plugins.class_hooks import mistake, offered
-from mom_daemon.plugins.declared import check_plugins
+from mom_daemon.config.setting_texts import default_texts, type_name, yaml_value
+from mom_daemon.plugins.declared import check_plugins, mistake, offered
 
 HOW_TO_ACT: Final = "`mom status` shows what mom would do. To make mom act, write enforce here, then: systemctl reload mom"
 

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from mom_core import ConfigError, ConfigProblem, Finding, MomError, Severity, format_duration, replace_file
+from mom_core import ConfigError, Finding, MomError, Severity, format_duration, replace_file
 from mom_core.files import DEFAULT_CONFIG
 from mom_daemon import VerbGroup, as_caller, brief, json_option, print_prose, print_text
 from mom_daemon.cli.options import config_argument
-from mom_daemon.cli.prose import terminal_columns
+from mom_daemon.cli.output import terminal_columns
 from mom_daemon.look.here import how_to_act, how_to_start
 from mom_daemon.owner import load_as_owner
 
@@ -72,18 +72,17 @@ def check_command(config_path: str | None, as_json: bool) -> None:
 def _checked(path: str | None) -> tuple[Config, list[tuple[str, Finding]]]:
     from mom_core.config.document import dotted
     from mom_daemon.config.needed_files import missing_files
-    from mom_daemon.plugins.declared import check_plugins
-    from mom_daemon.plugins.enabled import about_enabled
+    from mom_daemon.plugins.declared import about_enabled, check_plugins
 
     config = load_as_owner(path)  # plugins read and trust files as the daemon's user does
     checked = check_plugins(config)
     file = config.file or "configuration"
     wrong = [(error.plugin, error.message, error.hint) for error in checked.errors]
     wrong += [(name, f"plugin {name!r}: {bad.message}", bad.cure) for name, bad in checked.findings if bad.severity is Severity.ERROR]
-    problems = [ConfigProblem(file, *config.places.get(("plugins", name), (0, 0)), *texts) for name, *texts in wrong]
+    problems = [ConfigError.Problem(file, *config.places.get(("plugins", name), (0, 0)), *texts) for name, *texts in wrong]
     cure = "create this file, or set the path of another file"
     problems += [
-        ConfigProblem(file, *config.places.get(place, (0, 0)), f"{dotted(place)}: there is no file {path}", cure)
+        ConfigError.Problem(file, *config.places.get(place, (0, 0)), f"{dotted(place)}: there is no file {path}", cure)
         for place, path in missing_files(config)
     ]
     if problems:
@@ -107,7 +106,7 @@ def show_command(config_path: str | None, of_running: bool, as_json: bool) -> No
     """
     from mom_core import load_config
     from mom_core.config.document import dotted
-    from mom_daemon.cli.tables import TableColumn, print_table
+    from mom_daemon.cli.output import TableColumn, print_table
 
     config = load_config(config_path)
     if of_running:
@@ -130,7 +129,7 @@ def show_command(config_path: str | None, of_running: bool, as_json: bool) -> No
 
 def _show_running(config: Config, *, as_json: bool) -> None:
     from mom_core.config.document import dotted
-    from mom_daemon.cli.tables import TableColumn, print_table
+    from mom_daemon.cli.output import TableColumn, print_table
     from mom_daemon.look.sources import ask, running_mom
 
     answer = ask(config, lambda running: running.configuration())

@@ -12,8 +12,8 @@ from typing import Any, Final, TypeVar
 from mom_core import ControlSpec, Declarations, Guest, Problem, Report, Source, Status, Unit, Value, as_number, format_duration, printable
 from mom_core.plugins.bounded import attempt, describe
 from mom_daemon import amount
-from mom_daemon.explain.explainer import About, ExplainedDecision, Explainer, Sentence
-from mom_kvm import platform_properties
+from mom_daemon.plugin_parts import About, ExplainedDecision, Explainer, Sentence
+from mom_kvm import PlatformProperties
 
 LOG = logging.getLogger("mom.explanation")
 
@@ -112,7 +112,7 @@ def _facts(about: About) -> dict[str, Any]:
     report, guest = about.report, about.guest
     return {
         "guest": {"id": guest.id, "name": guest.name},
-        "properties": platform_properties(guest),
+        "properties": PlatformProperties.listed(guest),
         "cycle": report.number,
         "time": report.time,
         "mode": report.mode,

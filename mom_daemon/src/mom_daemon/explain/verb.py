@@ -18,11 +18,10 @@ from mom_core import Config, MomError, lasting, load_config, printable
 from mom_core.plugins.discovery import LoadedPlugin, available_plugins, load_plugins
 from mom_core.plugins.registry import explainers_of
 from mom_daemon import KeptPath, config_option, json_option, moment
-from mom_daemon.cli.prose import terminal_columns, wrapped
+from mom_daemon.cli.output import terminal_columns, wrapped
 from mom_daemon.explain.explanation import Explainers
 from mom_daemon.look.here import how_to_start
-from mom_daemon.look.running import find_guest
-from mom_daemon.look.sources import ask, newest, recording, running_mom
+from mom_daemon.look.sources import ask, find_guest, newest, recording, running_mom
 from mom_kvm import PastCycle, PastCycles
 
 GAP_CYCLES: Final = 3

@@ -1,20 +1,81 @@
-"""Sources of data: the running mom, its status file, or a recording."""
+"""Sources of data: the running mom, its status file, a recording, or one reading of the host."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
-from mom_core import Config, MomError, PluginSettings
+from mom_core import Condition, Config, EngineState, Guest, MomError, PluginSettings, Problem, Report, first_names, printable
+from mom_core.engine.collect import GUESTS_UNKNOWN, Collector
 from mom_core.plugins.discovery import LoadedPlugin
-from mom_daemon.look.running import NotRunning, RunningMom
-from mom_daemon.look.status_file import RunningStatus, read_status
-from mom_daemon.plugins.class_hooks import having, offered
+from mom_core.plugins.registry import build_plugins
+from mom_daemon.plugins.declared import having, offered
+from mom_daemon.report_models import ReportDocument, report_document
+from mom_daemon.status_file import RunningStatus, read_status
 from mom_kvm import PastCycle, PastCycles
+
+if TYPE_CHECKING:
+    from mom_kvm import PolicyState
+
+
+class NoSuchGuest(MomError):
+    """No guest, or more than one, has this name or id. The hint lists similar names."""
+
+
+class NotRunning(MomError):
+    """No mom is running."""
+
+
+class RunningMom(Protocol):
+    """Connection to the running mom. Each call raises `MomError` if mom does not answer, and `NotRunning` if no mom is running."""
+
+    @property
+    def where(self) -> str:
+        """Return the connection's name in messages, such as the socket's path."""
+
+    def report(self) -> ReportDocument:
+        """Return the newest cycle in the status file's form."""
+
+    def explanation(self, guest: str) -> Mapping[str, Any]:
+        """Return the explanation of the guest with this id or name."""
+
+    def configuration(self) -> Mapping[str, Any]:
+        """Return the settings in force, with secrets masked."""
+
+    def policies(self) -> Mapping[str, PolicyState.Text]:
+        """Return the policies in force, keyed by name."""
+
+
+_COMPARED_NAMES: Final = 2000
+
+
+def find_guest(guests: Mapping[str, Guest], wanted: str, unknown: Condition | None = None) -> Guest:
+    """Return the guest with this id or name.
+
+    :raises NoSuchGuest: no guest, or more than one, has this name
+    :raises MomError: mom does not know its guests, for the reason in `unknown`
+    """
+    if unknown is not None:
+        raise MomError(unknown.message, hint=unknown.cure)
+    named = [guest for guest in guests.values() if guest.name == wanted]
+    found = guests.get(wanted) or (named[0] if len(named) == 1 else None)
+    if found is not None:
+        return found
+    if named:
+        hint = f"specify the guest by its ID: {first_names([guest.id for guest in named])}"
+        raise NoSuchGuest(f"{len(named)} guests are called {printable(wanted)}", hint=hint)
+    names = [guest.name for guest in guests.values()]
+    alike = [name for name in names if wanted and wanted.lower() in name.lower()][:3]
+    alike = alike or get_close_matches(wanted[:100], names[:_COMPARED_NAMES], 3, 0.6)
+    hint = f"did you mean {' or '.join(map(printable, alike))}?" if alike else "`mom guests` lists all guests"
+    raise NoSuchGuest(f"there is no guest {printable(wanted)}", hint=hint)
+
 
 Found = TypeVar("Found")
 Kind = TypeVar("Kind")
@@ -92,3 +153,26 @@ def newest(recorded: PastCycles, count: int, *, until: float = math.inf) -> Sequ
 
 
 _BACKWARDS: Final = (600.0, 86_400.0)
+
+
+LOOK_SECONDS: Final = 10.0
+
+
+def look(config: Config) -> tuple[ReportDocument, list[Problem]]:
+    """Return one snapshot as a report, and the problems while reading it.
+
+    :raises MomError: the hypervisor does not list its guests
+    """
+    patient = {
+        name: replace(plugin, settings=plugin.settings.model_copy(update={"deadline": max(plugin.settings.deadline, LOOK_SECONDS)}))
+        for name, plugin in config.plugins.items()
+    }
+    plugins = build_plugins(replace(config, plugins=patient))
+    try:
+        snapshot, problems = Collector(plugins, config.interval).snapshot(1, time.time(), time.monotonic())
+        if unknown := next((problem for problem in problems if problem.message.startswith(GUESTS_UNKNOWN)), None):
+            raise MomError(f"{unknown.source}: {unknown.message}", hint=unknown.hint)
+        report = Report(1, snapshot.time, config.mode, snapshot, (), (), (), (), (), 0.0)
+        return report_document(report, plugins.declarations, EngineState(), config.interval), problems
+    finally:
+        plugins.close(2.0)

@@ -16,12 +16,11 @@ from mom_core.plugins.discovery import LoadedPlugin
 from mom_daemon import StatusPart, amount, brief, json_option, print_prose
 from mom_daemon import report_words as words
 from mom_daemon.cli.options import config_argument
-from mom_daemon.cli.prose import mark
+from mom_daemon.cli.output import mark
 from mom_daemon.look.here import how_to_act, how_to_start
 from mom_daemon.look.sources import told
-from mom_daemon.look.status_file import RunningStatus
-from mom_daemon.plugins.class_hooks import offered
-from mom_daemon.plugins.enabled import lacking
+from mom_daemon.plugins.declared import lacking, offered
+from mom_daemon.status_file import RunningStatus
 
 if TYPE_CHECKING:
     from mom_daemon.report_models import EntityModel, GuestColumnModel, ReportDocument
@@ -78,7 +77,7 @@ def guests_command(config_path: str | None, as_json: bool) -> None:
         late = ", because mom has hung, or cannot write its status" if status.late else ""
         origin = f"as of {status.age:.1f} s ago{late}, from {status.where}"
     else:
-        from mom_daemon.look.live import look  # slow to import
+        from mom_daemon.look.sources import look  # slow to import
 
         content, problems = look(config)
         for unread in problems:
@@ -209,7 +208,7 @@ def _trial(content: ReportDocument) -> list[str]:
 
 def show_guests(rows: Sequence[Mapping[str, Any]], columns: Sequence[GuestColumnModel]) -> None:
     """Print the table of guests, without empty columns."""
-    from mom_daemon.cli.tables import TableColumn, print_table
+    from mom_daemon.cli.output import TableColumn, print_table
 
     if not rows:
         print_prose("No guests.", 2)

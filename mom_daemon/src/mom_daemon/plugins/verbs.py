@@ -1,20 +1,22 @@
-"""`mom plugin`."""
+"""`mom plugin` and `mom fields`."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from mom_core import ConfigError, printable
+from mom_core import ConfigError, ControlSpec, FieldSpec, PluginError, printable
 from mom_core.files import DEFAULT_CONFIG
 from mom_core.plugins.discovery import absent, available_plugins, catalog, how_to_install, load_plugins, on_core
 from mom_daemon import VerbGroup, brief, json_option, print_prose
 from mom_daemon.cli.options import config_argument
+from mom_daemon.cli.output import TableColumn, print_table
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -68,8 +70,6 @@ def _enabled(path: Path) -> tuple[Sequence[str] | None, str]:
 
 
 def _show_list(rows: Sequence[Mapping[str, Any]], enabled: Sequence[str] | None) -> None:
-    from mom_daemon.cli.tables import TableColumn, print_table
-
     cells = []
     for row in rows:
         on = "?" if enabled is None else f"yes, number {enabled.index(row['name']) + 1}" if row["enabled"] else "no"
@@ -155,8 +155,7 @@ def _distribution(name: str) -> tuple[str, str]:
 def _settings_of(model: type[BaseModel]) -> list[dict[str, str]]:
     from mom_core.config.wording import is_secret
     from mom_core.settings import descriptions
-    from mom_daemon.config.type_names import type_name
-    from mom_daemon.config.yaml_values import default_texts
+    from mom_daemon.config.setting_texts import default_texts, type_name
 
     rows, defaults, texts = [], default_texts(model), descriptions(model)
     for name, field in model.model_fields.items():
@@ -167,9 +166,60 @@ def _settings_of(model: type[BaseModel]) -> list[dict[str, str]]:
 
 
 def _show_settings(title: str, settings: Sequence[Mapping[str, str]]) -> None:
-    from mom_daemon.cli.tables import TableColumn, print_table
-
     if settings:
         click.echo()
         rows = [(s["name"], s["type"], brief(s["default"], 24), s["description"]) for s in settings]
         print_table(("setting", TableColumn("type", 1), "default", TableColumn("what it is", prose=True)), rows, title=title)
+
+
+# --- mom fields ----------------------------------------------------------------------------------------------------------------
+
+
+@click.command("fields")
+@config_argument
+@click.option("--all", "all_installed", is_flag=True, help="Include all installed plugins, not only the enabled ones.")
+@json_option
+def fields_command(config_path: str | None, all_installed: bool, as_json: bool) -> None:
+    """List the fields that policies can read and the controls that they can set, with units.
+
+    The list covers the enabled plugins. Without a configuration, it covers all installed plugins.
+    """
+    from mom_core import load_config  # slow to import, as below
+    from mom_daemon.plugins.declared import declared_by, everything_installed
+
+    everything = all_installed or (config_path is None and not DEFAULT_CONFIG.exists())
+    config, left_out = everything_installed() if everything else (load_config(config_path), {})
+    unusable: list[PluginError] | None = [] if everything else None
+    declared = declared_by(config, unusable)
+    for name, error in [*left_out.items(), *((broken.plugin, broken) for broken in unusable or ())]:
+        print_prose(f"mom: warning: the list lacks the plugin {name}: {error}", 2, err=True)
+    fields = [(name, spec) for name, specs in declared.items() for spec in specs if isinstance(spec, FieldSpec) and spec.collected]
+    controls = [(name, spec) for name, specs in declared.items() for spec in specs if isinstance(spec, ControlSpec)]
+    if as_json:
+        click.echo(json.dumps({"fields": _as_json(fields), "controls": _as_json(controls)}, indent=2))
+        return
+    _show("field", fields)
+    click.echo()
+    _show("control", controls)
+
+
+def _as_json(specs: Sequence[tuple[str, FieldSpec | ControlSpec]]) -> list[dict[str, object]]:
+    return [{"plugin": plugin, **asdict(spec)} for plugin, spec in specs]
+
+
+def _show(kind: str, specs: Sequence[tuple[str, FieldSpec | ControlSpec]]) -> None:
+    rows = [
+        (spec.name, str(spec.scope), str(spec.unit), plugin, f"{spec.description}{_bounds(spec)}")
+        for plugin, spec in sorted(specs, key=lambda pair: (pair[1].scope, pair[1].name))
+    ]
+    print_table((kind, "of", "unit", TableColumn("plugin", 1), TableColumn("what it is", prose=True)), rows, title=f"{kind.capitalize()}s")
+
+
+def _bounds(spec: FieldSpec | ControlSpec) -> str:
+    if isinstance(spec, FieldSpec):
+        return ""
+    if spec.choices:
+        return f" ({', '.join(map(str, spec.choices))})"
+    low = "" if spec.minimum is None else f"from {spec.minimum:,.15g}"
+    high = "" if spec.maximum is None else f"to {spec.maximum:,.15g}"
+    return f" ({' '.join(filter(None, (low, high)))})" if low or high else ""

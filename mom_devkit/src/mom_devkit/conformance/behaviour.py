@@ -24,7 +24,7 @@ from mom_daemon import Explainers
 from mom_daemon.config.draft import suggested_by
 from mom_daemon.look.status import status_parts
 from mom_daemon.plugins.declared import findings_in
-from mom_daemon.status import status_of
+from mom_daemon.status_file import status_of
 from mom_devkit.conformance.subject import Bench, ExaminedPlugin, Life, alive, configured
 from mom_devkit.hypervisors import FakeGuest, FakeHypervisor
 from mom_kvm import Destination

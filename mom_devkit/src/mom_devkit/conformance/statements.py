@@ -21,7 +21,7 @@ from mom_core.plugins.bounded import attempt, describe
 from mom_core.plugins.discovery import GROUP, on_core, pip_install
 from mom_core.plugins.registry import hook_manager, register
 from mom_core.settings import descriptions
-from mom_daemon.plugins.class_hooks import registered
+from mom_daemon.plugins.declared import registered
 from mom_devkit.conformance.declaration_rules import fault_of, missing_of
 from mom_devkit.conformance.subject import ExaminedPlugin
 

@@ -38,14 +38,13 @@ from mom_core.plugins.registry import PluginSet, build_plugins
 from mom_core.state_files import ADVICE, set_aside_below
 from mom_daemon import as_caller, become_owner, brief, json_option, print_prose
 from mom_daemon.cli.options import config_argument
-from mom_daemon.cli.prose import mark
+from mom_daemon.cli.output import mark
 from mom_daemon.config.draft import draft_config, fitting
 from mom_daemon.look.here import how_to_act, may_exist
-from mom_daemon.look.status_file import read_status
-from mom_daemon.plugins.declared import findings_in
-from mom_daemon.plugins.enabled import about_enabled
+from mom_daemon.plugins.declared import about_enabled, findings_in
 from mom_daemon.report_words import headline
-from mom_kvm import Helper, cure_by_lines, helper_declaration, root_cure
+from mom_daemon.status_file import read_status
+from mom_kvm import Helper, root_cure
 
 Said: TypeAlias = "tuple[str, Finding]"
 
@@ -197,7 +196,7 @@ def _helper(plugins: PluginSet) -> Iterable[Said]:
 
 def _undeclared(control: ControlSpec) -> Finding:
     try:
-        cure = cure_by_lines(helper_declaration(control))
+        cure = Helper.cure(Helper.declaration(control))
     except ValueError:  # the control has no bounds
         cure = root_cure(control.file)
     return Finding(Severity.WARNING, control.name, f"mom cannot set this: root has not declared {control.file} for mom-helper", cure)

@@ -1,7 +1,9 @@
-"""Names of the types of settings, for people."""
+"""Settings as text: their values as YAML, and their types for people."""
 
 from __future__ import annotations
 
+import json
+import re
 import types
 from collections.abc import Mapping, Sequence
 from enum import Enum
@@ -11,7 +13,24 @@ from typing import Annotated, Final, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, BeforeValidator, PlainValidator, SecretBytes, SecretStr
 
 from mom_core import Portion, parse_duration, parse_size
+from mom_core.config.schema import written
 from mom_kvm import Destination
+
+
+def default_texts(model: type[BaseModel]) -> dict[str, str]:
+    """Return default settings as YAML, keyed by name."""
+    return {name: yaml_value(value) for name, value in written(model.model_construct()).items()}
+
+
+_WORDS: Final = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})
+
+
+def yaml_value(value: object) -> str:
+    """Format a value as YAML on one line."""
+    if isinstance(value, str) and value.lower() not in _WORDS and re.fullmatch(r"[\w/](?:[\w./:@+-]*[\w/])?", value, re.ASCII):
+        return value if not re.fullmatch(r"[\d.eExXoO_+-]+|0[xX][\da-fA-F_]+", value) else json.dumps(value)
+    return json.dumps(value, ensure_ascii=False)
+
 
 _KINDS: Final[Mapping[type, str]] = {
     bool: "true or false",

@@ -1,1 +1,0 @@
-"""`mom doctor`: faults of this host, each with its fix."""
