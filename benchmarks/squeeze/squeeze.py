@@ -147,12 +147,12 @@ def simulate(options: argparse.Namespace) -> None:
     """Simulate the mixes under all managers, and print the results."""
     import on_simulator
 
-    from mom_kvm import quiet
+    from mom_kvm import SimulationSetup
 
     mixes = {name: mix for name, mix in chosen_mixes(options).items() if not mix.debian}
     for name, mix in mixes.items():
         for manager in compared(mix):
-            with quiet(logging.CRITICAL):
+            with SimulationSetup.quiet(logging.CRITICAL):
                 run = on_simulator.simulated(mix, manager)
             print(f"{name:<10} {manager:<14} {run['taken']:>7,} MiB  {run['ended']} at {run['seconds']} s", flush=True)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_kvm import QEMU_GUEST_FIELDS
+from mom_kvm import GuestField
 from mom_kvm.statistics import Reading, convert
 
 RECORDED = {
@@ -199,7 +199,7 @@ seconds = st.floats(0, 1e10)
 
 @given(st.lists(st.tuples(st.one_of(records, st.just({})), seconds, seconds), max_size=5), st.floats(0.001, 1e6))
 def test_no_record_raises_or_gives_nonsense(looks: list[tuple[dict[str, object], float, float]], stale_after: float) -> None:
-    declared = {spec.name for spec in QEMU_GUEST_FIELDS}
+    declared = {spec.name for spec in GuestField.ALL}
     reading: Reading | None = None
     for record, wall, monotonic in looks:
         fields, reading = convert(record, reading, wall=wall, monotonic=monotonic, stale_after=stale_after)

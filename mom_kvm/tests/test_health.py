@@ -3,7 +3,7 @@
 import pytest
 
 from mom_core import Guest, Snapshot, Value
-from mom_kvm import HealthLimits, unhealthy_reasons
+from mom_kvm import HealthLimits
 
 GIB = 1 << 20
 
@@ -15,7 +15,7 @@ def a_guest(**fields: Value) -> Guest:
 
 
 def unhealthy(**fields: Value) -> str | None:
-    (found,) = unhealthy_reasons(Snapshot(guests={"g": a_guest(**fields)}))
+    (found,) = HealthLimits.reasons(Snapshot(guests={"g": a_guest(**fields)}))
     return found
 
 

@@ -14,16 +14,7 @@ from mom_core import GuestGone, HypervisorError, NotSupported, PermissionDenied
 from mom_devkit.without_root import HelperProcess, MomPower, StandInGuest, another_user, why_not_another_user
 from mom_helper import orders
 from mom_helper.orders import Answer, Order, OrderNumber
-from mom_kvm import (
-    GroupWrite,
-    Helper,
-    PeerCredentials,
-    connect_to_guest,
-    open_process_file,
-    why_not_writable,
-    write_file,
-    write_group_files,
-)
+from mom_kvm import Address, Helper, PeerCredentials, open_process_file, why_not_writable, write_file, write_group_files
 from mom_kvm.kernel_files import read_process_file
 
 pytestmark = [pytest.mark.processes, pytest.mark.skipif(bool(why_not_another_user()), reason=why_not_another_user())]
@@ -103,11 +94,11 @@ def test_a_file_of_a_guests_control_group_is_written(mom_power: MomPower, guest:
     if not file.exists():
         pytest.skip("no control groups version 2 here")
     with mom_power(f"[group cgroup.max.depth]\nleast = 0\nmax = yes\n{guest.DECLARATION}"):
-        assert write_group_files([GroupWrite(str(file), "7", guest.pid)]) == [None]
+        assert write_group_files([Helper.GroupWrite(str(file), "7", guest.pid)]) == [None]
         assert file.read_text() == "7\n"
-        gone = GroupWrite(str(file.parent / "gone/cgroup.max.depth"), "7", guest.pid)
-        of_another = GroupWrite(str(file), "7", os.getpid())  # its number is of another process by now
-        several = [GroupWrite(str(file), text, guest.pid) for text in (*map(str, range(50)), "-7", "max")]
+        gone = Helper.GroupWrite(str(file.parent / "gone/cgroup.max.depth"), "7", guest.pid)
+        of_another = Helper.GroupWrite(str(file), "7", os.getpid())  # its number is of another process by now
+        several = [Helper.GroupWrite(str(file), text, guest.pid) for text in (*map(str, range(50)), "-7", "max")]
         another, *found, too_low, lifted, of_no_group = write_group_files([of_another, *several, gone])
         assert file.read_text() == "max\n"
     assert [*found, lifted] == [None] * 51
@@ -144,7 +135,7 @@ def test_a_guests_socket_is_connected_to_and_no_other_users(mom_power: MomPower,
         assert another.process.stdout is not None
         assert another.process.stdout.readline() == b"listening\n"
         with mom_power(guest.DECLARATION):
-            with connect_to_guest(str(path)) as connection:
+            with Address(path=str(path)).connect() as connection:
                 assert PeerCredentials.of(connection).process == another.pid
                 assert not connection.getblocking()
             with socket.socket(socket.AF_UNIX) as mine:
@@ -153,7 +144,7 @@ def test_a_guests_socket_is_connected_to_and_no_other_users(mom_power: MomPower,
                 mine.listen()
                 other.chmod(0)
                 with pytest.raises(PermissionError):
-                    connect_to_guest(str(other))
+                    Address(path=str(other)).connect()
     finally:
         another.close()
 
@@ -200,7 +191,7 @@ def test_a_helper_that_does_not_follow_orders_is_waited_for_once_whatever_the_nu
                     answer = Answer(order.id, errno.ENOENT) if order.a else Answer(order.id, 0, 0, 100)
                     connections[-1].send(orders.ORDER.pack(*answer) + b"memory.high")
 
-    values = [GroupWrite(f"/g/{name}", "7", 1) for name in ("memory.low", *["memory.high"] * 3 * orders.MOST_AT_ONCE)]
+    values = [Helper.GroupWrite(f"/g/{name}", "7", 1) for name in ("memory.low", *["memory.high"] * 3 * orders.MOST_AT_ONCE)]
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as deaf:
         deaf.bind(str(tmp_path / "socket"))
         deaf.listen()
@@ -246,7 +237,7 @@ def test_an_order_does_not_wait_for_ever_for_those_before_it(tmp_path: Path, mon
     with helper._lock:
         with pytest.raises(TimeoutError, match="did not complete earlier requests"):
             helper.put_back()
-        (late,) = helper.set_groups([GroupWrite("/g/memory.high", "7", 1)])
+        (late,) = helper.set_groups([Helper.GroupWrite("/g/memory.high", "7", 1)])
     assert isinstance(late, TimeoutError)
     with pytest.raises(OSError, match="cannot be reached"):
         helper.put_back()

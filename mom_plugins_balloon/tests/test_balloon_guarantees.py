@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mom_core import Guest, Host, PluginContext, Portion, Snapshot, Value
-from mom_kvm import PROMISED_NOTHING, Promises
+from mom_kvm import Promises
 from mom_plugins_balloon.promises import Guaranteed, Guarantees, GuestPromise, PromisesKept, with_guarantees
 
 
@@ -88,12 +88,12 @@ class TestPromises:
 
     @pytest.mark.parametrize("written", ["", "0%"])
     def test_unread_definition_has_no_promise_field(self, written):
-        read, unread = Guest("read", "read", properties=PROMISED_NOTHING), Guest("unread", "unread")
+        read, unread = Guest("read", "read", properties=Promises.NOTHING), Guest("unread", "unread")
         assert guarantees(written).columns([read, unread])["balloon_min"] == [0, None]
 
     def test_unknown_promise_is_not_zero(self):
         kept = Guarantees(PluginContext(), lambda guest: "start", Portion.parse("0%"))
-        assert kept.columns([Guest("vm", "vm", properties=PROMISED_NOTHING)])["balloon_min"] == [None]
+        assert kept.columns([Guest("vm", "vm", properties=Promises.NOTHING)])["balloon_min"] == [None]
 
     def test_excess_promise_with_unknown_maximum_costs_others_nothing(self):
         kept = guarantees()

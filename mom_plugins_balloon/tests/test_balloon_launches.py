@@ -8,13 +8,13 @@ import pytest
 from reserving_host import GIB, KEEPS, LIMITS, KeptReservation, a_guest
 
 from mom_core import Snapshot
-from mom_kvm import Launch, LaunchedGuest, Reservation
+from mom_kvm import LaunchedGuest, Reservation
 from mom_plugins_balloon.ballooned_guests import LISTS_UNTIL_GONE
 from mom_plugins_balloon.launches import MOST_WAITING, HostLaunches
 from mom_plugins_balloon.parameters import LaunchSettings, LawParameters, WhenShort
 from mom_plugins_balloon.reservations import HostReservations
 
-STARTS, WAITING, REFUSED = Launch.State.STARTS, Launch.State.WAITING, Launch.State.REFUSED
+STARTS, WAITING, REFUSED = LaunchedGuest.Launch.State.STARTS, LaunchedGuest.Launch.State.WAITING, LaunchedGuest.Launch.State.REFUSED
 
 
 def launched(name: str = "web", kib: int = 2 * GIB, why_none: str = "") -> LaunchedGuest:
@@ -28,10 +28,10 @@ class LaunchingHost(KeptReservation):
         super().__init__(folder)
         self.launches = HostLaunches(LaunchSettings.model_validate(settings), self.kept, self.context)
 
-    def launch(self, guest: LaunchedGuest | None = None, *, patience: float = 300) -> Launch:
+    def launch(self, guest: LaunchedGuest | None = None, *, patience: float = 300) -> LaunchedGuest.Launch:
         return self.launches.begin(guest or launched(), patience=patience, who="me")
 
-    def later(self, launch: Launch, seconds: float) -> Launch:
+    def later(self, launch: LaunchedGuest.Launch, seconds: float) -> LaunchedGuest.Launch:
         self.clock.now += seconds
         return self.launches.look(launch)
 

@@ -29,7 +29,7 @@ from mom_core import (
     hookimpl,
 )
 from mom_devkit import HandClock, config_of, declared
-from mom_kvm import Admission, Admissions, Reservation, ReservationRefused, Reservations
+from mom_kvm import Admission, Admissions, Reservation, Reservations
 from mom_plugins_balloon.ballooned_guests import LISTS_UNTIL_GONE, BalloonedGuests
 from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_balloon.plugin import BalloonPlugin
@@ -74,7 +74,7 @@ class TestRoom:
 
     def test_refusal_has_all_figures(self, host: KeptReservation) -> None:
         host.see(2 * GIB, a_guest("a", balloon_min=3 * GIB))
-        with pytest.raises(ReservationRefused) as refused:
+        with pytest.raises(Reservation.Refused) as refused:
             host.kept.reserve(8 * GIB, 600)
         room = refused.value.room
         assert (room.available_kib, room.guaranteed_kib, room.can_free_kib) == (2 * GIB, 3 * GIB, int(GIB - 0.03 * 4 * GIB))
@@ -88,19 +88,19 @@ class TestRoom:
         host.see(4 * GIB, a_guest("a", host_swap=10 * GIB, balloon_min=4 * GIB))
         assert host.kept.room().returning_kib == GIB
         assert host.kept.room().most_kib == 3 * GIB - math.ceil(KEEPS)
-        with pytest.raises(ReservationRefused, match=r"1\.00 GiB are kept for guests' swap-in"):
+        with pytest.raises(Reservation.Refused, match=r"1\.00 GiB are kept for guests' swap-in"):
             host.kept.reserve(3 * GIB, 600)
 
     def test_memory_after_the_deadline_is_refused(self, host: KeptReservation) -> None:
         host.see(2 * GIB, a_guest("a"))
-        with pytest.raises(ReservationRefused, match=r"in about \d+ s, after the deadline in 3s"):
+        with pytest.raises(Reservation.Refused, match=r"in about \d+ s, after the deadline in 3s"):
             host.kept.reserve(2 * GIB, 3)
 
     def test_without_giving_guests_only_available_memory_counts(self, host: KeptReservation) -> None:
         host.why = why = "mom only observes"
         host.see(2 * GIB, a_guest("a"))
         assert host.kept.reserve(300 * MIB, 600).state is Reservation.State.READY
-        with pytest.raises(ReservationRefused, match=re.escape(f"guests can release 0 KiB ({why})")):
+        with pytest.raises(Reservation.Refused, match=re.escape(f"guests can release 0 KiB ({why})")):
             host.kept.reserve(GIB, 600)
 
     def test_concurrent_requests_never_exceed_the_room(self, host: KeptReservation) -> None:
@@ -112,7 +112,7 @@ class TestRoom:
             start.wait()
             try:
                 return host.kept.reserve(GIB, 600).memory_kib
-            except ReservationRefused:
+            except Reservation.Refused:
                 return 0
 
         with ThreadPoolExecutor(20) as threads:
@@ -161,7 +161,7 @@ class TestExpectedRise:
         self.see(host)
         room = host.kept.room()
         assert (room.rising_kib, room.most_kib) == (2 * GIB, 6 * GIB - math.ceil(KEEPS))
-        with pytest.raises(ReservationRefused, match=r"guests are expected to soon use 2\.00 GiB more"):
+        with pytest.raises(Reservation.Refused, match=r"guests are expected to soon use 2\.00 GiB more"):
             host.kept.reserve(6 * GIB, 600)
         assert host.kept.reserve(4 * GIB, 600).state is Reservation.State.READY
 
@@ -194,7 +194,7 @@ class TestAdmissions:
     def test_reservation_that_breaks_a_promise_is_refused(self, host: KeptReservation) -> None:
         host.context.offers = {Admissions: (Promises(0),)}
         host.see(64 * GIB)
-        with pytest.raises(ReservationRefused, match="break promises to other guests") as refused:
+        with pytest.raises(Reservation.Refused, match="break promises to other guests") as refused:
             host.kept.reserve(GIB, 60)
         assert refused.value.hint == "promises: all are made"
         assert refused.value.room.most_kib > GIB
@@ -274,7 +274,7 @@ class TestEnd:
         made = host.reserved(6 * GIB, name="new")
         host.see(8 * GIB, host.booting("new", 8 * GIB, size=8 * GIB))
         assert host.kept.reserved_kib() == 0
-        with pytest.raises(ReservationRefused, match="at most 410 MiB can"):
+        with pytest.raises(Reservation.Refused, match="at most 410 MiB can"):
             host.kept.reserve(6 * GIB, 60)
         assert host.one(made.id).state is Reservation.State.TAKEN
         host.see(0, a_guest("new", 8 * GIB))

@@ -11,7 +11,7 @@ from fake_moves import FakeMoves
 from mom_core import Guest, HypervisorError, PluginContext, PluginSettings, Problem, Report, Severity, Source, hookimpl
 from mom_core.testing import snapshot
 from mom_devkit import FakeHypervisor, FakePromises, HandClock, PluginRun
-from mom_kvm import UNDESCRIBED, Destination, GuestMoves, Promises, stale_seconds
+from mom_kvm import Destination, GuestDescription, GuestMoves, Promises, stale_seconds
 from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.coordinator.plan import place_of, places
 from mom_plugins_fleet.host.agent import FleetAgent
@@ -112,7 +112,8 @@ def test_no_guest_comes_to_a_host_that_does_not_know_yet_what_it_can_promise() -
 
 def test_of_a_guest_whose_description_was_not_read_yet_all_may_be_promised() -> None:
     guests = {
-        identity: replace(guest, blocked={"*": UNDESCRIBED}) for identity, guest in many(1, mem_promised=None, balloon_max=3 * GIB).items()
+        identity: replace(guest, blocked={"*": GuestDescription.UNREAD})
+        for identity, guest in many(1, mem_promised=None, balloon_max=3 * GIB).items()
     }
     assert [one.guarantee for one in state_of(guests).guests] == [3 * GIB]
 

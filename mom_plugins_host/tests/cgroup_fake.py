@@ -29,7 +29,7 @@ from mom_core import (
     Value,
 )
 from mom_devkit import FakeGuest, FakeHypervisor, FakePromises, apply_decisions
-from mom_kvm import GroupWrite, Promises
+from mom_kvm import Helper, Promises
 from mom_plugins_host.cgroup import CgroupPlugin
 from mom_plugins_host.cgroup.groups import KNOBS
 from mom_plugins_host.cgroup.plugin import CgroupGuestSettings, CgroupSettings
@@ -108,11 +108,11 @@ class FakeKernel:
         if file.name == "memory.high" and text != "max":
             self._lose(file.parent, int((file.parent / "memory.current").read_text()) - number(text))
 
-    def write(self, writes: Sequence[GroupWrite]) -> Sequence[HypervisorError | None]:
+    def write(self, writes: Sequence[Helper.GroupWrite]) -> Sequence[HypervisorError | None]:
         """As `write_group_files` does it."""
         return [self._written(one) for one in writes]
 
-    def _written(self, write: GroupWrite) -> HypervisorError | None:
+    def _written(self, write: Helper.GroupWrite) -> HypervisorError | None:
         try:
             self.put(write.path, write.text)
         except OSError as error:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from mom_core import Entity
 from mom_devkit import FakeGuest, FakeHypervisor
-from mom_kvm import Offloaded, SwapStore
+from mom_kvm import SwapStore
 
 SCOPE = "/machine.slice/machine-qemu.scope"
 V1_MOUNT = "31 24 0:28 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
@@ -38,6 +38,6 @@ class MovingHypervisor(FakeHypervisor):
     def swap_stores(self) -> Sequence[SwapStore]:
         return self.stores
 
-    def offload_memory(self, guest: Entity, kib: int, seconds: float) -> Offloaded:
+    def offload_memory(self, guest: Entity, kib: int, seconds: float) -> SwapStore.Offloaded:
         self.moved.append((guest.name, kib))
-        return Offloaded(0, 0.001, self.barren[guest.name]) if guest.name in self.barren else Offloaded(kib, 0.001)
+        return SwapStore.Offloaded(0, 0.001, self.barren[guest.name]) if guest.name in self.barren else SwapStore.Offloaded(kib, 0.001)

@@ -7,12 +7,12 @@ from cgroup_fake import MIB, Bench, FakeKernel
 
 from mom_core import Status
 from mom_devkit.without_root import MomPower, StandInGuest
-from mom_kvm import helper_declaration
+from mom_kvm import Helper
 from mom_plugins_host.cgroup.groups import CONTROLS, MEMORY_HIGH, MEMORY_LOW, MEMORY_MIN, SWAP_MAX
 
 pytestmark = pytest.mark.processes
 
-DECLARED = "\n".join([*map(helper_declaration, CONTROLS), StandInGuest.DECLARATION])
+DECLARED = "\n".join([*map(Helper.declaration, CONTROLS), StandInGuest.DECLARATION])
 FILES = ("memory.high", "memory.low", "memory.min", "memory.swap.max")
 FREE = dict(zip(FILES, ("max", "0", "0", "max"), strict=True))
 

@@ -30,7 +30,7 @@ from mom_core import (
 from mom_core.testing import snapshot
 from mom_devkit import ConformanceTests, FakeHypervisor, apply_decisions, declared, host_of, put_back
 from mom_devkit.without_root import MomPower
-from mom_kvm import helper_declaration
+from mom_kvm import Helper
 from mom_plugins_ksm import KsmPlugin
 from mom_plugins_ksm.overview import ksm_parts
 from mom_plugins_ksm.sysfs import SysfsKsm
@@ -123,7 +123,7 @@ def test_kernel_knobs_are_written_and_restored(mom_open_folder: Path, mom_power:
     ksm = plugin(host_of(mom_open_folder, HOST_FILES))
     folder = mom_open_folder / "sys/kernel/mm/ksm"
     controls = [replace(control, file=f"{mom_open_folder}{control.file}") for control in declared(ksm, ControlSpec)]
-    with mom_power("\n".join(map(helper_declaration, controls))):
+    with mom_power("\n".join(map(Helper.declaration, controls))):
         assert [finding.severity for finding in ksm.mom_doctor(None) if finding.subject == "KSM"] == [Severity.OK]
         outcomes = apply_decisions(ksm, [Decision(HOST, "ksm_pages_to_scan", 64), Decision(HOST, "ksm_run", 0)])
         assert [outcome.status for outcome in outcomes] == [Status.APPLIED, Status.APPLIED]
@@ -167,7 +167,7 @@ def test_knob_that_cannot_be_read_once_is_restored_later(root: Path, folder: Pat
     assert (folder / "run").read_text() == "0"
 
 
-class Helper(FakeHypervisor):
+class HelpedHypervisor(FakeHypervisor):
     """Hypervisor that writes the knobs of this host's KSM through a privileged helper."""
 
     def __init__(self, folder: Path) -> None:
@@ -180,7 +180,7 @@ class Helper(FakeHypervisor):
 
 
 def test_hypervisor_that_only_writes_is_used_for_writes_only(root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ksm, helper = plugin(root), Helper(folder)
+    ksm, helper = plugin(root), HelpedHypervisor(folder)
     assert ksm.mom_collect_host(helper)["ksm_pages_to_scan"] == 100
     (outcome,) = apply_decisions(ksm, [Decision(HOST, "ksm_pages_to_scan", 200)], helper)
     assert (outcome.status, outcome.before, outcome.after) == (Status.APPLIED, 100, 200)
@@ -198,7 +198,7 @@ def test_unmerging_leaves_a_twentieth_of_the_host_available(root: Path, folder: 
     needed, total = 20 * os.sysconf("SC_PAGE_SIZE") >> 10, 64 << 20
     known = "" if more is None else f"MemAvailable: {total // 20 + needed + more} kB\n"
     (root / "proc/meminfo").write_text(f"MemTotal: {total} kB\n{known}")
-    (outcome,) = apply_decisions(plugin(root), [Decision(HOST, "ksm_run", 2)], Helper(folder))
+    (outcome,) = apply_decisions(plugin(root), [Decision(HOST, "ksm_run", 2)], HelpedHypervisor(folder))
     assert (outcome.status is Status.REFUSED) == bool(words)
     assert words in outcome.error
 

@@ -13,7 +13,7 @@ import pytest
 from mom_core import ControlSpec, Decision, Entity, FieldSpec, LedgerEntry, Outcome, PluginContext, Scope, Severity, Status, Value
 from mom_devkit import apply_decisions, declared, put_back, wait_until
 from mom_devkit.without_root import MomPower
-from mom_kvm import helper_declaration
+from mom_kvm import Helper
 from mom_plugins_ksm import KsmPlugin
 
 KSM = Path("/sys/kernel/mm/ksm")
@@ -125,7 +125,7 @@ def test_equal_pages_of_two_processes_are_merged_and_all_is_put_back(ksm: KsmPlu
 def test_real_knobs_are_set_and_restored_with_and_without_root(ksm: KsmPlugin, mom_power: MomPower) -> None:
     was = {f"ksm_{name}": number(name) for name in ("pages_to_scan", "sleep_millisecs")}
     wanted: dict[str, Value] = {"ksm_pages_to_scan": 4321, "ksm_sleep_millisecs": 7}
-    with mom_power("\n".join(map(helper_declaration, declared(ksm, ControlSpec)))):
+    with mom_power("\n".join(map(Helper.declaration, declared(ksm, ControlSpec)))):
         assert {name: one.after for name, one in decide(ksm, **wanted).items()} == wanted
         entries = [LedgerEntry(HOST, name, was[name], wanted[name], "ksm", 0.0) for name in wanted]
         assert {outcome.status for outcome in put_back(ksm, entries)} == {Status.APPLIED}

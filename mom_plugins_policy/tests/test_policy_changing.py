@@ -7,7 +7,7 @@ from policy_declared import declared
 
 from mom_core import ConfigError, ControlSpec, Decision, MomError, PluginContext, Problem, Scope, Unit, Value
 from mom_core.testing import snapshot
-from mom_kvm import PolicyConflict, PolicyRefused, PolicyTexts
+from mom_kvm import PolicyState, PolicyTexts
 from mom_plugins_policy import PolicyPlugin
 
 KNOB = ControlSpec("knob", Unit.COUNT, Scope.HOST, "knob", "free")
@@ -54,7 +54,7 @@ def test_what_is_set_is_in_force_at_the_next_evaluation_and_wakes_the_engine(run
 
 def test_a_change_that_is_wrong_anywhere_changes_nothing_and_says_where(running: Running) -> None:
     before = running.policies.state()
-    with pytest.raises(PolicyRefused) as refused:
+    with pytest.raises(PolicyState.Refused) as refused:
         running.policies.change({"20_a": "(set level 2)", "30_b": "1\n(if 1 2"}, who="a test")
     problem = refused.value.problems[0]
     assert (problem.name, problem.line, problem.column, problem.kind) == ("30_b", 2, 1, "syntax")
@@ -117,7 +117,7 @@ def test_a_version_is_another_one_after_each_change_and_guards_against_overwriti
     first = running.policies.state().version
     second = running.policies.change({"20": "(set level 2)"}, who="one", expected_version=first).version
     assert second != first
-    with pytest.raises(PolicyConflict) as conflict:
+    with pytest.raises(PolicyState.Conflict) as conflict:
         running.policies.change({"20": "(set level 3)"}, who="another", expected_version=first)
     assert conflict.value.version == second
     assert running.decided() == [2]
@@ -265,7 +265,7 @@ def test_what_is_certain_to_fail_is_refused_and_the_old_ones_decide_on(running: 
         lambda: running.policies.change({"20": text}, who="a test"),
         lambda: running.policies.change({"50_main_": text}, who="a test", replace_all=True),
     ):
-        with pytest.raises(PolicyRefused) as refused:
+        with pytest.raises(PolicyState.Refused) as refused:
             change()
         problem = refused.value.problems[0]
         assert (problem.name in {"20", "50_main_"}, problem.line, problem.severity) == (True, 1, "error")
@@ -276,17 +276,17 @@ def test_what_is_certain_to_fail_is_refused_and_the_old_ones_decide_on(running: 
 def test_a_field_behind_a_switch_may_be_missing_as_its_plugin_is(running: Running) -> None:
     running.policies.change({"20": "(defvar with_agent 0) (if with_agent (debug Host.of_agents) 0)"}, who="a test")
     running.policies.change({"30": "(def of_agents () Host.of_agents)"}, who="a test")
-    with pytest.raises(PolicyRefused):
+    with pytest.raises(PolicyState.Refused):
         running.policies.change({"40": "(set with_agent 1) (of_agents)"}, who="a test")
 
 
 def test_policies_cannot_be_rolled_back_reset_or_reloaded_into_what_is_certain_to_fail(running: Running) -> None:
     version = running.policies.change({"20": "(set level 2)"}, who="a test").version
     (running.folder / "20.policy").write_text("(set unknown 2)")
-    with pytest.raises(PolicyRefused, match="there is no variable unknown to set"):
+    with pytest.raises(PolicyState.Refused, match="there is no variable unknown to set"):
         running.policies.reset(who="a test")
     (running.folder / "20.policy").write_bytes(b"\xff")
-    with pytest.raises(PolicyRefused, match="is not UTF-8"):
+    with pytest.raises(PolicyState.Refused, match="is not UTF-8"):
         running.policies.reset(who="a test")
     (running.folder / "20.policy").write_text("(set unknown 2)")
     running.policies.change({"20": "(set level 3)"}, who="a test")

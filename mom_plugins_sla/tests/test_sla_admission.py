@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from mom_core import Columns, Condition, Entity, Guest, Host, MomError, PluginContext, Report, Scope, Snapshot, Verdict
 from mom_core.model import GuestTable
 from mom_devkit import FakePromises, HandClock
-from mom_kvm import UNDESCRIBED, Admission, Admissions, Promises, Reservation, Reservations, Room, stale_seconds
+from mom_kvm import Admission, Admissions, GuestDescription, Promises, Reservation, Reservations, stale_seconds
 from mom_plugins_sla import SlaPlugin
-from mom_plugins_sla.settings import SlaSettings
+from mom_plugins_sla.classes import SlaSettings
 
 GIB = 1 << 20
 
 
-def kept_for(room: Room, *reservations: Reservation) -> SimpleNamespace:
+def kept_for(room: Reservation.Room, *reservations: Reservation) -> SimpleNamespace:
     """`Reservations`: the room that there is, and those that stand."""
     return SimpleNamespace(room=lambda: room, reservations=lambda: reservations)
 
@@ -60,7 +60,7 @@ def asked(
 
 
 def test_what_guests_will_take_before_long_is_said_and_does_not_count_as_there() -> None:
-    asks = [asked(kept=kept_for(Room(12 * GIB, GIB, 0, 0, 0, rising_kib=rising))) for rising in (0, 10 * GIB)]
+    asks = [asked(kept=kept_for(Reservation.Room(12 * GIB, GIB, 0, 0, 0, rising_kib=rising))) for rising in (0, 10 * GIB)]
     assert [one.admitted for one in asks] == [True, False]
     assert "guests are expected to soon use 10.00 GiB more" in asks[1].reasons[0]
 
@@ -79,7 +79,7 @@ def test_it_does_not_where_promises_would_be_more_than_the_host_has() -> None:
 
 
 def test_a_guest_of_which_it_is_not_known_yet_what_it_is_promised_counts_with_all_of_its_memory() -> None:
-    guests = [replace(a_guest(f"g{number}", 0), blocked={"*": UNDESCRIBED}) for number in range(4)]
+    guests = [replace(a_guest(f"g{number}", 0), blocked={"*": GuestDescription.UNREAD}) for number in range(4)]
     assert asked(guests=guests[:2]).admitted  # 30 GiB less twice 8, and a gold guest of 8 GiB is promised 6
     answer = asked(guests=guests)
     assert not answer.admitted
@@ -105,7 +105,7 @@ def test_it_does_not_where_the_memory_cannot_be_had_now() -> None:
 
 
 def test_guests_give_the_cheapest_first_what_they_neither_use_nor_are_promised() -> None:
-    room = Room(available_kib=4 * GIB, host_keeps_kib=2 * GIB, reserved_kib=0, can_free_kib=20 * GIB, guaranteed_kib=0)
+    room = Reservation.Room(available_kib=4 * GIB, host_keeps_kib=2 * GIB, reserved_kib=0, can_free_kib=20 * GIB, guaranteed_kib=0)
     guests = [a_guest("dear", 0, 8, 7, reclaim_cost=8.0), a_guest("cheap", 0, 8, 6, reclaim_cost=0.5)]
     found = asked(promisable=99, guests=guests, kept=kept_for(room))
     assert found.admitted
@@ -114,7 +114,7 @@ def test_guests_give_the_cheapest_first_what_they_neither_use_nor_are_promised()
 
 
 def test_what_guests_hardly_touch_counts_and_what_they_may_want_back_is_kept() -> None:
-    room = Room(available_kib=4 * GIB, host_keeps_kib=2 * GIB, reserved_kib=0, can_free_kib=0, guaranteed_kib=0)
+    room = Reservation.Room(available_kib=4 * GIB, host_keeps_kib=2 * GIB, reserved_kib=0, can_free_kib=0, guaranteed_kib=0)
     room = replace(room, can_offload_kib=12 * GIB, returning_kib=1 * GIB)
     said = " ".join(asked(promisable=99, kept=kept_for(room)).reasons)
     assert "12.00 GiB of cold memory can go to swap, 1.00 GiB are kept free to read swapped memory back" in said
@@ -122,7 +122,7 @@ def test_what_guests_hardly_touch_counts_and_what_they_may_want_back_is_kept() -
 
 
 def test_what_is_reserved_counts_until_its_guest_has_come() -> None:
-    room = Room(available_kib=64 * GIB, host_keeps_kib=0, reserved_kib=0, can_free_kib=0, guaranteed_kib=0)
+    room = Reservation.Room(available_kib=64 * GIB, host_keeps_kib=0, reserved_kib=0, can_free_kib=0, guaranteed_kib=0)
     waiting = Reservation("r1", 20 * GIB, Reservation.State.READY, kept_kib=20 * GIB)
     come = Reservation("r2", 9 * GIB, Reservation.State.TAKEN, kept_kib=9 * GIB, guest=Entity(Scope.GUEST, "g", "g"))
     over = Reservation("r3", 9 * GIB, Reservation.State.EXPIRED, kept_kib=9 * GIB)

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from mom_core import ConfigError, ConfigProblem, Guest, PluginContext, Problem, Severity, read_settings
+from mom_core import ConfigError, Guest, PluginContext, Problem, Severity, read_settings
 from mom_core.testing import snapshot
 from mom_plugins_sla import SlaPlugin
-from mom_plugins_sla.classes import ClassesFile
-from mom_plugins_sla.settings import SlaSettings
+from mom_plugins_sla.classes import ClassesFile, SlaSettings
 
 
 class Host:
@@ -77,7 +76,7 @@ def test_a_pipe_or_a_folder_in_the_files_place_is_not_waited_for(tmp_path: Path)
 def test_a_file_that_mom_may_not_read_counts_as_soon_as_it_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def by_somebody_else(path: Path, model: type[ClassesFile]) -> ClassesFile:  # root may read all files
         if not path.stat().st_mode & 0o004:
-            raise ConfigError([ConfigProblem(str(path), 0, 0, "Permission denied")])
+            raise ConfigError([ConfigError.Problem(str(path), 0, 0, "Permission denied")])
         return read_settings(path, model)
 
     monkeypatch.setattr("mom_plugins_sla.classes.read_settings", by_somebody_else)

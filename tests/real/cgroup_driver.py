@@ -40,7 +40,7 @@ from mom_core import Decision, Engine, Outcome, PluginContext, PluginSettings, R
 from mom_daemon.cli.frame import run
 from mom_devkit import config_of
 from mom_devkit.without_root import another_user
-from mom_kvm import GroupWrite, Helper, ProcessStat, open_process_file, write_group_files
+from mom_kvm import Helper, ProcessStat, open_process_file, write_group_files
 from mom_kvm.kernel_files import read_process_file
 from mom_plugins_host.cgroup import CgroupPlugin
 from mom_plugins_host.offload.requests import ReclaimRequest, ReclaimWorker
@@ -221,7 +221,7 @@ def restored(folder: Path, helper: Helper) -> None:
 def weighed(pid: int) -> None:
     """A file of groups that root has declared for another plugin."""
     file = str(group_of("web") / WEIGHT)
-    weighs, too_heavy = write_group_files([GroupWrite(file, "50", pid), GroupWrite(file, "5000", pid)])
+    weighs, too_heavy = write_group_files([Helper.GroupWrite(file, "50", pid), Helper.GroupWrite(file, "5000", pid)])
     fact("weighs", stands("web", WEIGHT) if weighs is None else str(weighs))
     fact("too heavy", str(too_heavy))
 
@@ -242,7 +242,7 @@ def taken(way: str, kib: int, pid: int, started: int) -> list[object]:
 
 
 def limit(helper: Helper, pid: int) -> None:
-    for failure in filter(None, helper.set_groups([GroupWrite(str(group_of("web") / "memory.high"), str(1 << 30), pid)])):
+    for failure in filter(None, helper.set_groups([Helper.GroupWrite(str(group_of("web") / "memory.high"), str(1 << 30), pid)])):
         raise failure
 
 
@@ -271,7 +271,7 @@ def helped(folder: Path) -> None:
         fact("taken of its group", taken("v2", 16 * MIB, web.pid, stat.started))
         fact("taken of its process", taken("process", 16 * MIB, web.pid, stat.started))
         fact("went", (before - held("web")) >> 20)
-        failures = write_group_files([GroupWrite(str(group_of("web") / "memory.high"), str(HIGH_MIB << 20), web.pid)])
+        failures = write_group_files([Helper.GroupWrite(str(group_of("web") / "memory.high"), str(HIGH_MIB << 20), web.pid)])
         assert failures == [None], failures
         fact("pressed", until(lambda: held("web") <= (HIGH_MIB + 2) << 20, SLOW_SECONDS))
     fact(

@@ -28,7 +28,7 @@ from grouped_processes import HYPERVISOR, MIB, SLOW_SECONDS, end, fact, group_of
 
 from mom_core import HypervisorError, Value
 from mom_daemon.cli.frame import run
-from mom_kvm import GroupWrite, write_group_files
+from mom_kvm import Helper, write_group_files
 from mom_plugins_host.cgroup import CgroupPlugin
 
 NAMES = ("a", "b", "c", "d", "e", "f")
@@ -166,7 +166,7 @@ def spare(score: int) -> None:
     Path("/proc/self/oom_score_adj").write_text(str(score))
 
 
-def stamped(writes: Sequence[GroupWrite]) -> Sequence[HypervisorError | None]:
+def stamped(writes: Sequence[Helper.GroupWrite]) -> Sequence[HypervisorError | None]:
     """Write, and note in WRITES when each write began and ended."""
     failures: list[HypervisorError | None] = []
     for write in writes:

@@ -7,7 +7,7 @@ from mom_core.testing import snapshot
 from mom_devkit import apply_decisions, declared, host_of, put_back
 from mom_devkit.without_root import MomPower
 from mom_example_swappiness import HIGHEST, SwappinessPlugin
-from mom_kvm import helper_declaration
+from mom_kvm import Helper
 
 HOST = Entity(Scope.HOST, "host", "h1")
 
@@ -84,14 +84,14 @@ def test_the_settings_bound_the_control(knob: Path, tmp_path: Path) -> None:
 def test_mom_helper_may_write_the_range_of_the_kernel() -> None:
     settings = SwappinessPlugin.Settings(highest=HIGHEST)
     (spec,) = declared(SwappinessPlugin(settings, PluginContext()), ControlSpec)
-    assert helper_declaration(spec) in (Path(__file__).parents[1] / "helper.d/swappiness.conf").read_text()
+    assert Helper.declaration(spec) in (Path(__file__).parents[1] / "helper.d/swappiness.conf").read_text()
 
 
 def test_mom_need_not_be_root(mom_open_folder: Path, mom_power: MomPower) -> None:
     knob = host_of(mom_open_folder, {"proc/sys/vm/swappiness": "60\n"}) / "proc/sys/vm/swappiness"
     plugin = SwappinessPlugin(SwappinessPlugin.Settings(), PluginContext(root=mom_open_folder))
     (spec,) = declared(plugin, ControlSpec)
-    with mom_power(helper_declaration(spec)):
+    with mom_power(Helper.declaration(spec)):
         (outcome,) = apply_decisions(plugin, [Decision(HOST, "vm_swappiness", 10)])
     assert (outcome.after, outcome.status) == (10, Status.APPLIED)
     assert knob.read_text().strip() == "10"

@@ -5,7 +5,6 @@ from .context import Declarations as Declarations, PluginContext as PluginContex
 from .engine import Clock as Clock, Engine as Engine
 from .errors import (
     ConfigError as ConfigError,
-    ConfigProblem as ConfigProblem,
     GuestBusy as GuestBusy,
     GuestGone as GuestGone,
     HypervisorError as HypervisorError,
@@ -43,10 +42,8 @@ from .model import (
     Finding as Finding,
     Guest as Guest,
     GuestColumn as GuestColumn,
-    HOST_ID as HOST_ID,
     Host as Host,
     LedgerEntry as LedgerEntry,
-    Metric as Metric,
     InTransition as InTransition,
     Outcome as Outcome,
     PluginReport as PluginReport,

@@ -22,25 +22,24 @@ class MomError(Exception):
         return f"{self.message} ({self.hint})" if self.hint else self.message
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class ConfigProblem:
-    """Mistake in a configuration. Positions start at 1; 0 if unknown."""
-
-    file: str
-    line: int
-    column: int
-    message: str
-    hint: str = ""
-
-    def __str__(self) -> str:
-        where = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
-        return f"{where}: {self.message}" + (f" ({self.hint})" if self.hint else "")
-
-
 class ConfigError(MomError):
     """Invalid configuration; `problems` lists all mistakes in file order."""
 
-    def __init__(self, problems: Sequence[ConfigProblem]) -> None:
+    @dataclass(frozen=True, slots=True, order=True)
+    class Problem:
+        """Mistake in a configuration. Positions start at 1; 0 if unknown."""
+
+        file: str
+        line: int
+        column: int
+        message: str
+        hint: str = ""
+
+        def __str__(self) -> str:
+            where = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+            return f"{where}: {self.message}" + (f" ({self.hint})" if self.hint else "")
+
+    def __init__(self, problems: Sequence[ConfigError.Problem]) -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join(str(problem) for problem in self.problems))
 

@@ -49,10 +49,6 @@ class Entity(NamedTuple):
         return printable(self.name)
 
 
-HOST_ID = "host"
-"""Id of the host. No guest has it."""
-
-
 @dataclass(frozen=True, slots=True)
 class Host(Readable):
     """Host in one snapshot: measured `fields`, and `properties` (`name`, `interval` in seconds).
@@ -60,14 +56,17 @@ class Host(Readable):
     Methods read a field as one type, None if unknown: `host.number("mem_free")`, `whole`, `text`, `items`.
     """
 
-    name: str = HOST_ID
+    ID: ClassVar[str] = "host"
+    """Id of the host. No guest has it."""
+
+    name: str = ID
     fields: Mapping[str, Value] = _field(default_factory=_nothing)
     properties: Mapping[str, Value] = _field(default_factory=_nothing)
 
     @property
     def entity(self) -> Entity:
         """Identity of the host."""
-        return Entity(Scope.HOST, HOST_ID, self.name)
+        return Entity(Scope.HOST, self.ID, self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,14 +174,6 @@ class Snapshot:
         return values if types <= _NUMBERS else [*map(as_number, values)]  # type: ignore[return-value]  # numbers, or None
 
 
-class Metric(StrEnum):
-    """Metric type of an exported host field. NONE fields are not exported."""
-
-    GAUGE = "gauge"
-    COUNTER = "counter"
-    NONE = "none"
-
-
 @dataclass(frozen=True, slots=True)
 class FieldSpec:
     """Declaration of a field.
@@ -191,12 +182,19 @@ class FieldSpec:
     it.
     """
 
+    class Metric(StrEnum):
+        """Metric type of an exported host field. NONE fields are not exported."""
+
+        GAUGE = "gauge"
+        COUNTER = "counter"
+        NONE = "none"
+
     name: str
     unit: Unit
     scope: Scope
     description: str
     source: str = ""
-    metric: Metric = Metric.GAUGE
+    metric: FieldSpec.Metric = Metric.GAUGE
     collected: bool = True
     reason: str = ""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
-from mom_core.model import HOST_ID, Guest, Host, Snapshot, Value
+from mom_core.model import Guest, Host, Snapshot, Value
 
 __all__ = ["snapshot"]
 
@@ -39,7 +39,7 @@ def snapshot(
     for number, sample in enumerate(samples):
         snapshots.append(
             Snapshot(
-                host=_host(sample.get("host", {}), properties_by_name.get(HOST_ID, {})),
+                host=_host(sample.get("host", {}), properties_by_name.get(Host.ID, {})),
                 guests={
                     guest.id: guest
                     for guest in (_guest(n, f, properties_by_name.get(n, {})) for n, f in sorted(sample.get("guests", {}).items()))
@@ -54,7 +54,7 @@ def snapshot(
 
 
 def _host(fields: Fields, properties: Fields) -> Host:
-    return Host(str(properties.get("name", HOST_ID)), dict(fields), {"name": HOST_ID, **properties})
+    return Host(str(properties.get("name", Host.ID)), dict(fields), {"name": Host.ID, **properties})
 
 
 def _guest(name: str, fields: Fields, properties: Fields) -> Guest:

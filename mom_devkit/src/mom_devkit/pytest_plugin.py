@@ -54,7 +54,7 @@ def mom_open_folder() -> Iterator[Path]:
 def mom_power(request: pytest.FixtureRequest) -> Iterator[MomPower]:
     """Run a test twice: with mom as root, and as another user with a real mom-helper.
 
-    Run mom's code in `with mom_power(declarations):`. `mom_kvm.helper_declaration` makes declarations. An impossible run is skipped.
+    Run mom's code in `with mom_power(declarations):`. `Helper.declaration` of mom_kvm makes declarations. An impossible run is skipped.
     """
     from mom_devkit.without_root import MomPower, why_not_another_user
 

@@ -45,18 +45,17 @@ class SwapStore:
         DISK = "disk"  #: SSD, or a file on an SSD
         ROTATING = "rotating"  #: rotating disk, or a file on it
 
+    @dataclass(frozen=True, slots=True)
+    class Offloaded:
+        """Result of moving memory to swap: KiB moved, seconds taken, and why less was moved than requested."""
+
+        kib: int
+        seconds: float
+        why: str = ""
+
     name: str
     kind: SwapStore.Kind
     size_kib: int
     free_kib: int
     held_kib: int | None = None
     takes_kib: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Offloaded:
-    """Result of moving memory to swap: KiB moved, seconds taken, and why less was moved than requested."""
-
-    kib: int
-    seconds: float
-    why: str = ""

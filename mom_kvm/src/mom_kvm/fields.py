@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import ClassVar, Final
 
 from mom_core import FieldSpec, Scope, Unit
 
 
 class GuestField:
-    """Names of guests' fields that code refers to."""
+    """Names of guests' fields that code refers to, and the declarations of all fields."""
+
+    ALL: ClassVar[tuple[FieldSpec, ...]]
+    """Fields of each guest. Sources such as `balloon.current` are libvirt's names."""
 
     BALLOON: Final = "balloon_target"
     PERIOD: Final = "balloon_stats_period"
@@ -103,5 +106,4 @@ _SEEN: Final = (
 )  # fmt: skip
 
 
-QEMU_GUEST_FIELDS: Final = (*(FieldSpec(name, unit, Scope.GUEST, description, source) for name, unit, description, source in _SAID), *_SEEN)
-"""Fields of each guest. Sources such as `balloon.current` are libvirt's names."""
+GuestField.ALL = (*(FieldSpec(name, unit, Scope.GUEST, description, source) for name, unit, description, source in _SAID), *_SEEN)

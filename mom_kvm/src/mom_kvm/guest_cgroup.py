@@ -32,6 +32,12 @@ class GroupLimit(NamedTuple):
         """Name of the cgroup: the last part of its folder."""
         return self.folder.rpartition("/")[2]
 
+    @staticmethod
+    def kib_in(file: str) -> int | None:
+        """Return the size in KiB that a cgroup's file contains in bytes; None if it contains `max` or is unreadable."""
+        text = read_kernel_file(file).strip()
+        return int(text) >> 10 if text.isdigit() and len(text) < 20 else None
+
     @classmethod
     def of_memory(cls, folder: str, top: str) -> GroupLimit | None:
         """Among a cgroup and its parents, return the `memory.max` that leaves the least headroom; None without a visible limit.
@@ -49,7 +55,7 @@ class GroupLimit(NamedTuple):
     def _tightest(cls, folder: str, top: str, limit: str, current: str, spared: re.Pattern[bytes] | None = None) -> GroupLimit | None:
         tightest: GroupLimit | None = None
         for group in levels(folder, top):
-            most, used = kib_in(f"{group}/{limit}"), kib_in(f"{group}/{current}")
+            most, used = cls.kib_in(f"{group}/{limit}"), cls.kib_in(f"{group}/{current}")
             if most is None or used is None:  # `max`, or no such file
                 continue
             match = None if spared is None else spared.search(read_kernel_file(f"{group}/memory.stat"))
@@ -66,12 +72,6 @@ def levels(folder: str, top: str) -> Iterator[str]:
             return
         yield folder
         folder = folder.rpartition("/")[0]
-
-
-def kib_in(file: str) -> int | None:
-    """Return the size in KiB that a cgroup's file contains in bytes; None if it contains `max` or is unreadable."""
-    text = read_kernel_file(file).strip()
-    return int(text) >> 10 if text.isdigit() and len(text) < 20 else None
 
 
 _FILE_BYTES = 4096

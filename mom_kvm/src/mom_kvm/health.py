@@ -28,6 +28,9 @@ class HealthLimits:
     PRESSURE_PERCENT: Final = 10.0
     """Percentage of time in which some tasks wait for memory. A guest above it is unhealthy. systemd-oomd acts at 60 % (of all tasks)."""
 
+    TAKEN_KIB: Final = 8 << 10
+    """mom ignores shortages of a guest from which it has reclaimed less than this: returning so little would not help."""
+
     BROKEN_KIB: Final = 1024
     """How far a guest may be below its promise before the promise counts as broken. Balloons move in pages, some of 2 MiB."""
 
@@ -35,6 +38,11 @@ class HealthLimits:
     def breaks(cls, size_kib: float, promised_kib: float) -> bool:
         """Return whether this size is below the promise by more than `BROKEN_KIB`."""
         return size_kib < promised_kib - cls.BROKEN_KIB
+
+    @staticmethod
+    def reasons(snapshot: Snapshot) -> Sequence[str | None]:
+        """Return why each guest is unhealthy, in the snapshot's order: empty if it is healthy, None if unknown."""
+        return [_unhealthy_reason(figures) for figures in zip(*map(snapshot.numbers, _TOLD), strict=True)]
 
 
 _STALE_SECONDS: Final = 15.0
@@ -53,11 +61,6 @@ def pages_kib(fields: Mapping[str, Value], name: str, unknown: float = 0.0) -> f
     """Convert a field's number of pages to KiB. Return `unknown` without a number."""
     product = field_number(fields, name, math.nan) * field_number(fields, "page_size", math.nan)
     return unknown if math.isnan(product) else product
-
-
-def unhealthy_reasons(snapshot: Snapshot) -> Sequence[str | None]:
-    """Return why each guest is unhealthy, in the snapshot's order: empty if it is healthy, None if unknown."""
-    return [_unhealthy_reason(figures) for figures in zip(*map(snapshot.numbers, _TOLD), strict=True)]
 
 
 _TOLD: Final = ("balloon_cur", "mem_usable", "stats_age", "swap_in", "major_fault", *_PRESSURES, "guest_guarantee")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from types import MappingProxyType
-from typing import Final, TypeVar, cast
+from collections.abc import Callable, Generator, Iterable, Sequence
+from typing import TypeVar, cast
 
 from mom_core import (
     Change,
@@ -18,18 +17,11 @@ from mom_core import (
     NotSupported,
     Severity,
     Target,
-    Value,
     printable,
 )
 
 Capability = TypeVar("Capability")
 Tune = TypeVar("Tune", DiskTune, NetTune)
-
-UNDESCRIBED: Final = "the guest's description has not been read yet"
-"""Reason in `Guest.blocked`, under `*`, while the guest's guarantee is unknown."""
-
-PROMISED_NOTHING: Final[Mapping[str, Value]] = MappingProxyType({"mem_guarantee": "0KiB"})
-"""Property of a guest whose definition contains no promise. Without this property, a guest's promise counts as unknown."""
 
 
 def capable(hypervisor: Hypervisor, capability: Callable[..., Capability], what: str) -> Capability:
@@ -40,14 +32,6 @@ def capable(hypervisor: Hypervisor, capability: Callable[..., Capability], what:
     if not isinstance(hypervisor, cast("type", capability)):
         raise NotSupported(f"{hypervisor.uri} cannot {what}")
     return cast("Capability", hypervisor)
-
-
-def check_size(target_kib: int, maximum_kib: int | None, guest: str) -> None:
-    """Raise `NotSupported` if the guest cannot have this size."""
-    if target_kib < 1:
-        raise NotSupported(f"{target_kib} KiB is not a valid size for {guest}")
-    if maximum_kib is not None and target_kib > maximum_kib:
-        raise NotSupported(f"{target_kib} KiB is more than the {maximum_kib} KiB that {guest} can have")
 
 
 def tune_named(guest: Entity, kind: str, name: str, tunes: Iterable[Tune]) -> Tune:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from mom_core import Finding, Guest, HypervisorError, NotSupported, PermissionDenied, Severity, Value, as_whole
-from mom_kvm.root_helper import DECLARATIONS_FOLDER, GroupWrite, Helper
+from mom_kvm.root_helper import Helper
 
 MOST_BYTES: Final = 64 << 10
 
@@ -88,7 +88,7 @@ def write_file(path: Path | str, value: Value) -> None:
         raise _failure_of(error, path, "write") from error
 
 
-def write_group_files(writes: Sequence[GroupWrite]) -> Sequence[HypervisorError | None]:
+def write_group_files(writes: Sequence[Helper.GroupWrite]) -> Sequence[HypervisorError | None]:
     """Write to files of guests' cgroups, directly or through mom-helper. Return each write's error in order; None on success."""
     failures = [_failure_to(write) for write in writes]
     refused = [place for place, failure in enumerate(failures) if failure is not None and failure.errno in _REFUSED]
@@ -99,7 +99,7 @@ def write_group_files(writes: Sequence[GroupWrite]) -> Sequence[HypervisorError 
     return [None if failure is None else _failure_of(failure, write.path, "write") for failure, write in zip(failures, writes, strict=True)]
 
 
-def _failure_to(write: GroupWrite) -> OSError | None:
+def _failure_to(write: Helper.GroupWrite) -> OSError | None:
     try:
         _write(write.path, write.text, wait=False)
     except OSError as error:
@@ -182,13 +182,7 @@ def root_cure(path: Path | str = "", number: int | None = errno.EACCES) -> str:
         return f"let mom-helper.service write there: set ReadWritePaths={path} in a drop-in of that unit"
     if _declared(helper, path):
         return "mom-helper.service lacks a capability that the kernel requires; docs/service.md says how to add it"
-    return cure_by_lines(f"[knob {path}]\nleast = …\nmost = …")
-
-
-def cure_by_lines(declaration: str) -> str:
-    """Return the hint for a file that mom-helper may not write yet. `declaration` is from `helper_declaration`."""
-    lines = ", ".join(f"`{line}`" for line in declaration.splitlines())
-    return f"to allow it, write the lines {lines} to a file {DECLARATIONS_FOLDER}/NAME.conf as root, then: systemctl restart mom-helper"
+    return Helper.cure(f"[knob {path}]\nleast = …\nmost = …")
 
 
 def _declared(helper: Helper, path: Path | str) -> bool:

@@ -53,16 +53,6 @@ class Knob:
         return FieldSpec(self.control.field, self.control.unit, Scope.HOST, self.control.description, self.source)
 
 
-def helper_declaration(control: ControlSpec) -> str:
-    """Return the lines that allow mom-helper to set a control (/etc/mom/helper.d). Raise `ValueError` without a file or bounds."""
-    if control.scope is Scope.GUEST and control.file:  # the kernel's bounds depend on the guest
-        return f"[group {control.file}]\nleast = 0\nmax = yes"
-    if not control.file or control.minimum is None or control.maximum is None:
-        raise ValueError(f"{control.name} has no file, or no bounds")
-    bounds = f"least = {control.minimum:.0f}\nmost = {control.maximum:.0f}"
-    return f"[knob {control.file}]\n" + (f"values = {' '.join(map(str, control.choices))}" if control.choices else bounds)
-
-
 class KnobPlugin:
     """Base class of plugins with knobs. Override a hook to extend its result."""
 

@@ -42,7 +42,7 @@ from mom_kvm.hypervisors import set_each
 from mom_kvm.look_thread import LookThread
 
 if TYPE_CHECKING:
-    from mom_kvm.seen_guests import GuestRemark
+    from mom_kvm.seen_guests import SeenGuest
     from mom_kvm.watch import BalloonStatistics, GuestWatch
 
 _LONGEST_PERIOD_SECONDS: Final = 3600
@@ -66,7 +66,7 @@ class ReportingHypervisor(Hypervisor, Protocol):
     def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
         """Return the guests' fields as of the last call of `Hypervisor.guests`, keyed by guest ID, then field name."""
 
-    def remarks(self) -> Sequence[tuple[str, GuestRemark]]:
+    def remarks(self) -> Sequence[tuple[str, SeenGuest.Remark]]:
         """Return why mom cannot rely on guests, each with the guest's ID."""
 
     def stats_period(self, guest: Entity) -> int:

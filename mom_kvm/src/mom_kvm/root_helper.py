@@ -13,23 +13,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
+from mom_core import ControlSpec, Scope
 from mom_helper import orders
 from mom_helper.orders import Answer, Order, OrderNumber
 
 ANSWER_SECONDS: Final = 2.0
 
-DECLARATIONS_FOLDER: Final = "/etc/mom/helper.d"
+_DECLARATIONS: Final = "/etc/mom/helper.d"
 """Folder in which root allows mom-helper to write files besides those of mom's packages."""
 
 _MOST_DECLARED: Final = 1000
-
-
-class GroupWrite(NamedTuple):
-    """Write to a file of a guest's cgroup. `text` is a number of bytes or `max`. `pid` is the PID of QEMU."""
-
-    path: str
-    text: str
-    pid: int
 
 
 class Helper:
@@ -45,6 +38,13 @@ class Helper:
 
     SOCKET_VARIABLE: Final = "MOM_HELPER_SOCKET"
     """Environment variable that overrides the path of the helper's socket."""
+
+    class GroupWrite(NamedTuple):
+        """Write to a file of a guest's cgroup. `text` is a number of bytes or `max`. `pid` is the PID of QEMU."""
+
+        path: str
+        text: str
+        pid: int
 
     _shared: Helper | None = None
     _sharing = threading.Lock()
@@ -69,6 +69,22 @@ class Helper:
                 Helper._shared = cls(path)
             return Helper._shared
 
+    @staticmethod
+    def declaration(control: ControlSpec) -> str:
+        """Return the lines that allow mom-helper to set a control (/etc/mom/helper.d). Raise `ValueError` without a file or bounds."""
+        if control.scope is Scope.GUEST and control.file:  # the kernel's bounds depend on the guest
+            return f"[group {control.file}]\nleast = 0\nmax = yes"
+        if not control.file or control.minimum is None or control.maximum is None:
+            raise ValueError(f"{control.name} has no file, or no bounds")
+        bounds = f"least = {control.minimum:.0f}\nmost = {control.maximum:.0f}"
+        return f"[knob {control.file}]\n" + (f"values = {' '.join(map(str, control.choices))}" if control.choices else bounds)
+
+    @staticmethod
+    def cure(declaration: str) -> str:
+        """Return the hint for a file that mom-helper may not write yet, with the lines of `declaration`."""
+        lines = ", ".join(f"`{line}`" for line in declaration.splitlines())
+        return f"to allow it, write the lines {lines} to a file {_DECLARATIONS}/NAME.conf as root, then: systemctl restart mom-helper"
+
     def close(self) -> None:
         """Close the connection. The next request connects again."""
         with self._lock:
@@ -84,7 +100,7 @@ class Helper:
         with self._turn():
             self._ask(Order(OrderNumber.SET, a=self._number_of(str(path)), b=int(text)))
 
-    def set_groups(self, writes: Sequence[GroupWrite]) -> Sequence[OSError | None]:
+    def set_groups(self, writes: Sequence[Helper.GroupWrite]) -> Sequence[OSError | None]:
         """Write to files of cgroups. Return each write's error in order; None on success."""
         errors: list[OSError | None] = [None] * len(writes)
         first = 0
@@ -96,7 +112,7 @@ class Helper:
             errors[first:] = [failure or error for failure in errors[first:]]
         return errors
 
-    def _set_several(self, first: int, writes: Sequence[GroupWrite], errors: list[OSError | None]) -> None:
+    def _set_several(self, first: int, writes: Sequence[Helper.GroupWrite], errors: list[OSError | None]) -> None:
         messages: dict[int, bytes] = {}
         self._list()  # so that errors below concern one value
         for index, (path, text, pid) in enumerate(writes, first):

@@ -13,8 +13,8 @@ from mom_core import Entity, Guest, GuestGone, NotSupported, Value, printable
 from mom_kvm.fields import GuestField
 from mom_kvm.freshness import stale_seconds
 from mom_kvm.host_side import HostSide
-from mom_kvm.hypervisors import UNDESCRIBED, check_size
 from mom_kvm.kernel_files import boot_id
+from mom_kvm.services.platforms import GuestDescription
 from mom_kvm.statistics import Reading, StatisticsRecord, convert, usable_memory
 
 _UNINTELLIGIBLE: Final = "the guest's description is invalid"
@@ -33,14 +33,6 @@ _LEFT_KIB: Final = 1024
 """Smallest target that mom sets. libvirt refuses 0."""
 
 
-class GuestRemark(NamedTuple):
-    """Reason why mom cannot rely on a guest."""
-
-    kind: Literal["silent", "distrusted", "garbled"]
-    message: str
-    hint: str
-
-
 class Devices(Protocol):
     """Part of a guest's description that decides how mom can resize the guest."""
 
@@ -56,6 +48,13 @@ class Devices(Protocol):
 @dataclass(slots=True, eq=False, kw_only=True)
 class SeenGuest(ABC):
     """One run of a guest. Hold the hypervisor's lock while you use it."""
+
+    class Remark(NamedTuple):
+        """Reason why mom cannot rely on a guest."""
+
+        kind: Literal["silent", "distrusted", "garbled"]
+        message: str
+        hint: str
 
     id: str = ""
     name: str = ""
@@ -118,19 +117,27 @@ class SeenGuest(ABC):
         patience = max(_DRIVER_SILENT_SECONDS, _DRIVER_SILENT_STALE * stale_seconds(self.period or 0))
         return "the guest's balloon driver no longer answers" if min(age, monotonic - self.since) > patience else ""
 
-    def remarks(self, monotonic: float) -> Iterator[GuestRemark]:
+    def remarks(self, monotonic: float) -> Iterator[SeenGuest.Remark]:
         """Yield why mom cannot rely on the guest."""
         if message := self.silence(monotonic):
             hint = "check whether the guest has hung; load virtio_balloon in it (Windows: the balloon driver and service of virtio-win)"
-            yield GuestRemark("silent", message, hint)
+            yield SeenGuest.Remark("silent", message, hint)
         if self.fresh and self.reading is not None and self.reading.impossible:
             # The hint names the fields. In the message, other names would count as a new problem.
             hint = f"its balloon driver is broken or reports false values: {', '.join(self.reading.impossible)}"
             message = "the guest reports impossible statistics; mom ignores all its statistics"
-            yield GuestRemark("distrusted", message, hint)
+            yield SeenGuest.Remark("distrusted", message, hint)
         if self.garbled:
             hint = "check the description (virsh dumpxml GUEST); mom does not know the guest's guarantee, and does not change its balloon"
-            yield GuestRemark("garbled", f"{_UNINTELLIGIBLE}: {self.garbled}", hint)
+            yield SeenGuest.Remark("garbled", f"{_UNINTELLIGIBLE}: {self.garbled}", hint)
+
+    @staticmethod
+    def check_size(target_kib: int, maximum_kib: int | None, guest: str) -> None:
+        """Raise `NotSupported` if the guest cannot have this size."""
+        if target_kib < 1:
+            raise NotSupported(f"{target_kib} KiB is not a valid size for {guest}")
+        if maximum_kib is not None and target_kib > maximum_kib:
+            raise NotSupported(f"{target_kib} KiB is more than the {maximum_kib} KiB that {guest} can have")
 
     @property
     def size(self) -> int | None:
@@ -175,7 +182,7 @@ class SeenGuest(ABC):
 
     def balloon_request(self, target_kib: int, maximum_kib: int | None) -> int:
         """Return the balloon's target in KiB for a size of the guest. Raise `NotSupported` for an impossible size."""
-        check_size(target_kib, maximum_kib, printable(self.name))
+        self.check_size(target_kib, maximum_kib, printable(self.name))
         if self.least_kib is not None and target_kib < self.least_kib:
             least = f"the smallest size that {printable(self.name)} can have with its balloon, {self.least_kib} KiB"
             raise NotSupported(f"{target_kib} KiB is less than {least}")
@@ -257,7 +264,7 @@ class SeenGuests(ABC, Generic[G]):
         if seen.garbled:
             return dict.fromkeys((GuestField.BALLOON, GuestField.PERIOD), _UNINTELLIGIBLE)
         if seen.description is None:  # the description may contain a guarantee
-            return {"*": UNDESCRIBED}
+            return {"*": GuestDescription.UNREAD}
         if not seen.balloon:
             controls = [GuestField.PERIOD] if seen.without_balloon else [GuestField.BALLOON, GuestField.PERIOD]
             return dict.fromkeys(controls, "the guest has no balloon device")
@@ -273,7 +280,7 @@ class SeenGuests(ABC, Generic[G]):
             processes = {} if self._host_side is None else self._host_side.fields(maxima)
             return {identity: self._fields_of(entry, processes.get(identity, {})) for identity, entry in present.items()}
 
-    def remarks(self) -> Sequence[tuple[str, GuestRemark]]:
+    def remarks(self) -> Sequence[tuple[str, SeenGuest.Remark]]:
         """Return why mom cannot rely on guests, each with the guest's ID."""
         now = self._monotonic()
         return [(entry.id, remark) for entry in self.seen() for remark in entry.remarks(now)]

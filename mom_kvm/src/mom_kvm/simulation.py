@@ -79,6 +79,18 @@ class SimulationSetup:
                     yield engine.cycle()
 
     @staticmethod
+    @contextmanager
+    def quiet(level: int) -> Iterator[None]:
+        """Drop log messages below this level within a `with` block or a decorated function."""
+        log = logging.getLogger("mom")
+        before = log.level
+        log.setLevel(level)
+        try:
+            yield
+        finally:
+            log.setLevel(before)
+
+    @staticmethod
     def texts_in(paths: Sequence[Path]) -> dict[str, str]:
         """Read policy files, and the *.policy files of folders. Return their texts, keyed by name. Raise `MomError` on failure."""
         texts: dict[str, str] = {}
@@ -148,15 +160,3 @@ def _written(texts: Mapping[str, str], folder: Path) -> Path:
 def _memory() -> str | None:
     path = Path("/dev/shm")  # noqa: S108  # the caller creates a temporary folder in it
     return str(path) if path.is_dir() else None
-
-
-@contextmanager
-def quiet(level: int) -> Iterator[None]:
-    """Drop log messages below this level within a `with` block or a decorated function."""
-    log = logging.getLogger("mom")
-    before = log.level
-    log.setLevel(level)
-    try:
-        yield
-    finally:
-        log.setLevel(before)

@@ -87,6 +87,23 @@ class Address:
                 f"cannot listen on {self}: {error.strerror}", hint="if mom has too many open files, raise LimitNOFILE of its unit"
             ) from error
 
+    def connect(self) -> socket.socket:
+        """Connect to a guest's unix socket, directly or through mom-helper. Raise `OSError`, or `ValueError` for an invalid path."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            sock.connect(self.path)
+        except PermissionError:
+            sock.close()
+            helper = Helper.reached()
+            if helper is None:
+                raise
+            sock = helper.connect(self.path)
+            sock.setblocking(False)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
     @property
     def is_local(self) -> bool:
         """Whether only this host can connect."""
@@ -113,24 +130,6 @@ class PeerCredentials(NamedTuple):
     def of(cls, sock: socket.socket | TransportSocket) -> PeerCredentials:
         """Return the peer's credentials, or raise `OSError`."""
         return cls(*_CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)))
-
-
-def connect_to_guest(path: str) -> socket.socket:
-    """Connect to a guest's unix socket, directly or through mom-helper. Raise `OSError`, or `ValueError` for an invalid path."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    try:
-        sock.connect(path)
-    except PermissionError:
-        sock.close()
-        helper = Helper.reached()
-        if helper is None:
-            raise
-        sock = helper.connect(path)
-        sock.setblocking(False)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
 
 
 class Listener:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from mom_core import Guest, HypervisorError, Report, Status, Value, as_number, format_kib, printable
 from mom_kvm.fields import GuestField
@@ -40,10 +40,6 @@ _FAILURE_SECONDS = 5.0
 _STALE_SECONDS = 10.0
 
 _JOIN_SECONDS = 0.1
-
-
-TAKEN_KIB: Final = 8 << 10
-"""The watch ignores a guest from which mom has reclaimed less than this: returning so little would not help."""
 
 
 class WatchedMemory(NamedTuple):
@@ -183,7 +179,7 @@ class GuestWatch:
                 watched.seen, watched.expected, watched.asked = seen, expected, False
                 target = as_number(targets.get(guest.id, guest.fields.get(GuestField.BALLOON)))
                 if target is not None:  # a new target replaces an older request, such as a sweep's
-                    watched.owes = target if target < seen.size - TAKEN_KIB else None
+                    watched.owes = target if target < seen.size - HealthLimits.TAKEN_KIB else None
                 self._watched[guest.id] = watched
 
     def forecasts(self, guests: Sequence[Guest]) -> dict[str, int]:
@@ -236,7 +232,7 @@ class GuestWatch:
     def _arrived(self, guest: _Watched, size: int) -> bool:
         # Return True only once for each smaller size.
         with self._lock:
-            if guest.owes is None or size > guest.owes + TAKEN_KIB:
+            if guest.owes is None or size > guest.owes + HealthLimits.TAKEN_KIB:
                 return False
             guest.owes = None
             return True
@@ -269,7 +265,7 @@ def _can_be_helped(guest: Guest, seen: WatchedMemory, target: Value) -> bool:
     if maximum is None or {"*", GuestField.BALLOON} & guest.blocked.keys():
         return False
     size = min(seen.size, as_number(target) or seen.size)
-    return maximum - size >= TAKEN_KIB
+    return maximum - size >= HealthLimits.TAKEN_KIB
 
 
 def _memory(fields: Mapping[str, Value]) -> WatchedMemory | None:

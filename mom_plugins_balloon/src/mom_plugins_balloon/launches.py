@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from mom_core import MomError, PluginContext, format_kib, printable
-from mom_kvm import Launch, LaunchedGuest, Reservation, ReservationRefused, Room
+from mom_kvm import LaunchedGuest, Reservation
 from mom_plugins_balloon.parameters import LaunchSettings, WhenShort
 from mom_plugins_balloon.reservations import HostReservations
 
@@ -38,41 +38,43 @@ class HostLaunches:
     _waiting: dict[str, float] = field(default_factory=dict)
     """Time limits of waiting launches, keyed by reservation ID."""
 
-    def begin(self, guest: LaunchedGuest, *, patience: float, who: str = "") -> Launch:
+    def begin(self, guest: LaunchedGuest, *, patience: float, who: str = "") -> LaunchedGuest.Launch:
         """Reserve memory for a guest, and return its launch."""
         if guest.why_none:
             self.context.log.debug("guest %s needs no reservation: %s", printable(guest.name), guest.why_none)
-            return Launch(guest, Launch.State.STARTS)
+            return LaunchedGuest.Launch(guest, LaunchedGuest.Launch.State.STARTS)
         if self.context.observes:
             return self._observed(guest)
         wait = min(self.settings.wait, patience)
-        launch = Launch(guest, Launch.State.WAITING, until=self.context.monotonic() + wait)
+        launch = LaunchedGuest.Launch(guest, LaunchedGuest.Launch.State.WAITING, until=self.context.monotonic() + wait)
         try:
             kept = self.reservations.keep_for(guest, wait + COME_SECONDS, memory_kib=guest.memory_kib, who=who)
-        except ReservationRefused as error:
+        except Reservation.Refused as error:
             return self._short(replace(launch, note=error.message, hint=error.hint), error.room, who)
         except MomError as error:
             return self._start(replace(launch, note=f"cannot reserve memory for it: {error.message}", hint=error.hint))
         return self._judged(replace(launch, reservation=kept.id), kept)
 
-    def look(self, launch: Launch) -> Launch:
+    def look(self, launch: LaunchedGuest.Launch) -> LaunchedGuest.Launch:
         """Return the launch's present state."""
-        if launch.state is not Launch.State.WAITING:
+        if launch.state is not LaunchedGuest.Launch.State.WAITING:
             return launch
         kept = next((kept for kept in self.reservations.reservations() if kept.id == launch.reservation), None)
         if kept is None and not self.reservations.loaded and self.context.monotonic() < launch.until:
             return launch  # after a reload, mom has not read the reservations yet
         return self._judged(launch, kept)
 
-    def _observed(self, guest: LaunchedGuest) -> Launch:
+    def _observed(self, guest: LaunchedGuest) -> LaunchedGuest.Launch:
         with contextlib.suppress(MomError):
             free_kib = self.reservations.room().free_kib
             if free_kib < guest.memory_kib:
                 sizes = format_kib(free_kib), format_kib(guest.memory_kib)
                 self.context.log.info("guest %s starts with only %s of its %s available: mom only observes", printable(guest.name), *sizes)
-        return Launch(guest, Launch.State.STARTS, note="mom only observes: no memory was reserved for this guest")
+        return LaunchedGuest.Launch(
+            guest, LaunchedGuest.Launch.State.STARTS, note="mom only observes: no memory was reserved for this guest"
+        )
 
-    def _short(self, launch: Launch, room: Room, who: str) -> Launch:
+    def _short(self, launch: LaunchedGuest.Launch, room: Reservation.Room, who: str) -> LaunchedGuest.Launch:
         # A guest that starts anyway gets the largest possible part.
         if self.settings.when_short is WhenShort.REFUSE:
             return self._refuse(launch)
@@ -83,7 +85,7 @@ class HostLaunches:
                 return self._judged(replace(launch, reservation=kept.id), kept)
         return self._start(launch)
 
-    def _judged(self, launch: Launch, kept: Reservation | None) -> Launch:
+    def _judged(self, launch: LaunchedGuest.Launch, kept: Reservation | None) -> LaunchedGuest.Launch:
         now = self.context.monotonic()
         if kept is None or kept.state in _ENDED:
             return self._start(replace(launch, note="its reservation has ended"))
@@ -105,7 +107,7 @@ class HostLaunches:
         launch = replace(launch, note=launch.note or note, hint=launch.hint or "start it again later")
         return self._refuse(launch) if self.settings.when_short is WhenShort.REFUSE else self._start(launch)
 
-    def _may_wait(self, launch: Launch, now: float) -> bool:
+    def _may_wait(self, launch: LaunchedGuest.Launch, now: float) -> bool:
         with self._lock:
             self._waiting = {kept: until for kept, until in self._waiting.items() if now < until + _LOOK_SECONDS}
             if launch.reservation not in self._waiting and len(self._waiting) >= MOST_WAITING:
@@ -113,18 +115,18 @@ class HostLaunches:
             self._waiting[launch.reservation] = launch.until
             return True
 
-    def _refuse(self, launch: Launch) -> Launch:
+    def _refuse(self, launch: LaunchedGuest.Launch) -> LaunchedGuest.Launch:
         self._wait_no_more(launch)
         self.reservations.give_up(launch.reservation, who="the launch that was refused")
         self.context.log.warning("guest %s is not started: %s", printable(launch.guest.name), launch.note)
-        return replace(launch, state=Launch.State.REFUSED)
+        return replace(launch, state=LaunchedGuest.Launch.State.REFUSED)
 
-    def _start(self, launch: Launch) -> Launch:
+    def _start(self, launch: LaunchedGuest.Launch) -> LaunchedGuest.Launch:
         self._wait_no_more(launch)
         if launch.note:
             self.context.log.warning("guest %s is started anyway: %s", printable(launch.guest.name), launch.note)
-        return replace(launch, state=Launch.State.STARTS)
+        return replace(launch, state=LaunchedGuest.Launch.State.STARTS)
 
-    def _wait_no_more(self, launch: Launch) -> None:
+    def _wait_no_more(self, launch: LaunchedGuest.Launch) -> None:
         with self._lock:
             self._waiting.pop(launch.reservation, None)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from mom_core import Guest, MomError, PluginContext, Snapshot, UnitError, format_duration, format_kib, printable
-from mom_kvm import Admissions, LaunchedGuest, Reservation, ReservationRefused, Room, boot_id, pid_of, seen_lately
+from mom_kvm import Admissions, LaunchedGuest, Reservation, boot_id, pid_of, seen_lately
 from mom_plugins_balloon.balloon_state import LEAST_KIB, MOST_KIB, MOST_RESERVATIONS, BalloonFile, KeptReservation, KeptReservations
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.gate import ShrinkLimits
@@ -68,13 +68,13 @@ class HostReservations:
     _snapshot: Snapshot | None = None
     _with_guests: Snapshot | None = None
 
-    def room(self) -> Room:
+    def room(self) -> Reservation.Room:
         """Return the present room for reservations."""
         with self._up_to_date():
             return self._room(self._current())[0]
 
     def reserve(self, memory_kib: int, seconds: float, *, name: str = "", who: str = "") -> Reservation:
-        """Reserve memory for some time, or raise `ReservationRefused`."""
+        """Reserve memory for some time, or raise `Reservation.Refused`."""
         _check_request(memory_kib, seconds, name)
         with self._up_to_date(changes=True):
             room = self._room_for(memory_kib, seconds)
@@ -105,7 +105,7 @@ class HostReservations:
             self._kept[kept.id] = replace(kept, launch=launch, launch_until=until, deadline=max(kept.deadline, until))
             return self._described()[kept.id]
 
-    def _room_for(self, memory_kib: int, seconds: float) -> Room:
+    def _room_for(self, memory_kib: int, seconds: float) -> Reservation.Room:
         room, spare = self._room(self._current())
         if memory_kib > room.most_kib:
             raise too_large(memory_kib, room)
@@ -114,7 +114,7 @@ class HostReservations:
             answer = None if admissions is None else admissions.admission(memory_kib)
         if answer is not None and not answer.admitted:
             message = f"cannot reserve {format_kib(memory_kib)}: a guest of that size would break promises to other guests"
-            raise ReservationRefused(message, room=room, hint=answer.reasons[0] if answer.reasons else "see `mom admit`")
+            raise Reservation.Refused(message, room=room, hint=answer.reasons[0] if answer.reasons else "see `mom admit`")
         expected = seconds_to_free(max(0, memory_kib - room.unreserved_kib), spare, self.context.interval)
         if expected is None or expected > seconds:
             raise too_late(memory_kib, seconds, expected, room)
@@ -246,7 +246,7 @@ class HostReservations:
             raise MomError("the host's total memory is unknown, and so is the part that it keeps", hint="set reservations.host_keeps")
         return snapshot
 
-    def _room(self, snapshot: Snapshot) -> tuple[Room, Spare]:
+    def _room(self, snapshot: Snapshot) -> tuple[Reservation.Room, Spare]:
         why = self.why_none_gives()
         spare = Spare(0.0, 0.0) if why else spare_of(self.guests, self.law, self.limits(), self.context.interval)
         last = self._with_guests

@@ -1,4 +1,4 @@
-"""Room for reservations: memory that the host has, and that guests can give above their need, margin and guarantee.
+"""Reservation.Room for reservations: memory that the host has, and that guests can give above their need, margin and guarantee.
 
 Memory in swap does not count, and cold memory counts in part.
 """
@@ -9,7 +9,7 @@ import math
 from typing import Any, Final, NamedTuple
 
 from mom_core import Guest, Host, Snapshot, format_duration, format_kib
-from mom_kvm import ReservationRefused, Room
+from mom_kvm import Reservation
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.gate import ShrinkLimits, least_kib, need_kib
 from mom_plugins_balloon.law.need import LawContext, context_of, need_of
@@ -119,7 +119,7 @@ def seconds_to_free(wanted_kib: float, spare: Spare, cycle_seconds: float) -> fl
     return seconds
 
 
-def room_of(snapshot: Snapshot, last_with_guests: Snapshot, spare: Spare, host_keeps_kib: float | None, **more: Any) -> Room:
+def room_of(snapshot: Snapshot, last_with_guests: Snapshot, spare: Spare, host_keeps_kib: float | None, **more: Any) -> Reservation.Room:
     """Return the host's room for reservations.
 
     :param last_with_guests: last snapshot with guests; guests run on while the hypervisor does not answer
@@ -129,7 +129,7 @@ def room_of(snapshot: Snapshot, last_with_guests: Snapshot, spare: Spare, host_k
     if host_keeps_kib is None:
         host_keeps_kib = max(hard_kib(host.number("mem_available") or 0.0), host.number("mem_growth_peak") or 0.0)
     guests = last_with_guests.guests.values()
-    return Room(
+    return Reservation.Room(
         available_kib=int(host.number("mem_really_available") or 0),
         host_keeps_kib=math.ceil(host_keeps_kib + (host.number(STOPPED_BELOW) or 0.0)),
         can_free_kib=int(spare.sure),
@@ -140,7 +140,7 @@ def room_of(snapshot: Snapshot, last_with_guests: Snapshot, spare: Spare, host_k
     )
 
 
-def too_large(memory_kib: int, room: Room) -> ReservationRefused:
+def too_large(memory_kib: int, room: Reservation.Room) -> Reservation.Refused:
     """Return the refusal of a reservation that exceeds the room."""
     why = f" ({room.why})" if room.why else ""
     parts = [f"{format_kib(room.available_kib)} are available", f"guests can release {format_kib(room.can_free_kib)}{why}"]
@@ -152,11 +152,11 @@ def too_large(memory_kib: int, room: Room) -> ReservationRefused:
         parts.append(room.rise)
     parts += [f"the host keeps {format_kib(room.host_keeps_kib)}", f"{format_kib(room.reserved_kib)} are reserved already"]
     message = f"cannot reserve {format_kib(memory_kib)}: at most {format_kib(room.most_kib)} can be reserved"
-    return ReservationRefused(message, room=room, hint=", ".join(parts))
+    return Reservation.Refused(message, room=room, hint=", ".join(parts))
 
 
-def too_late(memory_kib: int, seconds: float, expected: float | None, room: Room) -> ReservationRefused:
+def too_late(memory_kib: int, seconds: float, expected: float | None, room: Reservation.Room) -> Reservation.Refused:
     """Return the refusal of a reservation whose memory would come too late."""
     when = "at an unknown time" if expected is None else f"in about {expected:.0f} s"
     message = f"cannot reserve {format_kib(memory_kib)}: it would be available {when}, after the deadline in {format_duration(seconds)}"
-    return ReservationRefused(message, room=room, hint=f"{format_kib(room.free_kib)} can be reserved now; for more, set a later deadline")
+    return Reservation.Refused(message, room=room, hint=f"{format_kib(room.free_kib)} can be reserved now; for more, set a later deadline")

@@ -31,7 +31,7 @@ from mom_core import (
     hookimpl,
     printable,
 )
-from mom_kvm import NO_PROMISES, GuestMoves, HostDrain, HostMetrics, Promises, stale_seconds
+from mom_kvm import GuestMoves, HostDrain, HostMetrics, Promises, stale_seconds
 from mom_plugins_fleet.host.group_policies import GroupPolicies
 from mom_plugins_fleet.host.state import host_state
 from mom_plugins_fleet.records import NAME, HostState, Member, Move, MoveState, PublicKey, a_server
@@ -219,7 +219,7 @@ class FleetPlugin:
         mover, metrics = self._context.service(GuestMoves), self._context.service(HostMetrics)
         stays = {identity: self._why_stays(guest, mover) for identity, guest in report.snapshot.guests.items()}
         port, moves = None if metrics is None else metrics.metrics_port, tuple(agent.orders.progress)
-        promises = self._context.service(Promises) or NO_PROMISES
+        promises = self._context.service(Promises) or Promises()
         return host_state(report, promises, mover, stays, metrics_port=port, moves=moves, group=self.group.reported())
 
     def _why_stays(self, guest: Guest, mover: GuestMoves | None) -> str:

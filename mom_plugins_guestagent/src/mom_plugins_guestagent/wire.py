@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from mom_core import MomError
-from mom_kvm import Helper, PeerCredentials, connect_to_guest
+from mom_kvm import Address, Helper, PeerCredentials
 
 
 class NoAnswer(MomError):
@@ -48,7 +48,7 @@ class Wire:
 
     async def _connected(self) -> socket.socket:
         if isinstance(self._address, str) and not os.access(self._address, os.W_OK) and Helper.reached() is not None:
-            return await asyncio.to_thread(connect_to_guest, self._address)
+            return await asyncio.to_thread(Address(path=self._address).connect)
         family = socket.AF_UNIX if isinstance(self._address, str) else socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET
         sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:

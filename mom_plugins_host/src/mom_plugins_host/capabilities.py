@@ -11,7 +11,7 @@ from collections.abc import Set as AbstractSet
 from typing import Protocol, runtime_checkable
 
 from mom_core import CpuTune, DiskTune, Entity, HypervisorError, NetTune
-from mom_kvm import NodeTune, Offloaded, SwapStore
+from mom_kvm import NodeTune, SwapStore
 
 
 @runtime_checkable
@@ -76,7 +76,7 @@ class ColdMemoryControl(Protocol):
     def swap_stores(self) -> Sequence[SwapStore]:
         """Return all active swap areas."""
 
-    def offload_memory(self, guest: Entity, kib: int, seconds: float) -> Offloaded:
+    def offload_memory(self, guest: Entity, kib: int, seconds: float) -> SwapStore.Offloaded:
         """Move `kib` KiB of the guest's coldest memory to swap, within `seconds`.
 
         The result counts KiB before compression. Raises `NotSupported` with the reason.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple, TypeGuard
 
-from mom_core import FieldSpec, Metric, Scope, Unit, Value
+from mom_core import FieldSpec, Scope, Unit, Value
 
 FILES = (
     ("ksm_run", "run", Unit.COUNT, "1: merging; 0: stopped, merged pages stay merged; 2: stopped, all pages unmerged"),
@@ -41,12 +41,19 @@ _DERIVED = (
 
 FIELDS = (
     *(
-        FieldSpec(name, unit, Scope.HOST, text, f"/sys/kernel/mm/ksm/{file}", Metric.COUNTER if file == "full_scans" else Metric.GAUGE)
+        FieldSpec(
+            name,
+            unit,
+            Scope.HOST,
+            text,
+            f"/sys/kernel/mm/ksm/{file}",
+            FieldSpec.Metric.COUNTER if file == "full_scans" else FieldSpec.Metric.GAUGE,
+        )
         for name, file, unit, text in FILES
     ),
     *(FieldSpec(name, unit, Scope.HOST, text, source) for name, unit, text, source in _DERIVED),
-    FieldSpec("ksm_clock", Unit.SECONDS, Scope.HOST, _CLOCK, "the clock of mom", Metric.NONE),
-    FieldSpec("ksmd_cpu_pages", Unit.PAGES, Scope.HOST, _PAGES, "ksm_pages_to_scan", Metric.NONE),
+    FieldSpec("ksm_clock", Unit.SECONDS, Scope.HOST, _CLOCK, "the clock of mom", FieldSpec.Metric.NONE),
+    FieldSpec("ksmd_cpu_pages", Unit.PAGES, Scope.HOST, _PAGES, "ksm_pages_to_scan", FieldSpec.Metric.NONE),
 )
 
 _SUGGESTED = (

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Final
 
 from mom_core import Finding, Severity, Value, as_number, count_of, printable
-from mom_kvm import Cures, named_guests
+from mom_kvm import Cures
 from mom_plugins_kubevirt.hypervisor import KubevirtHypervisor
 from mom_plugins_kubevirt.node_fields import PROMISE, REQUEST
 
@@ -56,7 +56,7 @@ def requested_whole(guests: Sequence[tuple[str, Mapping[str, Value]]]) -> Iterab
         if REQUEST in fields and promised is not None and most is not None and promised >= most:
             whole.append(printable(name, 60))
     if whole:
-        text = named_guests(whole, " with all of their memory guaranteed, because their pods request it: mom can take nothing from them")
+        text = Cures.named(whole, " with all of their memory guaranteed, because their pods request it: mom can take nothing from them")
         yield Finding(Severity.WARNING, "requests", text, _OVERCOMMIT_CURE)
 
 

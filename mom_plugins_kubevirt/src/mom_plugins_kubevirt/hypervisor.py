@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from mom_core import Entity, Guest, GuestBusy, GuestGone, HypervisorError, Value
-from mom_kvm import GuestRemark, HostSide, LookThread, ProcessStat, SeenGuest, StatisticsRecord, boot_id, pid_of, read_meminfo
+from mom_kvm import HostSide, LookThread, ProcessStat, SeenGuest, StatisticsRecord, boot_id, pid_of, read_meminfo
 from mom_plugins_kubevirt.pod_libvirt import Means, PodLibvirt
 from mom_plugins_kubevirt.pods import LAUNCHER, LauncherPod, Pods
 from mom_plugins_kubevirt.rounds import ask_all
@@ -243,7 +243,7 @@ class KubevirtHypervisor:
             return ""
         return f"its libvirt says that the guest has up to {most} KiB, but its process and the host have room for only {possible} KiB"
 
-    def remarks(self) -> Sequence[tuple[str, GuestRemark]]:
+    def remarks(self) -> Sequence[tuple[str, SeenGuest.Remark]]:
         """Return why mom cannot rely on guests, each with the guest's ID."""
         remarks = ((identity, held, held.libvirt.hypervisor.remarks()) for identity, held in self._current().items())
         return [(identity, remark) for identity, held, of_guests in remarks for own, remark in of_guests if own == held.own.id]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from mom_kvm import kib_in, read_kernel_file
+from mom_kvm import GroupLimit, read_kernel_file
 from mom_plugins_kubevirt.kubelet_api import Pod, quantity_kib
 from mom_plugins_kubevirt.node_fields import ASKING
 
@@ -82,7 +82,7 @@ def protected_kib(pod_group: str, container_group: str = "") -> float | None:
     :param container_group: folder of the container's cgroup; empty if unknown
     """
     for group in (container_group, pod_group):
-        limits = [kib for file in ("memory.min", "memory.low") if group and (kib := kib_in(f"{group}/{file}"))]
+        limits = [kib for file in ("memory.min", "memory.low") if group and (kib := GroupLimit.kib_in(f"{group}/{file}"))]
         if limits:
             return float(max(limits))
     return None
@@ -98,7 +98,7 @@ def vouched_kib(request: float | None, pod_group: str, process: str, node_kib: i
         return request
     score = read_kernel_file(f"{process}/oom_score_adj").strip()
     requested = (1001 - int(score)) / 1000 * node_kib if node_kib is not None and score.isdigit() and int(score) > 0 else None
-    limit = kib_in(f"{pod_group}/memory.max") if pod_group else None
+    limit = GroupLimit.kib_in(f"{pod_group}/memory.max") if pod_group else None
     return min((kib for kib in (requested, limit) if kib is not None), default=None)
 
 

@@ -144,7 +144,6 @@ class PolicyPlugin:
         decisions = [decision for decision in result.decisions if decision.control not in ignored] if ignored else result.decisions
         report: list[Decision | ShadowDecisions | Problem] = [
             *(_problem(fault, result) for fault in result.errors),
-            *result.unsaved,
             *self._not_read,
             *self._refused,
         ]

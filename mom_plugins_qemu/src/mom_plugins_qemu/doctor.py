@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from mom_core import Finding, Severity, Value, as_number, format_kib, printable
-from mom_kvm import Cures, named_guests
+from mom_kvm import Cures
 from mom_plugins_qemu.hypervisor import QemuHypervisor
 from mom_plugins_qemu.hypervisor import cure as cure_of_proxmox
 from mom_plugins_qemu.monitored_guest import LIES, MonitoredGuest
@@ -45,13 +45,13 @@ def examined(hypervisor: QemuHypervisor, *, stats_period: float) -> Iterable[Fin
         cure = "find the client that uses the monitor (ss -xp), or give mom a separate monitor: a second -qmp that `sockets` matches"
         if reason.startswith(LIES):
             cure = "check this QEMU process: the guest may have broken out of it"
-        yield Finding(Severity.WARNING, "monitor", f"{named_guests(names, ' left alone')}: {reason}", cure)
+        yield Finding(Severity.WARNING, "monitor", f"{Cures.named(names, ' left alone')}: {reason}", cure)
     for path, why in hypervisor.duplicates.items():
         text = f"{printable(path)}: {why}; mom does not use this monitor"
         yield Finding(Severity.WARNING, "monitor", text, "give each guest a UUID of its own (-uuid)")
     unread = [guest.name for guest in monitored if guest.proxmox is not None and guest.proxmox.definition is None]
     if unread:
-        text = f"{named_guests(unread, ' left alone')}: their definitions are unreadable or invalid, so their guarantees are unknown"
+        text = f"{Cures.named(unread, ' left alone')}: their definitions are unreadable or invalid, so their guarantees are unknown"
         yield Finding(Severity.WARNING, "Proxmox VE", text, _LET_READ)
     for vmid, name in hypervisor.resized_by_proxmox().items():
         text = f"pvestatd resizes {printable(name)} ({vmid}) every ten seconds: until this stops, mom does not change the guest's balloon"
@@ -78,5 +78,5 @@ def _keeping_all(guests: Sequence[MonitoredGuest], fields: Mapping[str, Mapping[
         )
     if len(keeping) > _SHOWN:
         yield Finding(
-            Severity.WARNING, "Proxmox VE", named_guests([guest.name for guest, _, _ in keeping[_SHOWN:]], " also without Minimum memory")
+            Severity.WARNING, "Proxmox VE", Cures.named([guest.name for guest, _, _ in keeping[_SHOWN:]], " also without Minimum memory")
         )

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 from pydantic import Field
 
 from mom_core import FieldSpec, GuestColumn, GuestSettings, Scope, Size, Unit
-from mom_kvm import QEMU_GUEST_FIELDS, GuestField
+from mom_kvm import GuestField
 
 
 class QemuGuestSettings(GuestSettings):
@@ -37,7 +37,7 @@ _VOUCHED: Final = (
 _PLUGGED: Final = "memory plugged by virtio-mem; only for guests with one such device"
 
 GUEST_FIELDS: Final = (
-    *QEMU_GUEST_FIELDS,
+    *GuestField.ALL,
     _field("reclaim_cost", Unit.RATIO, "cost of taking memory from the guest; 1: normal", "Proxmox VE's shares / 1000"),
     _field(GuestField.VOUCHED, Unit.KIB, _VOUCHED, "Proxmox VE's definition, or the section `guests`"),
     _field(PLUGGED, Unit.KIB, _PLUGGED, "QMP query-memory-devices size"),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Final, TypeVar
 
 from mom_core import DiskTune, Entity, GuestBusy, HypervisorError, NotSupported, Value, printable
-from mom_kvm import PROMISED_NOTHING, GuestState, StatisticsRecord, tune_named
+from mom_kvm import GuestState, Promises, StatisticsRecord, tune_named
 from mom_plugins_qemu.description import POLLING_INTERVAL, Description, disks_of, memory_devices, size_record, throttling
 from mom_plugins_qemu.fields import VIRTIO_MEM
 from mom_plugins_qemu.monitored_guest import PAUSED, MonitoredGuest
@@ -33,7 +33,7 @@ class QemuHypervisor(Sampler):
     def _properties(self, seen: MonitoredGuest) -> Mapping[str, Value]:
         definition = seen.definition
         unread = seen.description is None or (seen.proxmox and definition is None)
-        properties: dict[str, Value] = {} if unread else {**PROMISED_NOTHING}
+        properties: dict[str, Value] = {} if unread else {**Promises.NOTHING}
         if definition is not None:
             properties |= definition.properties()
         if seen.sizing is not None:

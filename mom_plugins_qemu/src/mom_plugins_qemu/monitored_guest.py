@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from mom_core import Value, printable
-from mom_kvm import GuestField, GuestRemark, SeenGuest, StatisticsRecord
+from mom_kvm import GuestField, SeenGuest, StatisticsRecord
 from mom_plugins_qemu.description import Description, VirtioMem
 from mom_plugins_qemu.fields import KEEPS_ALL, PLUGGED, PLUGGED_MAXIMUM, SIZED_BY, VIRTIO_MEM
 from mom_plugins_qemu.proxmox import GuestDefinition, ProxmoxGuest
@@ -169,12 +169,12 @@ class MonitoredGuest(SeenGuest):
         """Return why the monitor or QEMU's status forbids changes; empty if neither does."""
         return self.failure or why_left_alone(self.status, self.migration)
 
-    def remarks(self, monotonic: float) -> Iterator[GuestRemark]:
+    def remarks(self, monotonic: float) -> Iterator[SeenGuest.Remark]:
         """Yield why mom cannot rely on the guest."""
         yield from super(MonitoredGuest, self).remarks(monotonic)
         if self.failure.startswith((Failure.GARBLED, LIES)):
             hint = "check this QEMU process: the guest may have broken out of it; mom leaves this guest alone"
-            yield GuestRemark("garbled", self.failure, hint)
+            yield SeenGuest.Remark("garbled", self.failure, hint)
 
     @property
     def sizing(self) -> VirtioMemSizing | None:

@@ -18,7 +18,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from mom_kvm import PeerCredentials, connect_to_guest
+from mom_kvm import Address, PeerCredentials
 from mom_plugins_qemu.wire import Answer, Conversation, Question, WireError, request
 
 _GREETING_SECONDS: Final = 0.25
@@ -168,7 +168,7 @@ def visit_all(visits: Iterable[Visit], monotonic: Callable[[], float] = time.mon
 def _connected(visit: Visit, users: Set[int] | None) -> socket.socket | None:
     # `OCCUPIED` means that the backlog is full.
     try:
-        sock = connect_to_guest(visit.path)
+        sock = Address(path=visit.path).connect()
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
         number = error.errno if isinstance(error, OSError) else None
         visit.fail(_CONNECTING.get(number or 0, Failure.ABSENT), str(error))

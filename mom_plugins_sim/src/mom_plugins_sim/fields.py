@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from mom_core import Columns, FieldSpec, Metric, Scope, Unit, Value, format_kib
-from mom_kvm import QEMU_GUEST_FIELDS
+from mom_core import Columns, FieldSpec, Scope, Unit, Value, format_kib
+from mom_kvm import GuestField
 from mom_plugins_sim.guest import PAGE
 from mom_plugins_sim.host import WINDOWS
 from mom_plugins_sim.statistics import SentFigures
@@ -70,16 +70,16 @@ _OF_GUESTS = (*SentFigures._fields, *_OBSERVED)
 _GONE = (None,) * len(_OF_GUESTS)
 
 _METRICS = {
-    **dict.fromkeys(("psi_memory_some_total", "psi_memory_full_total", "sim_lost", "sim_killed"), Metric.COUNTER),
-    **dict.fromkeys(("mem_other_processes", "swap_in", "swap_out", *(f"time_{part}" for part in _TIME)), Metric.NONE),
+    **dict.fromkeys(("psi_memory_some_total", "psi_memory_full_total", "sim_lost", "sim_killed"), FieldSpec.Metric.COUNTER),
+    **dict.fromkeys(("mem_other_processes", "swap_in", "swap_out", *(f"time_{part}" for part in _TIME)), FieldSpec.Metric.NONE),
 }
 
 FIELDS = (
     *(
-        FieldSpec(name, unit, Scope.HOST, text, SOURCE, _METRICS.get(name, Metric.GAUGE))
+        FieldSpec(name, unit, Scope.HOST, text, SOURCE, _METRICS.get(name, FieldSpec.Metric.GAUGE))
         for name, unit, text in (*(row[:3] for row in _HOST), *_COUNTED)
     ),
-    *(replace(spec, source=SOURCE) for spec in QEMU_GUEST_FIELDS if spec.name in _OF_GUESTS),
+    *(replace(spec, source=SOURCE) for spec in GuestField.ALL if spec.name in _OF_GUESTS),
     *(FieldSpec(name, unit, Scope.GUEST, text, SOURCE) for name, unit, text in _SIMULATED),
 )
 

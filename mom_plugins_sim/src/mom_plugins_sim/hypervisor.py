@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from mom_core import Columns, Entity, Guest, GuestGone, HypervisorError, NotSupported, Value, printable
-from mom_kvm import TAKEN_KIB, AvailableGauge, Destination, GuestField, GuestState, Offloaded, SwapStore, WatchedMemory
+from mom_kvm import AvailableGauge, Destination, GuestField, GuestState, HealthLimits, SwapStore, WatchedMemory
 from mom_plugins_sim.fields import HostSampler, guest_columns
 from mom_plugins_sim.shelf import Shelf
 from mom_plugins_sim.statistics import SentFigures
@@ -115,7 +115,7 @@ class SimHypervisor:
                 return f"host: {why}"
             for identity, guest in self.world.guests.items():
                 memory, statistics = guest.memory, guest.statistics
-                if identity in self._shrinking and memory.size <= self._shrinking[identity] + TAKEN_KIB:
+                if identity in self._shrinking and memory.size <= self._shrinking[identity] + HealthLimits.TAKEN_KIB:
                     del self._shrinking[identity]
                     return f"guest {printable(guest.listed.name)} has reached its smaller size"
                 latest = statistics.latest
@@ -123,7 +123,7 @@ class SimHypervisor:
                 if guest.view is None or usable is None or identity in self._woken:
                     continue
                 old_size, old_usable, old_time, old_figures = guest.view
-                inflated = memory.maximum - old_size >= TAKEN_KIB
+                inflated = memory.maximum - old_size >= HealthLimits.TAKEN_KIB
                 if not inflated or statistics.at <= old_time:  # the last cycle has used these statistics
                     continue
                 why = _memory(memory.size, usable, latest).why_wake(_memory(old_size, old_usable, old_figures))
@@ -153,7 +153,7 @@ class SimHypervisor:
             if not 0 < target_kib <= resized.memory.maximum:
                 raise NotSupported(f"{target_kib} KiB is not between 0 and the guest's maximum")
             self._shrinking.pop(guest.id, None)
-            if target_kib < resized.memory.size - TAKEN_KIB:
+            if target_kib < resized.memory.size - HealthLimits.TAKEN_KIB:
                 self._shrinking[guest.id] = target_kib
             self.world.resize(guest.id, target_kib)
             if resized.view is not None:  # the usable memory expected at the target: only a later shortage is news
@@ -182,7 +182,7 @@ class SimHypervisor:
                 return [SwapStore("/dev/sim1", SwapStore.Kind.DISK, int(swap.size), free)]
             return [SwapStore("/dev/zram0", SwapStore.Kind.ZRAM, int(swap.size), free, held, int(host.swapped * swap.ratio))]
 
-    def offload_memory(self, guest: Entity, kib: int, seconds: float) -> Offloaded:
+    def offload_memory(self, guest: Entity, kib: int, seconds: float) -> SwapStore.Offloaded:
         """Move the guest's coldest memory to the host's swap. Raise `NotSupported` if the host has no swap."""
         with self._locked_guest(guest):
             if not self.world.host.swap.size:
@@ -190,10 +190,10 @@ class SimHypervisor:
             return self._moved(kib, seconds, self.world.offload(guest.id, kib, seconds), self.world.host.swap.out_rate)
 
     @staticmethod
-    def _moved(kib: int, seconds: float, moved: float, rate: float) -> Offloaded:
+    def _moved(kib: int, seconds: float, moved: float, rate: float) -> SwapStore.Offloaded:
         duration = min(seconds, moved / rate)
         why = "" if moved >= kib else "the time limit was reached" if duration >= seconds else "no more memory to move, or no space for it"
-        return Offloaded(int(moved), duration, why)
+        return SwapStore.Offloaded(int(moved), duration, why)
 
     def _find(self, guest: Entity) -> SimulatedGuest:
         match = self.world.guests.get(guest.id)

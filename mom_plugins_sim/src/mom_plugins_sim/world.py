@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from mom_core import Guest
-from mom_kvm import PROMISED_NOTHING, GuestState
+from mom_kvm import GuestState, Promises
 from mom_plugins_sim.guest import MIB, SimulatedGuestMemory, new_guest
 from mom_plugins_sim.guest import step as step_guest
 from mom_plugins_sim.host import SimulatedHostMemory, SwapStep
@@ -297,7 +297,7 @@ class World:
         silent, first = scene.silent or scene.rigid, self.time + scene.statistics_first
         statistics = SentStatistics(scene.statistics_period, first, silent=silent, since=self.time)
         blocked = {"balloon_target": "the guest has no balloon device"} if scene.rigid else {}
-        properties = {**PROMISED_NOTHING, **scene.properties, "name": scene.name, "uuid": scene.identity}
+        properties = {**Promises.NOTHING, **scene.properties, "name": scene.name, "uuid": scene.identity}
         if scene.sold_as is not None:
             properties[CLASS] = scene.sold_as
         listed = Guest(scene.identity, scene.name, properties=properties, blocked=blocked, incarnation="1")

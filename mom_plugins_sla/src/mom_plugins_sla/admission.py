@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mom_core import Entity, Guest, MomError, Snapshot, UnitError, count_of, format_kib, printable
-from mom_kvm import UNDESCRIBED, Admission, Promises, Reservations, Room
+from mom_kvm import Admission, GuestDescription, Promises, Reservation, Reservations
 from mom_plugins_sla.classes import ServiceClass
 
 START_SHARE: Final = 0.25
@@ -79,7 +79,7 @@ class Figures:
     promised: float
     reserved: float
     available: float
-    room: Room | None
+    room: Reservation.Room | None
     promises: Promises
     undescribed: int = 0
     returning: float = 0.0
@@ -95,7 +95,7 @@ def figures_of(snapshot: Snapshot, service: Reservations | None, promises: Promi
         hint = "wait for the second cycle; enable the balloon plugin and a plugin that reads the host's memory, such as `host`"
         raise MomError("the memory that the host can promise is unknown", hint=hint)
     promised = sum([_promised_kib(guest, promises) for guest in snapshot.guests.values()])  # other listed guests have no fields
-    undescribed = sum([guest.blocked.get("*") == UNDESCRIBED for guest in snapshot.listed])
+    undescribed = sum([guest.blocked.get("*") == GuestDescription.UNREAD for guest in snapshot.listed])
     # A guest that has claimed its reservation counts with its own promise.
     reserved = sum(reservation.kept_kib for reservation in reservations if reservation.state.lasts and reservation.guest is None)
     returning = host.number("mem_promised_stopped") or 0.0  # unknown without the eviction plugin, which stops guests
@@ -104,7 +104,7 @@ def figures_of(snapshot: Snapshot, service: Reservations | None, promises: Promi
 
 def _promised_kib(guest: Guest, promises: Promises) -> float:
     promised = promises.promised_kib(guest) or 0.0
-    if guest.blocked.get("*") != UNDESCRIBED:
+    if guest.blocked.get("*") != GuestDescription.UNREAD:
         return promised
     return max(promised, guest.number("balloon_max") or guest.number("balloon_cur") or 0.0)
 

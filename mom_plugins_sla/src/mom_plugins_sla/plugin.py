@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -10,24 +11,72 @@ from typing import Any
 from mom_core import (
     Declaration,
     DefaultPolicy,
+    FieldSpec,
     Finding,
     Guest,
+    GuestColumn,
     PluginContext,
     Problem,
     Report,
+    Scope,
     Severity,
     Snapshot,
     Source,
+    Unit,
     Value,
     hookimpl,
     printable,
 )
-from mom_kvm import NO_PROMISES, Admission, Admissions, ClassFiles, Promises, Reservations, late_hook, seen_lately
+from mom_kvm import Admission, Admissions, Promises, Reservations, late_hook, seen_lately
 from mom_plugins_sla.admission import NewGuests, admission_of, figures_of
-from mom_plugins_sla.assignment import Assigned, ClassAssignment
-from mom_plugins_sla.classes import ORDINARY, ServiceClass, SharedClasses
-from mom_plugins_sla.fields import COLUMNS, FIELDS, fields_of
-from mom_plugins_sla.settings import SlaGuestSettings, SlaSettings
+from mom_plugins_sla.classes import ALLOWED, ORDINARY, Assigned, ClassAssignment, ServiceClass, SharedClasses, SlaGuestSettings, SlaSettings
+
+_OF_CLASS = "the guest's class"
+_SOURCES = "YAML file, metadata, default"
+
+
+def _guest(name: str, unit: Unit, description: str, source: str = _OF_CLASS) -> FieldSpec:
+    return FieldSpec(name, unit, Scope.GUEST, description, source)
+
+
+FIELDS = (
+    _guest("sla_class", Unit.TEXT, "the guest's service class; unknown if it has none", _SOURCES),
+    _guest("sla_class_by", Unit.TEXT, "source of sla_class, and if this is not the configured class, the reason", _SOURCES),
+    _guest("mem_guarantee", Unit.KIB, "memory that the class guarantees; for a share, computed from the guest's maximum in the last cycle"),
+    _guest("mem_guarantee_share", Unit.RATIO, "mem_guarantee as a share of the guest's maximum, if the class guarantees a share"),
+    _guest("priority", Unit.COUNT, "priority of the guarantee, 0 to 100; if memory is short, mom reduces guarantees of low priority first"),
+    _guest("reclaim_cost", Unit.RATIO, "relative cost of reclaiming memory from the guest; 1 is normal"),
+    _guest("cpu_share", Unit.COUNT, "the guest's weight when CPUs are short; 100 is normal"),
+    _guest("io_share", Unit.RATIO, "part of the guest's disk limits that it may use while disks are overloaded"),
+    _guest("may_offload", Unit.FLAG, "whether the guest's cold memory may go to the host's swap"),
+    *(_guest(name, Unit.FLAG, f"whether the guest may be {step} when the host is full") for name, step in ALLOWED.items()),
+    _guest("leave_warning", Unit.SECONDS, "time between announcing and taking a step; unknown if the class permits no step"),
+    _guest("comes_back", Unit.FLAG, "whether a stopped guest comes back later; unknown if the class permits no step"),
+    FieldSpec.reads("mem_promised_stopped", Unit.KIB, Scope.HOST),
+)
+
+COLUMNS = (GuestColumn("class", ("sla_class",), Unit.TEXT, "the guest's service class", 10, 1),)
+
+
+def fields_of(name: str, source: str, terms: ServiceClass, maximum_kib: float | None) -> dict[str, Value]:
+    """Return the fields of a guest with the class `name`."""
+    result: dict[str, Value] = {
+        "sla_class": name,
+        "sla_class_by": source,
+        "mem_guarantee_share": terms.guarantee.share,
+        "priority": terms.priority,
+        "reclaim_cost": terms.reclaim_cost,
+        "may_offload": int(terms.offload),
+        "cpu_share": terms.cpu_share,
+        "io_share": terms.io_share,
+        **{str(allowed): int(getattr(terms, allowed)) for allowed in ALLOWED},
+    }
+    guarantee = terms.guarantee.kib_of(maximum_kib)
+    if guarantee is not None:
+        result["mem_guarantee"] = math.ceil(guarantee)
+    if terms.may_leave:
+        result["leave_warning"], result["comes_back"] = terms.warning, int(terms.comes_back)
+    return result
 
 
 class SlaPlugin:
@@ -67,7 +116,7 @@ class SlaPlugin:
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
-        return {Admissions: self, ClassFiles: self}
+        return {Admissions: self}
 
     def _policies(self) -> Mapping[str, str]:
         # They need the qos plugin.
@@ -89,7 +138,7 @@ class SlaPlugin:
         return "" if shared is None or not shared.wrong else f"the last valid classes stay in force: {shared.wrong}"
 
     def why_unused(self, path: Path) -> str:
-        """Return why the classes in the file `path` are not applied, or an empty string (`ClassFiles`)."""
+        """Return why the classes in the file `path` are not applied, or an empty string (`Admissions`)."""
         shared = self._shared
         if shared is None or self._settings.classes_file != path:
             return f"no plugin reads the file: the {self._context.name} plugin needs `classes_file: {path}`"
@@ -132,7 +181,7 @@ class SlaPlugin:
         """Return whether guests fit, according to the last cycle (`Admissions`)."""
         new = NewGuests.of(count, memory_kib, sla_class or self._settings.default or "", self._classes)
         snapshot = seen_lately(self._snapshot, self._context, "admission is unknown")
-        promises = self._context.service(Promises) or NO_PROMISES
+        promises = self._context.service(Promises) or Promises()
         return admission_of(new, figures_of(snapshot, self._context.service(Reservations), promises), snapshot)
 
     def _unknown(self, guests: Sequence[Guest]) -> list[tuple[Guest, Assigned]]:

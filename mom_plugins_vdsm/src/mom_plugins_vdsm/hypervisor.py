@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from mom_core import CpuTune, DiskTune, Entity, Guest, GuestBusy, GuestGone, HypervisorError, NotSupported, PluginContext, Value, printable
-from mom_kvm import CallPatience, check_size
+from mom_kvm import CallPatience, SeenGuest
 from mom_plugins_vdsm.connection import VdsmConnection
 from mom_plugins_vdsm.incarnations import Incarnations
 from mom_plugins_vdsm.jsonrpc import Event
@@ -151,7 +151,7 @@ class VdsmHypervisor:
         """Set the balloon target. Raise `NotSupported` if the guest has no working balloon."""
         vm = self._vm(guest)
         maximum = vm.fields.get("balloon_max")
-        check_size(target_kib, maximum if isinstance(maximum, int) else None, str(guest))
+        SeenGuest.check_size(target_kib, maximum if isinstance(maximum, int) else None, str(guest))
         why_not = _why_no_balloon(vm)
         if why_not:  # vdsm would report success, but do nothing
             raise NotSupported(f"{guest}: {why_not}")

@@ -24,7 +24,7 @@ from mom_core import (
     Value,
     hookimpl,
 )
-from mom_kvm import QEMU_GUEST_FIELDS, Address, boot_id
+from mom_kvm import Address, GuestField, boot_id
 
 if TYPE_CHECKING:
     from mom_plugins_vdsm.connection import VdsmConnectionSettings
@@ -100,7 +100,7 @@ class VdsmPlugin:
     @hookimpl
     def mom_declare(self) -> Iterable[FieldSpec]:
         return (
-            *(replace(spec, source=f"vdsm {_SOURCES[spec.name]}") for spec in QEMU_GUEST_FIELDS if spec.name in _SOURCES),
+            *(replace(spec, source=f"vdsm {_SOURCES[spec.name]}") for spec in GuestField.ALL if spec.name in _SOURCES),
             _field("balloon_min", "the guest's guarantee in the engine; 0 if none", "balloonInfo.balloon_min"),
             _field("mem_free", "unused memory and page cache", "memoryStats.mem_free"),
         )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from mom_core import DiskTune, MomError, PermissionDenied, PluginContext, Report, Scope, Value, as_items, printable
-from mom_kvm import PolicyProblem, PolicyRefused, PolicyTexts
+from mom_kvm import PolicyProblem, PolicyState, PolicyTexts
 from mom_plugins_vdsm.rpc_codec import read_call, write_answer, write_fault
 
 _MAIN_POLICY: Final = "50_main_"
@@ -170,7 +170,7 @@ class Verbs:
         name = _ALL_POLICIES if replace_all or texts is None else next(iter(texts))
         try:
             left_out = self._change(texts, f"{peer} through {self._where}", replace_all=replace_all)
-        except PolicyRefused as refused:
+        except PolicyState.Refused as refused:
             return self._refuse(peer, method, name, [str(problem) for problem in refused.problems] or [refused.message])
         if not name:
             self._refused.clear()
@@ -198,7 +198,7 @@ class Verbs:
         while True:
             try:
                 self._texts().change(texts, who=who, replace_all=replace_all)
-            except PolicyRefused as refused:
+            except PolicyState.Refused as refused:
                 fitting = None if replace_all or len(left_out) >= _MOST_LEFT_OUT else _without_invalid(texts, refused.problems)
                 if fitting is None:
                     raise

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 import yaml
 
-from mom_core.errors import ConfigError, ConfigProblem
+from mom_core.errors import ConfigError
 from mom_core.files import read_file
 from mom_core.ownership import OWN_IT, untrusted
 from mom_core.texts import printable
@@ -48,7 +48,7 @@ class Document:
     file: str
     value: object = None
     keys: dict[KeyPath, Place] = field(default_factory=dict)
-    problems: list[ConfigProblem] = field(default_factory=list)
+    problems: list[ConfigError.Problem] = field(default_factory=list)
 
     @classmethod
     def parse(cls, text: str, file: str) -> Document:
@@ -67,7 +67,7 @@ class Document:
 
     def note(self, place: Place, message: str, hint: str = "") -> None:
         """Add a problem at a position."""
-        self.problems.append(ConfigProblem(self.file, *place, message, hint))
+        self.problems.append(ConfigError.Problem(self.file, *place, message, hint))
 
     def place(self, path: KeyPath) -> Place:
         """Return the position of a key or list item; if unknown, the position of its nearest known parent."""
@@ -101,7 +101,7 @@ def read_document(path: Path) -> Document:
 
 
 def _refused(file: str, place: Place, message: str, hint: str = "") -> ConfigError:
-    return ConfigError([ConfigProblem(file, *place, message, hint)])
+    return ConfigError([ConfigError.Problem(file, *place, message, hint)])
 
 
 def mapping_document(mapping: Mapping[str, object], name: str = "configuration") -> Document:

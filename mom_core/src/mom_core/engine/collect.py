@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias, TypeGuard
 from mom_core.columns import Columns
 from mom_core.engine.problems import contained
 from mom_core.errors import HypervisorError
-from mom_core.model import HOST_ID, FieldSpec, Guest, GuestTable, Host, Problem, Scope, Severity, Snapshot, Source
+from mom_core.model import FieldSpec, Guest, GuestTable, Host, Problem, Scope, Severity, Snapshot, Source
 from mom_core.plugins.bounded import located
 from mom_core.plugins.registry import Plugin, PluginSet, materialize
 from mom_core.texts import printable
@@ -41,7 +41,7 @@ class Collector:
     def __init__(self, plugins: PluginSet, interval: float, on_progress: Callable[[], None] = lambda: None) -> None:
         self._plugins = plugins
         self._on_progress = on_progress
-        self._host_properties: Fields = {"name": platform.node() or HOST_ID, "interval": interval}
+        self._host_properties: Fields = {"name": platform.node() or Host.ID, "interval": interval}
         self._as_listed: Sequence[object] = ()
         self._in_order: Sequence[Guest] = ()
         self._listed: Sequence[Guest] = ()

@@ -33,6 +33,57 @@ class Reservation:
             """Whether memory is still reserved in this state."""
             return self in {Reservation.State.MAKING, Reservation.State.READY, Reservation.State.TAKEN}
 
+    @dataclass(frozen=True, slots=True)
+    class Room:
+        """Memory that could be reserved, and its parts. Sizes in KiB.
+
+        :param available_kib: memory available without swapping
+        :param host_keeps_kib: part of `available_kib` for the host itself
+        :param reserved_kib: part of `available_kib` for reservations
+        :param can_free_kib: memory that guests can give up within their guarantees and needs
+        :param why: why guests can give up little or nothing
+        :param can_offload_kib: further gain from moving cold memory to swap
+        :param returning_kib: memory kept free because guests' memory may return from swap
+        :param rising_kib: memory kept free for guests' expected growth
+        """
+
+        available_kib: int
+        host_keeps_kib: int
+        reserved_kib: int
+        can_free_kib: int
+        guaranteed_kib: int
+        why: str = ""
+        can_offload_kib: int = 0
+        returning_kib: int = 0
+        rising_kib: int = 0
+
+        @property
+        def rise(self) -> str:
+            """Expected growth of guests, as text."""
+            return f"guests are expected to soon use {format_kib(self.rising_kib)} more" if self.rising_kib else ""
+
+        @property
+        def most_kib(self) -> int:
+            """Largest possible reservation."""
+            return max(0, self.unreserved_kib + self.can_free_kib + self.can_offload_kib)
+
+        @property
+        def free_kib(self) -> int:
+            """Part of `most_kib` that is already available."""
+            return max(0, min(self.most_kib, self.unreserved_kib))
+
+        @property
+        def unreserved_kib(self) -> int:
+            """Available memory minus the host's part, reservations, `returning_kib` and `rising_kib`. It may be negative."""
+            return self.available_kib - self.host_keeps_kib - self.returning_kib - self.rising_kib - self.reserved_kib
+
+    class Refused(MomError):
+        """Error: the memory cannot be made available in time. `room` shows how much can be reserved."""
+
+        def __init__(self, message: str, *, room: Reservation.Room, hint: str = "") -> None:
+            super().__init__(message, hint=hint)
+            self.room = room
+
     id: str
     memory_kib: int
     state: Reservation.State
@@ -48,70 +99,17 @@ class Reservation:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Room:
-    """Memory that could be reserved, and its parts. Sizes in KiB.
-
-    :param available_kib: memory available without swapping
-    :param host_keeps_kib: part of `available_kib` for the host itself
-    :param reserved_kib: part of `available_kib` for reservations
-    :param can_free_kib: memory that guests can give up within their guarantees and needs
-    :param why: why guests can give up little or nothing
-    :param can_offload_kib: further gain from moving cold memory to swap
-    :param returning_kib: memory kept free because guests' memory may return from swap
-    :param rising_kib: memory kept free for guests' expected growth
-    """
-
-    available_kib: int
-    host_keeps_kib: int
-    reserved_kib: int
-    can_free_kib: int
-    guaranteed_kib: int
-    why: str = ""
-    can_offload_kib: int = 0
-    returning_kib: int = 0
-    rising_kib: int = 0
-
-    @property
-    def rise(self) -> str:
-        """Expected growth of guests, as text."""
-        return f"guests are expected to soon use {format_kib(self.rising_kib)} more" if self.rising_kib else ""
-
-    @property
-    def most_kib(self) -> int:
-        """Largest possible reservation."""
-        return max(0, self.unreserved_kib + self.can_free_kib + self.can_offload_kib)
-
-    @property
-    def free_kib(self) -> int:
-        """Part of `most_kib` that is already available."""
-        return max(0, min(self.most_kib, self.unreserved_kib))
-
-    @property
-    def unreserved_kib(self) -> int:
-        """Available memory minus the host's part, reservations, `returning_kib` and `rising_kib`. It may be negative."""
-        return self.available_kib - self.host_keeps_kib - self.returning_kib - self.rising_kib - self.reserved_kib
-
-
-class ReservationRefused(MomError):
-    """Error: the memory cannot be made available in time. `room` shows how much can be reserved."""
-
-    def __init__(self, message: str, *, room: Room, hint: str = "") -> None:
-        super().__init__(message, hint=hint)
-        self.room = room
-
-
 class Reservations(Protocol):
     """Service that reserves memory of this host. Thread-safe.
 
     To reserve memory, mom shrinks no guest below its guarantee or its need. Calls raise `MomError` while the host's memory is unknown.
     """
 
-    def room(self) -> Room:
+    def room(self) -> Reservation.Room:
         """Return the memory that can be reserved now."""
 
     def reserve(self, memory_kib: int, seconds: float, *, name: str = "", who: str = "") -> Reservation:
-        """Reserve memory for `seconds`. Raise `ReservationRefused` if mom cannot make it available.
+        """Reserve memory for `seconds`. Raise `Reservation.Refused` if mom cannot make it available.
 
         :param name: pattern for the guest's name or ID, such as `db-*`
         :param who: caller for the log, such as `user root, process 812`
@@ -128,45 +126,44 @@ class Reservations(Protocol):
 class LaunchedGuest:
     """Guest that is about to start. `why_none` says why mom need not make memory available, for example because of huge pages."""
 
+    @dataclass(frozen=True, slots=True)
+    class Launch:
+        """Guest that is about to start, and whether it may start.
+
+        `reservation` is an ID. mom decides at the monotonic time `until` at the latest. `note` says why mom refuses the guest, or starts it
+        with less memory.
+        """
+
+        class State(StrEnum):
+            """State of a launch."""
+
+            WAITING = "waiting"  #: other guests are still freeing memory for it
+            STARTS = "starts"  #: the guest may start
+            REFUSED = "refused"  #: the guest must not start
+
+        guest: LaunchedGuest
+        state: LaunchedGuest.Launch.State
+        reservation: str = ""
+        until: float = 0.0
+        note: str = ""
+        hint: str = ""
+
     name: str
     memory_kib: int
     id: str = ""
     why_none: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """Guest that is about to start, and whether it may start.
-
-    `reservation` is an ID. mom decides at the monotonic time `until` at the latest. `note` says why mom refuses the guest, or starts it
-    with less memory.
-    """
-
-    class State(StrEnum):
-        """State of a launch."""
-
-        WAITING = "waiting"  #: other guests are still freeing memory for it
-        STARTS = "starts"  #: the guest may start
-        REFUSED = "refused"  #: the guest must not start
-
-    guest: LaunchedGuest
-    state: Launch.State
-    reservation: str = ""
-    until: float = 0.0
-    note: str = ""
-    hint: str = ""
-
-
 class Launches(Protocol):
     """Service that makes memory available before a guest starts. Thread-safe; does not wait."""
 
-    def begin(self, guest: LaunchedGuest, *, patience: float, who: str = "") -> Launch:
+    def begin(self, guest: LaunchedGuest, *, patience: float, who: str = "") -> LaunchedGuest.Launch:
         """Begin to make memory available for a guest. If the guest's memory is unknown, the guest may start.
 
         :param patience: seconds for which the caller waits for the decision
         """
 
-    def look(self, launch: Launch) -> Launch:
+    def look(self, launch: LaunchedGuest.Launch) -> LaunchedGuest.Launch:
         """Return the launch in its present state. Call this repeatedly while the start is delayed."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import ClassVar, Final, Protocol
 from xml.etree.ElementTree import Element
 
 from mom_core import Guest, GuestPattern, PluginContext, printable
@@ -27,6 +27,9 @@ _OTHERS: Final = RESERVED - {"tags"}
 class GuestDescription:
     """Description of a guest: libvirt's domain XML (`domain`), or the options of a Proxmox VE definition (`options`). Read-only."""
 
+    UNREAD: ClassVar[str] = "the guest's description has not been read yet"
+    """Reason in `Guest.blocked`, under `*`, while the guest's guarantee is unknown."""
+
     domain: Element | None = None
     options: Mapping[str, str] = field(default_factory=dict)
 
@@ -42,19 +45,6 @@ class GuestPlatform(Protocol):
         """
 
 
-def platform_properties(guest: Guest) -> dict[str, str | list[str]]:
-    """Return a guest's properties from its platform, and its tags."""
-    texts: dict[str, str | list[str]] = {}
-    for name, value in guest.properties.items():
-        if name in _OTHERS:
-            continue
-        if isinstance(value, str):
-            texts[name] = value
-        elif isinstance(value, list | tuple):
-            texts[name] = [text for text in value if isinstance(text, str)]
-    return texts
-
-
 class PlatformProperties:
     """Properties from all enabled platforms; the first platform in YAML order wins. Thread-safe."""
 
@@ -67,6 +57,19 @@ class PlatformProperties:
         """Return whether the list of platforms has changed since the last call. Call this from one thread only."""
         before, self._asked = self._asked, self._context.services(GuestPlatform)
         return self._asked != before
+
+    @staticmethod
+    def listed(guest: Guest) -> dict[str, str | list[str]]:
+        """Return a guest's properties from its platform, and its tags."""
+        texts: dict[str, str | list[str]] = {}
+        for name, value in guest.properties.items():
+            if name in _OTHERS:
+                continue
+            if isinstance(value, str):
+                texts[name] = value
+            elif isinstance(value, list | tuple):
+                texts[name] = [text for text in value if isinstance(text, str)]
+        return texts
 
     def of(self, description: GuestDescription) -> dict[str, str]:
         """Return a guest's properties, keyed by name. Errors of platforms are only logged."""

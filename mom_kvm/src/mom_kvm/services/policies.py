@@ -30,54 +30,50 @@ class PolicyProblem:
         return f"{self.source}: {self.kind}: {self.message}" if self.name else f"{self.kind}: {self.message}"
 
 
-class PolicyRefused(MomError):
-    """Error: policies are invalid, and the earlier policies stay in force. `problems` contains all mistakes."""
-
-    def __init__(self, problems: Sequence[PolicyProblem], *, hint: str = "") -> None:
-        self.problems = tuple(problems)
-        super().__init__("\n".join(str(problem) for problem in self.problems), hint=hint)
-
-
-class PolicyConflict(MomError):
-    """Error: another client has changed the policies. `version` is now in force."""
-
-    def __init__(self, message: str, *, version: str, hint: str = "") -> None:
-        super().__init__(message, hint=hint)
-        self.version = version
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyText:
-    """Text of a policy in force. `origin` is the path of its file, `default`, or the client that set it at run time."""
-
-    text: str
-    origin: str = ""
-
-
 @dataclass(frozen=True, slots=True)
 class PolicyState:
     """All policies in force. Each change makes a new `version`, unique even across restarts of mom."""
 
+    @dataclass(frozen=True, slots=True)
+    class Text:
+        """Text of a policy in force. `origin` is the path of its file, `default`, or the client that set it at run time."""
+
+        text: str
+        origin: str = ""
+
+    @dataclass(frozen=True, slots=True)
+    class Change:
+        """Change of the policies. `time` is in seconds since the epoch. `diff` is a unified diff; empty if unknown."""
+
+        version: str
+        time: float
+        who: str
+        what: str
+        diff: str = ""
+
+    class Refused(MomError):
+        """Error: policies are invalid, and the earlier policies stay in force. `problems` contains all mistakes."""
+
+        def __init__(self, problems: Sequence[PolicyProblem], *, hint: str = "") -> None:
+            self.problems = tuple(problems)
+            super().__init__("\n".join(str(problem) for problem in self.problems), hint=hint)
+
+    class Conflict(MomError):
+        """Error: another client has changed the policies. `version` is now in force."""
+
+        def __init__(self, message: str, *, version: str, hint: str = "") -> None:
+            super().__init__(message, hint=hint)
+            self.version = version
+
     version: str
-    texts: Mapping[str, PolicyText] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyChange:
-    """Change of the policies. `time` is in seconds since the epoch. `diff` is a unified diff; empty if unknown."""
-
-    version: str
-    time: float
-    who: str
-    what: str
-    diff: str = ""
+    texts: Mapping[str, PolicyState.Text] = field(default_factory=dict)
 
 
 class PolicyTexts(Protocol):
     """Policies of an evaluator. Thread-safe.
 
-    Policies set here override files and default policies. Changes raise `PolicyRefused`, or `PolicyConflict` if `expected_version` is not
-    in force (None allows any version). `who` is for the log.
+    Policies set here override files and default policies. Changes raise `PolicyState.Refused`, or `PolicyState.Conflict` if
+    `expected_version` is not in force (None allows any version). `who` is for the log.
     """
 
     def state(self) -> PolicyState:
@@ -98,7 +94,7 @@ class PolicyTexts(Protocol):
     def reset(self, *, who: str, expected_version: str | None = None) -> PolicyState:
         """Drop run-time changes, and read the files again."""
 
-    def history(self) -> Sequence[PolicyChange]:
+    def history(self) -> Sequence[PolicyState.Change]:
         """Return the last changes, oldest first."""
 
     def roll_back(self, version: str, *, who: str, expected_version: str | None = None) -> PolicyState:

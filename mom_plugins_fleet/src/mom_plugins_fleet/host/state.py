@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from mom_core import Guest, Problem, Report, Severity, Snapshot, Value, as_number, printable
-from mom_kvm import NO_PROMISES, UNDESCRIBED, GuestMoves, Promises, unhealthy_reasons
+from mom_kvm import GuestDescription, GuestMoves, HealthLimits, Promises
 from mom_plugins_fleet.coordinator.placement import listed
 from mom_plugins_fleet.records import LARGEST_KIB, HostedGuest, HostState, MoverState
 
@@ -32,7 +32,7 @@ def host_state(report: Report, promises: Promises, mover: GuestMoves | None, sta
         available=_kib(host.get("mem_really_available"), GRAIN_KIB),
         promisable=_kib(host.get("mem_promisable"), 1),
         reserved=_kib(host.get("mem_reserved"), GRAIN_KIB) or 0,
-        holds_promises=promises is not NO_PROMISES,
+        holds_promises=type(promises) is not Promises,
         memory_state=(report.snapshot.host.text("host_memory_state") or "")[:64],
         problems=len(report.problems),
         problem=_worst(report.problems),
@@ -78,7 +78,7 @@ def _mover(moves: GuestMoves | None) -> MoverState | None:
 
 
 def _unhealthy(snapshot: Snapshot) -> int | None:
-    reasons = unhealthy_reasons(snapshot)
+    reasons = HealthLimits.reasons(snapshot)
     judged = [reason for reason in reasons if reason is not None]
     return sum(map(bool, judged)) if judged or not reasons else None
 
@@ -86,7 +86,7 @@ def _unhealthy(snapshot: Snapshot) -> int | None:
 def _promised(guest: Guest, promises: Promises) -> int:
     # While the promise is unknown, all of the guest's memory counts.
     promised = _kib(promises.promised_kib(guest), 1) or 0
-    if guest.blocked.get("*") != UNDESCRIBED:
+    if guest.blocked.get("*") != GuestDescription.UNREAD:
         return promised
     most = (_kib(guest.fields.get(name), 1) for name in ("balloon_max", "balloon_cur"))
     return max(promised, next(filter(None, most), 0))

@@ -29,7 +29,7 @@ from mom_core import (
     first_names,
     printable,
 )
-from mom_kvm import GroupWrite, Hierarchies, listed_guests, pid_of, read_kernel_file, unwritable_finding
+from mom_kvm import Helper, Hierarchies, listed_guests, pid_of, read_kernel_file, unwritable_finding
 
 CURRENT: Final = "cgroup_memory_current"
 ANON: Final = "cgroup_memory_anon"
@@ -107,12 +107,12 @@ def limit_of(control: str, folder: str) -> int | None:
     return NO_LIMIT if text == "max" else _kib(text)
 
 
-def limit_write(control: str, kib: int, group: GuestGroup) -> GroupWrite:
+def limit_write(control: str, kib: int, group: GuestGroup) -> Helper.GroupWrite:
     """Return the file write that sets a control."""
-    return GroupWrite(f"{group.folder}/{KNOBS[control][0]}", "max" if kib == NO_LIMIT else str(kib << 10), group.pid)
+    return Helper.GroupWrite(f"{group.folder}/{KNOBS[control][0]}", "max" if kib == NO_LIMIT else str(kib << 10), group.pid)
 
 
-def explained(error: HypervisorError, write: GroupWrite) -> HypervisorError:
+def explained(error: HypervisorError, write: Helper.GroupWrite) -> HypervisorError:
     """Rephrase the kernel's refusal for an operator."""
     file, text = Path(write.path), write.text
     number = error.__cause__.errno if isinstance(error.__cause__, OSError) else None

@@ -34,18 +34,7 @@ from mom_core import (
     Value,
     hookimpl,
 )
-from mom_kvm import (
-    NO_PROMISES,
-    GroupLimit,
-    GroupWrite,
-    Hierarchies,
-    Promises,
-    late_hook,
-    read_meminfo,
-    set_each,
-    stale_seconds,
-    write_group_files,
-)
+from mom_kvm import GroupLimit, Helper, Hierarchies, Promises, late_hook, read_meminfo, set_each, stale_seconds, write_group_files
 from mom_plugins_host.capabilities import GrowthControl
 from mom_plugins_host.cgroup import groups as cgroup
 from mom_plugins_host.cgroup.groups import KNOBS, MEMORY_HIGH, NO_LIMIT, GuestGroup
@@ -101,7 +90,7 @@ class CgroupPlugin:
 
     Settings = CgroupSettings
     GuestSettings = CgroupGuestSettings
-    write: Callable[[Sequence[GroupWrite]], Sequence[HypervisorError | None]] = staticmethod(write_group_files)
+    write: Callable[[Sequence[Helper.GroupWrite]], Sequence[HypervisorError | None]] = staticmethod(write_group_files)
 
     def __init__(self, settings: CgroupSettings, context: PluginContext) -> None:
         self._settings = settings
@@ -166,7 +155,7 @@ class CgroupPlugin:
         return values
 
     def _need_of(self, guest: Guest) -> GroupNeed:
-        promises = self._context.service(Promises) or NO_PROMISES
+        promises = self._context.service(Promises) or Promises()
         stale = stale_seconds(self._context.interval, self._settings.stale_after)
         return need_of(guest, promises.guaranteed_kib(guest), self._settings.overhead >> 10, stale)
 
@@ -208,7 +197,7 @@ class CgroupPlugin:
         groups = self._groups_of(hypervisor, {change.entity.id for change in changes})
         failures = self._write_credit([change for change in changes if change.control == growth.CREDIT], groups)
         changes = [change for change in changes if change.control != growth.CREDIT]
-        writes: dict[Target, GroupWrite] = {}
+        writes: dict[Target, Helper.GroupWrite] = {}
 
         def prepare(change: Change) -> None:
             group = groups.get(change.entity.id)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from mom_core import GuestGone, HypervisorError
-from mom_kvm import GroupWrite, LookThread, kib_in, read_kernel_file, read_meminfo
+from mom_kvm import GroupLimit, Helper, LookThread, read_kernel_file, read_meminfo
 from mom_plugins_host.cgroup.groups import MEMORY_HIGH, NO_LIMIT, GuestGroup, explained, limit_write
 
 _EVENT_BYTES: Final = 4096
@@ -35,7 +35,9 @@ class KernelGroups:
     :param write: writes files of control groups, and returns an error or None for each, in order
     """
 
-    def __init__(self, root: Path, write: Callable[[Sequence[GroupWrite]], Sequence[HypervisorError | None]], log: logging.Logger) -> None:
+    def __init__(
+        self, root: Path, write: Callable[[Sequence[Helper.GroupWrite]], Sequence[HypervisorError | None]], log: logging.Logger
+    ) -> None:
         self._root, self._write, self._log = root, write, log
         self.groups: Mapping[str, GuestGroup] = {}
         """Control groups keyed by guest id. The plugin replaces this mapping in each cycle."""
@@ -55,7 +57,7 @@ class KernelGroups:
     def held_kib(self, guests: Collection[str]) -> dict[str, int]:
         """Return the KiB that guests' control groups hold."""
         groups = self.groups
-        sizes = {name: kib_in(f"{groups[name].folder}/memory.current") for name in guests if name in groups}
+        sizes = {name: GroupLimit.kib_in(f"{groups[name].folder}/memory.current") for name in guests if name in groups}
         return {name: kib for name, kib in sizes.items() if kib is not None}
 
     def slowed(self, guests: Collection[str]) -> dict[str, int]:

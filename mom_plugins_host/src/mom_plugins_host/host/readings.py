@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from mom_core import FieldSpec, Metric, Scope, Snapshot, Unit, Value, format_kib, printable
+from mom_core import FieldSpec, Scope, Snapshot, Unit, Value, format_kib, printable
 from mom_kvm import PAGE_KIB, Pressure, ProcessStat, pid_of, read_kernel_file
 
 HARD: Final = "mem_watermark_hard"
@@ -36,7 +36,7 @@ NAMED_KIB: Final = 64 << 10
 PROCESS_FIELDS: Final = (
     FieldSpec(
         "mem_other_processes", Unit.KIB, Scope.HOST, "anonymous memory of processes other than guests, while the host is short of memory",
-        "/proc/PID/statm", Metric.NONE,
+        "/proc/PID/statm", FieldSpec.Metric.NONE,
     ),
     FieldSpec(
         "largest_processes", Unit.TEXT, Scope.HOST, "largest processes other than guests, with their memory",
@@ -89,7 +89,7 @@ def _is_short(snapshot: Snapshot) -> bool:
     return available < (SHORT_SHARE * total if hard is None else EARLY * hard)
 
 
-def _field(name: str, unit: Unit, description: str, source: str, metric: Metric = Metric.GAUGE) -> FieldSpec:
+def _field(name: str, unit: Unit, description: str, source: str, metric: FieldSpec.Metric = FieldSpec.Metric.GAUGE) -> FieldSpec:
     return FieldSpec(name, unit, Scope.HOST, description, source, metric)
 
 
@@ -180,7 +180,9 @@ def _pressure_specs(resource: str, kind: str) -> Iterator[FieldSpec]:
     waited = f"time that {_KINDS[kind]} waited for {RESOURCES[resource]}"
     for seconds in _AVERAGES:
         yield _field(f"{name}_avg{seconds}", Unit.PERCENT, f"{waited}, average of {seconds} s{remark}", f"{source} avg{seconds}")
-    yield _field(f"{name}_total", Unit.MICROSECONDS, f"{waited}, since the host started{remark}", f"{source} total", Metric.COUNTER)
+    yield _field(
+        f"{name}_total", Unit.MICROSECONDS, f"{waited}, since the host started{remark}", f"{source} total", FieldSpec.Metric.COUNTER
+    )
 
 
 def pressure_fields(resource: str, kinds: Mapping[str, Pressure]) -> dict[str, int | float]:
@@ -215,7 +217,7 @@ FIELDS: Final = (
     _field("swap_total", Unit.KIB, "size of active swap", "/proc/meminfo SwapTotal"),
     _field("swap_usage", Unit.KIB, "used swap", "/proc/meminfo SwapTotal - SwapFree"),
     *(
-        _field(name, Unit.PAGES, f"pages {verb} swap since the last sample", f"/proc/vmstat {counter}", Metric.NONE)
+        _field(name, Unit.PAGES, f"pages {verb} swap since the last sample", f"/proc/vmstat {counter}", FieldSpec.Metric.NONE)
         for name, counter, verb in _COUNTERS
     ),
     *(
@@ -228,6 +230,6 @@ FIELDS: Final = (
         for name, minutes in zip(_LOADS, (1, 5, 15), strict=True)
     ),
     *(spec for resource in RESOURCES for kind in _KINDS for spec in _pressure_specs(resource, kind)),
-    *(_field(f"time_{name}", unit, f"local time: {name}", "the system clock", Metric.NONE) for name, unit in _TIMES.items()),
+    *(_field(f"time_{name}", unit, f"local time: {name}", "the system clock", FieldSpec.Metric.NONE) for name, unit in _TIMES.items()),
     *PROCESS_FIELDS,
 )

@@ -34,7 +34,7 @@ from mom_core import (
     format_kib,
     hookimpl,
 )
-from mom_kvm import NO_PROMISES, Promises, late_hook, listed_guests, open_process_file, pid_of, root_cure
+from mom_kvm import Promises, late_hook, listed_guests, open_process_file, pid_of, root_cure
 from mom_plugins_host.capabilities import CpuPinControl, NodeTuneControl
 from mom_plugins_host.numa import nodes
 from mom_plugins_host.numa.sampler import NodeSampler, Process
@@ -152,7 +152,7 @@ class NumaPlugin:
 
     @hookimpl
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
-        return nodes.reviewed(snapshot, decisions, self._context.service(Promises) or NO_PROMISES)
+        return nodes.reviewed(snapshot, decisions, self._context.service(Promises) or Promises())
 
     @hookimpl
     def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | InTransition | HypervisorError]:

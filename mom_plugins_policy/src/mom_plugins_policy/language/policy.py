@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from mom_core import Decision, Declarations, Guest, Host, Problem, Scope, Snapshot, Source, Unit, Value
+from mom_core import Decision, Declarations, Guest, Host, Scope, Snapshot, Source, Unit, Value
 from mom_plugins_policy.language import limits
 from mom_plugins_policy.language.analysis import Program, analyse
 from mom_plugins_policy.language.code import code_of
@@ -32,8 +32,6 @@ class Result:
         self.values = [list(value) if isinstance(value, Guests) else value for value in run.values]
         self.errors: Sequence[Fault] = tuple(run.faults)
         self.stopped = stopped
-        self.unsaved: Sequence[Problem] = ()
-        """Problems with notes that were not saved for lack of room."""
         self.run = run
         self.policy = policy
         self._lost = {*run.failed, Host.ID} if stopped else run.failed
@@ -209,7 +207,7 @@ class Policy:
         result = self.evaluate(snapshot, history, before, seconds)
         after = {identity: {**before.get(identity, {}), **values} for identity, values in result.notes.items()}
         new = {identity: {name: value for name, value in values.items() if value is not None} for identity, values in after.items()}
-        result.unsaved = store.keep(new)
+        store.keep(new)
         return result
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from mom_core import Clock, Decision, Declarations, Engine, MomError, PluginError, Report, Snapshot, Value, load_config
-from mom_kvm import PolicyRefused, PolicyTexts
+from mom_kvm import PolicyState, PolicyTexts
 from mom_plugins_record.recording.plugin import RecordPlugin
 from mom_plugins_record.recording.session import RecordedSession
 from mom_plugins_record.replay.stage import InstalledThen, guest_rules, installed_plugins
@@ -126,7 +126,7 @@ class RecordedEngine:
             return
         try:
             self._texts.change(policies, who=WHO, replace_all=True)
-        except PolicyRefused as error:
+        except PolicyState.Refused as error:
             raise MomError(f"these policies cannot be replayed: {error}", hint="run `mom policy check` for details") from error
 
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mom_core import FieldSpec, Guest, Host, Metric, Report, Scope, Status, Unit, Value
-from mom_kvm import HealthLimits, pages_kib, platform_properties
+from mom_core import FieldSpec, Guest, Host, Report, Scope, Status, Unit, Value
+from mom_kvm import HealthLimits, PlatformProperties, pages_kib
 from mom_plugins_record.report.hours import GIVEN_BACK, HOUR, SOLD, AccountedHour, GuestHour, bin_of, new_sums
 
 LOOKS_EACH_CYCLE: Final = 250
@@ -70,7 +70,6 @@ class Accounts:
         self._over: list[Hour] = []
         self._host: AccountedHour | None = None
         self._listed = True
-        self._listed_in_hour = False
         self._looked: float | None = None
         self._time = 0.0
         self._cpu: float | None = None
@@ -96,7 +95,6 @@ class Accounts:
         self._add_host(host, report, elapsed, cpu_seconds)
         self._looked, self._time = now, report.time
         if self._listed:
-            self._listed_in_hour = True
             self._add_guests(host, snapshot.host, snapshot.guests, now)
 
     def given_back(self) -> Mapping[str, float | None]:
@@ -125,11 +123,9 @@ class Accounts:
         if (current := self.current()) is not None:
             self._over.append(current)
         self._host = AccountedHour(hour)
-        if self._listed_in_hour:  # without a list of guests, mom could not see a guest return
-            self._gone = {identity: item for identity, item in self._gone.items() if item.hours_gone < _HOURS_REMEMBERED}
-            for guest in self._gone.values():
-                guest.hours_gone += 1
-            self._listed_in_hour = False
+        self._gone = {identity: item for identity, item in self._gone.items() if item.hours_gone < _HOURS_REMEMBERED}
+        for guest in self._gone.values():
+            guest.hours_gone += 1
         for guest in (*self._guests.values(), *self._gone.values()):
             guest.begin(hour)
         return self._host
@@ -151,7 +147,7 @@ class Accounts:
             item = tracked[guest.id]
             seconds, item.looked = now - item.looked, now
             row = item.row
-            row.name, row.properties = guest.name, platform_properties(guest)
+            row.name, row.properties = guest.name, PlatformProperties.listed(guest)
             if row.incarnation != guest.incarnation:
                 row.incarnation = guest.incarnation
                 item.touched, item.killed = 0.0, None
@@ -250,7 +246,7 @@ def _sizes(guest: _TrackedGuest, get: _Get, seconds: float, swap_share: float, g
     guest.given_back = (by_balloon, returned - by_balloon, by_cold)
     guest.limited = ballooned > NOTICEABLE_KIB or by_cold > NOTICEABLE_KIB
     row.latest["sold_kib"], row.latest["touched_kib"] = sold, touched
-    row.spreads["held_spread"][bin_of(held)] += seconds
+    row.add_time("held", bin_of(held), seconds)
     row.sums["seconds"] += seconds
     sizes = (sold, size, held, swapped, ballooned, untaken, beyond, *guest.given_back)
     return {name: kib * seconds for name, kib in zip(_SIZES, sizes, strict=True)}
@@ -297,7 +293,7 @@ def _swap_share(swapped: float, guests: Iterable[Guest]) -> float:
 _NOW: Final = "in the last cycle"
 
 FIELDS: Final = tuple(
-    FieldSpec(name, unit, Scope.HOST, description, "mom's accounts", Metric.GAUGE)
+    FieldSpec(name, unit, Scope.HOST, description, "mom's accounts", FieldSpec.Metric.GAUGE)
     for name, unit, description in (
         ("given_back_balloon", Unit.KIB, f"memory that guests once held, now in balloons, {_NOW}"),
         ("given_back_sweeps", Unit.KIB, f"memory that guests once held, returned by sweeps or free page reporting, {_NOW}"),

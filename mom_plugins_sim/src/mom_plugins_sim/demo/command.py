@@ -17,7 +17,7 @@ from rich.live import Live
 from rich.text import Text
 
 from mom_daemon import as_caller
-from mom_kvm import RunSummary, field_number, quiet
+from mom_kvm import RunSummary, SimulationSetup, field_number
 from mom_plugins_sim.demo.story import CYCLES, NEXT, Moment, Summary, play, size
 from mom_plugins_sim.demo.view import WIDTH, clock, frame
 
@@ -29,7 +29,7 @@ CYCLES_A_LINE = 5
 @click.option("--seconds", type=click.FloatRange(0, 3600), default=20.0, show_default=True, help="Duration; 0 runs as fast as possible.")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Seed of the random host.")
 @click.option("--output", type=click.Path(path_type=Path), metavar="FOLDER", help="Folder for the recording.  [default: a new folder]")
-@quiet(logging.CRITICAL)  # a logged error does not say which of the two hosts it is about
+@SimulationSetup.quiet(logging.CRITICAL)  # a logged error does not say which of the two hosts it is about
 @as_caller
 def demo(seconds: float, seed: int, output: Path | None) -> None:
     """Show mom at work on a simulated host. The command touches nothing real.

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mom_core import Guest, MomError, Value, load_config
-from mom_kvm import PastCycles, field_number, pages_kib, platform_properties
+from mom_kvm import PastCycles, PlatformProperties, field_number, pages_kib
 from mom_plugins_sim.guest import HIGH_SHARE, kernel_size, low_watermark
 from mom_plugins_sim.ksm import MERGEABLE
 from mom_plugins_sim.scene import FOREVER, GuestScene, Scene
@@ -165,5 +165,5 @@ def _scene(identity: str, recorded: _RecordedGuest, ends: float, duplicate: floa
         departs=FOREVER if recorded.last >= ends else recorded.last,
         size=recorded.size,
         sold_as=sold_as if isinstance(sold_as, str) else None,
-        properties=platform_properties(recorded.guest),
+        properties=PlatformProperties.listed(recorded.guest),
     )

@@ -11,7 +11,7 @@ import click
 
 from mom_core import lasting, printable
 from mom_daemon import as_caller, json_option, print_prose, print_table, progress
-from mom_kvm import RunSummary, SimulationSetup, quiet
+from mom_kvm import RunSummary, SimulationSetup
 from mom_plugins_sim.scenario.library import built_in, find_scenario, read_scenario
 from mom_plugins_sim.scenario.schema import Scenario
 from mom_plugins_sim.simulate.run import SETUPS, run_scenario
@@ -38,7 +38,7 @@ from mom_plugins_sim.simulate.run import SETUPS, run_scenario
     help="Record the run, for `mom replay`, `mom report` and `mom record export`.",
 )
 @json_option
-@quiet(logging.CRITICAL)
+@SimulationSetup.quiet(logging.CRITICAL)
 @as_caller
 def simulate(
     name: str | None,

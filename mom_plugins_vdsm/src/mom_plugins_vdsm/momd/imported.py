@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from mom_core import ConfigError, ConfigProblem, read_file
+from mom_core import ConfigError, read_file
 from mom_daemon import yaml_value
 
 _WIDTH: Final = 110
@@ -69,7 +69,7 @@ def read_text(path: Path) -> str:
     """Read a text file, or raise `ConfigError`."""
 
     def refused(line: int, message: str, hint: str = "") -> ConfigError:
-        return ConfigError([ConfigProblem(str(path), line, min(line, 1), message, hint)])
+        return ConfigError([ConfigError.Problem(str(path), line, min(line, 1), message, hint)])
 
     try:
         raw = read_file(path, _LARGEST)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from mom_core import ConfigError, ConfigProblem, printable
+from mom_core import ConfigError, printable
 from mom_plugins_vdsm.momd.imported import Imported
 
 VDSM: Final = "vdsm"
@@ -101,11 +101,11 @@ class _Reader:
     def __init__(self, text: str, file: str, overrides: Mapping[tuple[str, str], str], imported: Imported) -> None:
         self.parser = configparser.RawConfigParser()
         self.overrides, self.imported, self._file = overrides, imported, file
-        self.problems: list[ConfigProblem] = []
+        self.problems: list[ConfigError.Problem] = []
         try:
             self.parser.read_string(text.removeprefix("\ufeff"), file)
         except configparser.Error as error:
-            raise ConfigError([ConfigProblem(file, 0, 0, printable(" ".join(str(error).split()), 400))]) from error
+            raise ConfigError([ConfigError.Problem(file, 0, 0, printable(" ".join(str(error).split()), 400))]) from error
 
     def option(self, name: str, section: str = "main") -> str:
         text = self.overrides.get((section, name), self.parser.get(section, name, fallback=None))
@@ -116,7 +116,7 @@ class _Reader:
 
     def wrong(self, name: str, section: str, must: str, hint: str = "") -> None:
         message = f"{name} of [{section}]: {printable(self.option(name, section) or 'nothing', 80)} is {must}"
-        self.problems.append(ConfigProblem(self._file, 0, 0, message, hint))
+        self.problems.append(ConfigError.Problem(self._file, 0, 0, message, hint))
 
     def number(self, name: str, section: str = "main", *, whole: bool = False, least: float = 0.01, most: float = math.inf) -> float | None:
         # Report an invalid number as a problem.
