@@ -16,7 +16,7 @@ from mom_on_files import Mom
 NOT_WATCHED = "mom was started without a watchdog"
 
 IF_UNCLEAN = ("restore", "--if-unclean")
-"""Run the command of the supervisor after mom has ended."""
+"""Command that the supervisor runs after mom has ended."""
 
 
 def start(mom: Mom) -> subprocess.Popen[bytes]:

@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.processes, pytest.mark.skipif(os.geteuid() != 0, reaso
 
 
 class Place:
-    """Return a host of files. mom's folders belong to nobody, and its ledger has a change of KSM."""
+    """Host of files. mom's folders belong to nobody, and its ledger has a change of KSM."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -75,7 +75,7 @@ def test_root_has_everything_put_back_that_the_other_user_may(place: Place) -> N
 
 
 def test_a_configuration_that_another_user_has_left_is_read_as_that_user(place: Place) -> None:
-    """The ledger names another folder. mom restores it only with that user's rights."""
+    """The configuration names a KSM folder of the user's choice. mom uses it only with that user's rights."""
     (place.run / "in-force.json").symlink_to(place.folder / "mom.yaml")
     done = place.mom("restore", "--as-left", str(place.run), "--if-unclean")
     assert done.returncode == 1
@@ -134,7 +134,7 @@ CLOSED_IN = """
 mount --bind "$1" "$1" && mount -o remount,bind,ro / && mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /tmp || exit 1
 cd "$1" && shift && exec "$@"
 """
-"""Return a function that runs a command with write access to one folder only, and without daemons: some commands change the host."""
+"""Program that runs a command with write access to one folder only, and without daemons: some commands change the host."""
 
 
 def test_no_verb_reads_the_folders_of_another_user_as_root(place: Place, recording: Path) -> None:

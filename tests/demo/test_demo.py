@@ -30,7 +30,7 @@ def moments(seed: int) -> list[Moment]:
 
 
 def test_what_it_says_to_type_next_works_where_it_was_called() -> None:
-    """Run `mom demo` like `./run demo`: by its path, from a folder above, without `mom` in PATH."""
+    """`./run demo` calls `mom demo` like this: by its path, from a folder above, without `mom` in PATH."""
     environment = {**os.environ, "PATH": "/usr/bin:/bin"}
     told = subprocess.run(
         [MOM, "demo", "--seconds", "2"], cwd=BIN.parent, env=environment, capture_output=True, text=True, check=True

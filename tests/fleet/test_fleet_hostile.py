@@ -12,7 +12,7 @@ from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, ORDERS,
 
 
 def started(fleet: FleetWorld, name: str, group: str) -> None:
-    """Return a host with a policy of its group in force."""
+    """Start a host, and bring a policy of its group in force."""
     fleet.enroll(name, group)
     fleet.set_policy("(defvar honest 1)", group=group)
     fleet.start_host(name, int(name[1:]), guests=2)

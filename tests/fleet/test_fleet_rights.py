@@ -21,7 +21,7 @@ from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, ORDERS,
 
 @pytest.fixture(scope="module", autouse=True)
 def two(fleet: FleetWorld) -> None:
-    """Return a fleet with two enrolled hosts."""
+    """Enroll two hosts."""
     fleet.enroll("h1")
     fleet.enroll("h2")
 

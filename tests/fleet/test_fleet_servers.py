@@ -37,7 +37,7 @@ def three(tmp_path: Path) -> Iterator[NatsServers]:
 
 
 async def made(store: Store) -> None:
-    """Return a connection as soon as the servers have found each other."""
+    """Wait until the servers have found each other."""
     await patiently(lambda: store.make(3))
     for number in range(5):
         await patiently(partial(store.put, ROSTER, f"h{number}", Member(group="g").packed()))
@@ -87,7 +87,7 @@ async def _loaded(store: Store, found: list[int]) -> None:
 
 
 class AccountServers(NatsServers):
-    """Return three servers of a fleet, and its operator."""
+    """Three servers of a fleet, and its operator."""
 
     def __init__(self, folder: Path) -> None:
         FleetRoot.make(folder / "root.key")

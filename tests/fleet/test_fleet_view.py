@@ -30,7 +30,7 @@ def server(tmp_path: Path) -> Iterator[NatsServers]:
 
 
 class Fleet:
-    """Return a view, and another client that changes entries."""
+    """View of a fleet, and another client that changes entries."""
 
     def __init__(self, server: NatsServers, view: FleetView, store: Store, said: list[str]) -> None:
         self.server, self.view, self.store, self.said = server, view, store, said

@@ -56,8 +56,10 @@ def charted(**values: object) -> list[dict[str, Any]]:
 
 
 def comparable(objects: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return objects keyed by kind, without expected differences: the hash in a ConfigMap's name, kustomize's common labels, and comment lines
-    of the configuration."""
+    """Return objects keyed by kind, without expected differences.
+
+    These are the hash in a ConfigMap's name, kustomize's common labels, and comment lines of the configuration.
+    """
     found: dict[str, Any] = {}
     for one in json.loads(json.dumps(objects, default=str)):
         one["metadata"].pop("labels", None)
@@ -75,7 +77,7 @@ def comparable(objects: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def strictly(kind: Any, one: Mapping[str, Any]) -> None:
-    """Return whether a model is a custom resource without a schema. It accepts any member."""
+    """Check an object with a model of a custom resource. Models accept unknown members, but drop them."""
     made = json.loads(kind.model_validate(one).model_dump_json(by_alias=True, exclude_unset=True))
     assert made == one
 

@@ -25,7 +25,9 @@ HOUR = 3600.0
     ],
 )
 def test_a_probe_goes_by_the_cycles_of_mom_and_not_by_the_clock(tmp_path: Path, completed: float, changed: float, code: int) -> None:
-    """Seconds since mom's last cycle, by the monotonic clock and by the file's time."""
+    """:param completed: seconds since the last cycle by the monotonic clock
+    :param changed: seconds since then by the file's time
+    """
     status = tmp_path / "status.json"
     status.write_text(json.dumps({"interval_seconds": 5.0, "monotonic_seconds": time.clock_gettime(time.CLOCK_BOOTTIME) - completed}))
     os.utime(status, (time.time() - changed,) * 2)

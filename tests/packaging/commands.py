@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 MadeOnce = Callable[[str, Callable[[Path], object]], Path]
-"""Return a folder with this name. It is filled once for all processes of a test run."""
+"""Function that returns a folder with this name. It is filled once for all processes of a test run."""
 
 _SECONDS = 1800
 """Longest time of a command on a busy machine: an image with Debian."""

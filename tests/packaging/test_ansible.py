@@ -41,7 +41,7 @@ HERE = "[Service]\nPrivateTmp=no\nReadWritePaths={folder}\nStandardOutput=append
 
 
 def uv(made: Path, *words: str | Path) -> None:
-    """Return a folder with wheels that serves as pip's index."""
+    """Install requirements with uv, from the index in pip's settings."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(ROOT / "packaging")
         told: dict[str, str] = importlib.import_module("tree").as_pip_is_told(run(sys.executable, "-m", "pip", "config", "list"))
@@ -61,7 +61,7 @@ def ansible(made_once: MadeOnce) -> Path:
 
 @pytest.fixture(scope="session")
 def wheels(made_once: MadeOnce) -> Path:
-    """Distributions of mom that the role installs."""
+    """Return a folder with wheels of the distributions that the role installs."""
 
     def make(folder: Path) -> None:
         (folder / "dist").mkdir()
@@ -100,7 +100,7 @@ class Host:
         (folder / "site.yml").write_text(yaml.safe_dump([play]))
 
     def plays(self, *words: str, **variables: object) -> tuple[dict[str, int], str]:
-        """Counts and output of a run of the role."""
+        """Run the role. Return Ansible's counts and output."""
         given = json.dumps({**self.variables, **variables, "ansible_python_interpreter": sys.executable})
         environment = {
             "ANSIBLE_ROLES_PATH": str(ANSIBLE / "roles"),
@@ -130,7 +130,7 @@ class Host:
 
 
 class _Machine(OwnSystemd):
-    """It has its own /etc, /opt, /usr/local/bin and systemd units."""
+    """systemd with its own /etc, /opt, /usr/local/bin and systemd units."""
 
     def _what_mom_sees(self) -> Iterator[str]:
         subprocess.run(["cp", "-a", "/etc/.", self.folder / "etc"], check=True, timeout=60)

@@ -84,7 +84,7 @@ def test_what_is_fetched_comes_from_where_pip_is_told_to_fetch_it(monkeypatch: p
 
 
 def test_what_cannot_be_fetched_is_said_without_a_traceback(tmp_path: Path) -> None:
-    """Build with an unreachable index in pip's settings."""
+    """pip's settings name an unreachable index."""
     environment = {**os.environ, "PIP_INDEX_URL": "http://127.0.0.1:9/simple", "UV_NO_CACHE": "1", "UV_HTTP_RETRIES": "0"}
     command = [sys.executable, str(ROOT / "packaging/tree.py"), str(tmp_path / "tree")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
@@ -178,7 +178,7 @@ def test_links_in_its_pages_lead_to_what_it_has_or_to_the_repository(installed: 
 
 
 def test_the_systems_libvirt_is_found_and_nothing_else_of_the_system(installed: Path, tmp_path: Path) -> None:
-    """Use a folder in place of the system's."""
+    """A folder stands for the system's."""
     for name in ("libvirt", "libvirtmod", "other"):
         (tmp_path / f"{name}.py").write_text("")
     program = (
@@ -218,7 +218,7 @@ def test_hooks_that_ask_mom_before_guests_start_go_with_it(tmp_path: Path, call:
 
 
 def test_a_mom_of_another_installation_is_not_asked_when_the_package_goes(tmp_path: Path) -> None:
-    """Such as a link from /usr/local/bin to a virtual environment without its interpreter."""
+    """The other mom is a program in /usr/local/bin whose virtual environment has no interpreter."""
     script, environment = scratch_script((ROOT / "packaging/deb/prerm").read_text(), tmp_path, ("py3clean", "deb-systemd-invoke"))
     broken = tmp_path / "bin/mom"
     broken.write_text("#!/opt/mom/bin/nosuch\n")

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.release
 ROOT = Path(__file__).parents[2]
 FOLDERS = sorted(path.parent.name for path in ROOT.glob("mom_*/pyproject.toml"))
 NO_INDEX = {"PIP_CONFIG_FILE": "/dev/null", "PIP_NO_INDEX": "1", "UV_OFFLINE": "1", "UV_NO_CONFIG": "1"}
-"""Return settings of a host without internet: pip uses no index."""
+"""Settings of a host without internet: pip uses no index."""
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_the_bill_of_materials_names_mom_and_all_that_it_needs_with_versions(rel
 
 
 def test_what_is_uploaded_to_an_index_can_be_installed_from_it(release: Path, tools: Path, tmp_path: Path, free_port: int) -> None:
-    """Upload with twine to an index on this machine, as the release workflow does."""
+    """The upload uses twine, and goes to an index on this machine, as the release workflow does."""
     (tmp_path / "index").mkdir()
     server = subprocess.Popen(
         [tools / "pypi-server", "run", "-i", "127.0.0.1", "-p", str(free_port), "-P", ".", "-a", ".", tmp_path / "index"],
@@ -89,7 +89,7 @@ def test_what_is_uploaded_to_an_index_can_be_installed_from_it(release: Path, to
 
 
 def test_the_workflows_are_what_github_takes_and_nothing_in_them_can_be_abused(tools: Path) -> None:
-    """Check workflows with GitHub's schema and with zizmor, which finds known weaknesses."""
+    """The checks are GitHub's schema and zizmor, which finds known weaknesses."""
     workflows = sorted([*ROOT.glob(".github/workflows/*.yml"), *ROOT.glob("examples/*/.github/workflows/*.yml")])
     assert len(workflows) >= 2
     run(tools / "check-jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows)
@@ -110,7 +110,7 @@ def test_the_wheelhouse_says_what_each_wheel_is(wheelhouse: Path) -> None:
 
 
 def test_mom_is_tried_out_without_being_installed(wheelhouse: Path, tools: Path, tmp_path: Path) -> None:
-    """Run mom with `uvx` and `pipx run` from the wheelhouse, without installing it."""
+    """`uvx` and `pipx run` run mom from the wheelhouse."""
     home = {"HOME": str(tmp_path), "UV_CACHE_DIR": str(tmp_path / "uv"), "PIPX_HOME": str(tmp_path / "pipx"), **NO_INDEX}
     uvx = ("--python", sys.executable, "--no-index", "--find-links", wheelhouse, "--from", "mom-core[demo]")
     assert "What to type next" in run(tools / "uvx", *uvx, "mom", "demo", "--seconds", "3", environment=home)

@@ -93,7 +93,7 @@ class Service:
         return "\n".join(path.read_text(errors="replace") for path in self.folder.glob("*log"))
 
     def main_pid(self, unit: str = "mom") -> int:
-        """Return the number of restarts."""
+        """Return the pid of the unit's main process."""
         return int(self.systemd.show(unit, "MainPID")["MainPID"])
 
     def owner(self, pid: int) -> int:
@@ -127,7 +127,7 @@ class Service:
             self.kill(signal.SIGKILL if way == "killed" else signal.SIGSTOP)
 
     def completed_a_cycle(self) -> bool:
-        """Return whether the running mom has set the value."""
+        """Return whether the running mom has completed a cycle."""
         return self.systemd.show("mom", "StatusText")["StatusText"].startswith("cycle ")
 
     def state(self, unit: str = "mom") -> str:
@@ -253,8 +253,10 @@ def test_a_mom_that_hangs_and_is_stopped_is_put_back(service: Service) -> None:
 
 @pytest.mark.parametrize("moment", ["at once", "stop-post", "start"])
 def test_a_mom_that_dies_just_when_it_is_stopped_is_put_back(service: Service, moment: str) -> None:
-    """At once, while the unit cleans up, and while the next mom starts. Between the last two are milliseconds in which `systemctl stop`
-    would only cancel the start."""
+    """mom is stopped at once, while the unit cleans up, or while the next mom starts.
+
+    Between the last two are milliseconds in which `systemctl stop` would only cancel the start.
+    """
     service.start()
     before = service.main_pid()
     service.kill(signal.SIGKILL)
@@ -412,7 +414,7 @@ FORBIDDEN = (
 
 @pytest.mark.parametrize("unit", ["mom", "mom-restore", "mom-helper"])
 def test_only_the_helper_writes_what_mom_sets_and_nothing_else_of_the_kernel(service: Service, unit: str) -> None:
-    """The helper, even without capabilities, because its files belong to root."""
+    """The helper writes them even without capabilities, because the files belong to root."""
     from mom_plugins_host.numa.nodes import BALANCING
     from mom_plugins_ksm.sysfs import FOLDER
 

@@ -63,7 +63,7 @@ def test_the_rpm_needs_the_systems_python_and_libvirt_and_offers_nothing_of_its_
 
 @needs("rpmbuild")
 def test_removing_the_rpm_puts_everything_back_and_an_upgrade_hands_over(rpm: Path) -> None:
-    """Check only that its scripts are valid shell. They equal those of the Debian package, which have tests."""
+    """The scripts are only checked as shell. They equal those of the Debian package, which have tests."""
     scripts = dict(
         re.findall(r"^(\w+) scriptlet \(using /bin/sh\):\n(.*?)(?=^\w+ scriptlet|\Z)", run("rpm", "-qp", "--scripts", rpm), re.M | re.S)
     )
@@ -137,7 +137,7 @@ class TestImage:
 
     @needs("rpmbuild")
     def test_the_rpm_is_installed_runs_and_leaves_its_configuration_only(self, image: Path, rpm: Path, tmp_path: Path) -> None:
-        """Use the image's Debian without mom. RPM runs the scripts in it."""
+        """RPM runs the scripts in the image's Debian, from which mom was removed."""
         root = unpacked(image, tmp_path)
         shutil.rmtree(root / "usr/lib/mom")
         for name in ("mom", "momd"):

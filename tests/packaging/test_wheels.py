@@ -37,7 +37,7 @@ for folder in folders:
     os.chdir(os.path.join(unpacked, source.removesuffix(".tar.gz")))
     build_wheel(made)
 """
-"""Build all folders in one process, like `python -m build --no-isolation`."""
+"""Program that builds all folders in one process, like `python -m build --no-isolation`."""
 
 
 @pytest.fixture(scope="session")
@@ -122,7 +122,7 @@ def config(tmp_path: Path) -> Path:
 
 
 def test_core_libvirt_and_an_outside_plugin_are_enough(environment: Callable[..., Path], tmp_path: Path, knob: Path, config: Path) -> None:
-    """Install the core, its commands and two plugins; write one YAML file; run and stop mom. Everything is restored."""
+    """A user installs the core, its commands and two plugins, writes one YAML file, and runs and stops mom. Everything is restored."""
     bin_folder = environment("mom-daemon", "mom-plugins-libvirt", "mom-example-swappiness")
     mom = bin_folder / "mom"
     listed = json.loads(run(mom, "plugin", "list", "--json"))

@@ -48,7 +48,7 @@ def name(block: Block) -> str:
 
 
 class Answer(NamedTuple):
-    """Return the values of an input, and its new errors."""
+    """Values of an input, and its new errors."""
 
     values: list[Any]
     errors: list[Fault]

@@ -119,7 +119,7 @@ class Stage:
 
             @hookimpl
             def mom_report(self) -> None:
-                """Whether the last cycle is over. Later commands restore sizes."""
+                """Mark the end of the cycles: later commands restore sizes."""
                 stage.cycle = 0
 
         class Hostile:
@@ -128,7 +128,7 @@ class Stage:
 
             @hookimpl
             def mom_evaluate(self, snapshot: Snapshot) -> Iterable[Decision]:
-                """Evaluator that decides the next sizes for all guests."""
+                """Yield the next size for each guest."""
                 for number, guest in enumerate(snapshot.guests.values()):
                     wish = stage.wishes[(stage.cycle + number) % len(stage.wishes)]
                     maximum = guest.fields["balloon_max"]
@@ -150,7 +150,7 @@ class Stage:
 
 
 def befall(stage: Stage, what: str, which: int, amount: float) -> None:
-    """Event for one guest."""
+    """Change one guest."""
     guests = stage.guests()
     guest = guests[which % len(guests)]
     memory = guest.memory
@@ -230,7 +230,7 @@ thoroughly = settings(max_examples=20, deadline=None, suppress_health_check=[Hea
 
 
 def assert_needs_are_respected(stage: Stage) -> None:
-    """Check the commands while mom runs. At its end, mom restores the original sizes."""
+    """Check all commands before mom's end. At its end, mom restores the original sizes."""
     for one in stage.sent:
         if one.cycle and one.target < one.size - SLACK:
             assert one.told_need is not None, f"shrunk without statistics: {one}"

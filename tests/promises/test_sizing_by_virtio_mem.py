@@ -28,7 +28,7 @@ def guest(tmp_path: Path) -> Iterator[FakeGuest]:
 
 
 def cycles(folder: Path, guest: FakeGuest, target_kib: int, count: int, guarantee: str) -> list[Report]:
-    """Run a mom with a policy for that size. The guest can spare 600 MiB. Return the commands."""
+    """Run a mom with a policy for that size. The guest can spare 600 MiB. Return the reports."""
     (folder / "policies").mkdir()
     (folder / "policies/50_small.policy").write_text(f'(with Guests guest (guest.Control "balloon_target" {target_kib}))')
     reports: list[Report] = []

@@ -31,7 +31,7 @@ def lived(config: Config, cycles: int, clock: HandClock, step: float = 5.0) -> i
 
 @pytest.mark.long
 def test_two_recorded_weeks_give_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Return recordings of two weeks."""
+    """The days are as after two weeks of recording."""
     for module in ("plugin", "verbs"):
         monkeypatch.setattr(f"mom_plugins_record.forecast.{module}.CALENDAR", Calendar(1440.0))
     clock = HandClock()

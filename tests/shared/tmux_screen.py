@@ -39,7 +39,7 @@ class Screen:
         return self.tmux("capture-pane", "-p")
 
     def shows(self, *texts: str, seconds: float = 120) -> str:
-        """Wait until all of these texts are on the screen."""
+        """Wait until all of these texts are on the screen. Return the screen."""
         wait_until(lambda: all(text in self.text() for text in texts), self.text, seconds)
         return self.text()
 

@@ -28,7 +28,7 @@ def vdsm(start_vdsm: Callable[..., Vdsm], pki: Path) -> Vdsm:
 
 
 class Momd:
-    """Start `momd -c mom.conf` with vdsm's shipped configuration, with other paths and intervals."""
+    """`momd -c mom.conf` with vdsm's shipped configuration, with other paths and intervals."""
 
     def __init__(self, folder: Path, port: int, pki: Path) -> None:
         self.folder, self.log, self.socket = folder, folder / "mom.log", folder / "mom-vdsm.sock"

@@ -73,7 +73,7 @@ def environment(tmp_path: Path, mypy_options: list[str]) -> dict[str, str]:
         "mypy": mypy_options,
         "pytest": ["-p", "no:schemathesis"],
         "pip": [],
-    }  # readers do not have schemathesis, and importing it takes long
+    }  # readers do not have schemathesis
     commands = {
         tool: f"import runpy, sys; sys.argv[1:1] = {options}; runpy.run_module({tool!r}, run_name='__main__')"
         for tool, options in tools.items()

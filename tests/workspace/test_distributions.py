@@ -95,7 +95,7 @@ def test_the_changelog_keeps_its_form_and_knows_this_version() -> None:
 
 
 def test_a_release_is_stamped_everywhere_by_one_command(tmp_path: Path) -> None:
-    """Run `packaging/version.py` in a copy.
+    """`packaging/version.py` runs in a copy.
 
     It changes all copies of the version, no versions of other projects, and nothing on a second run.
     """
@@ -140,7 +140,7 @@ providers_of_packages = cache(packages_distributions)
 """Cached, because it reads the metadata of all installed packages."""
 
 PARTS = {"pydantic_core": "pydantic"}
-"""Return whether a distribution belongs to another one that requires its exact version."""
+"""Distributions that belong to another one, which requires their exact version."""
 
 CORE_BRINGS = {"click", "mom-core", "mom-daemon", "pluggy", "pydantic"}
 """Distributions that every plugin may use: those of settings and hooks, and click in plugins that require mom-daemon. Hooks for commands

@@ -24,7 +24,7 @@ DOCUMENTS = sorted(
 
 
 def test_the_reference_pages_are_what_the_code_says() -> None:
-    """In a new process, because commands cache how other tests have called them."""
+    """The generator runs in a new process, because commands cache how other tests have called them."""
     command = [sys.executable, str(ROOT / "docs/generate.py"), "--check"]
     checked = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, env={**os.environ, "COLUMNS": "100"})
     assert checked.returncode == 0, f"run .venv/bin/python docs/generate.py\n{checked.stdout}{checked.stderr}"

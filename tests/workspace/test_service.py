@@ -74,7 +74,7 @@ def test_guests_are_changed_by_root_without_capabilities_for_moms_user_only() ->
 
 
 def test_the_helper_may_write_all_that_is_declared_for_it() -> None:
-    """Return the writable paths of a unit."""
+    """The unit can write only to some paths."""
     declared = re.findall(r"^\[knob (.*)\]$", (ROOT / "packaging/helper.d/mom.conf").read_text(), re.M)
     paths = [path.removeprefix("-") for path in unit(ROOT / "packaging/mom-helper.service")["Service"]["ReadWritePaths"].split()]
     assert declared
@@ -83,7 +83,7 @@ def test_the_helper_may_write_all_that_is_declared_for_it() -> None:
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
 def test_libvirt_lets_moms_user_look_and_change_nothing() -> None:
-    """Run polkit's rules, which are JavaScript."""
+    """The rules for polkit are JavaScript."""
     asked = [
         ("mom", "org.libvirt.unix.monitor"), ("mom", "org.libvirt.api.domain.read"), ("mom", "org.libvirt.api.connect.read"),
         ("mom", "org.libvirt.unix.manage"), ("mom", "org.libvirt.api.domain.write"), ("mom", "org.libvirt.api.domain.migrate"),
@@ -154,7 +154,7 @@ def test_a_unit_may_do_no_more_than_the_page_says(name: str, most: float) -> Non
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
 def test_a_unit_makes_no_call_that_would_make_it_root_again(path: Path) -> None:
-    """Evaluate filter lines like systemd: the first allows, lines with ~ remove, and others add."""
+    """For systemd, the first filter line allows calls, lines with ~ remove calls, and others add calls."""
     service = unit(path)["Service"]
     allowed: set[str] = set()
     for line in service["SystemCallFilter"].splitlines():
@@ -182,7 +182,7 @@ def _calls(words: list[str]) -> set[str]:
 
 
 def test_hang_kill_and_stop_are_over_within_30_s() -> None:
-    """Sum the unit's time limits: watchdog or stop, SIGKILL after SIGABRT, and restore."""
+    """The unit's time limits add up: watchdog or stop, SIGKILL after SIGABRT, and restore."""
     service = unit(ROOT / "packaging/mom.service")["Service"]
     seconds = {key: int(service[key].removesuffix("s")) for key in ("WatchdogSec", "TimeoutAbortSec", "TimeoutStopSec", "RestartSec")}
     restore = float(service["ExecStopPost"].rpartition("--timeout ")[2])
