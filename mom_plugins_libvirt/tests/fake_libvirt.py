@@ -17,12 +17,10 @@ from mom_core import Entity, PluginContext, Scope
 from mom_devkit import HandClock
 from mom_kvm import PlatformProperties, StatisticsRecord
 from mom_plugins_libvirt import Connection, ConnectionSettings
-from mom_plugins_libvirt.api import Domain
-from mom_plugins_libvirt.domain_xml import LONGEST_XML
+from mom_plugins_libvirt.api import NO_DOMAIN, OPERATION_INVALID, OPERATION_TIMEOUT, Domain
 from mom_plugins_libvirt.domains import SamplingSettings
-from mom_plugins_libvirt.failures import INVALID_ARGUMENT, NO_DOMAIN, OPERATION_INVALID, OPERATION_TIMEOUT
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
-from mom_plugins_libvirt.qemu_process import pid_of
+from mom_plugins_libvirt.plugin import pid_of
 
 LONG_SECONDS = 30.0
 """Longer than anything here takes that does not hang, however busy the machine is."""
@@ -268,7 +266,6 @@ class FakeConnection:
         self.broken = False
         self.hangs: threading.Event | None = None
         """Bulk calls on it that ask guests wait for this."""
-        self.close_callback: Callable[[object, int, object], None] | None = None
         self.closed = False
 
     def getAllDomainStats(self, stats: int = 0, flags: int = 0) -> Sequence[tuple[Domain, StatisticsRecord]]:
@@ -301,25 +298,12 @@ class FakeConnection:
 
     def close(self) -> int:
         assert not self.callbacks, "libvirt keeps a connection open while a callback is registered"
-        assert self.close_callback is None, "as above"
         self.closed = True
-        return 0
-
-    def registerCloseCallback(self, cb: Callable[[object, int, object], None], opaque: object) -> int:
-        self.close_callback = cb
-        return 0
-
-    def unregisterCloseCallback(self) -> int:
-        if self.close_callback is None:
-            raise FakeError("no callback registered", INVALID_ARGUMENT)
-        self.close_callback = None
         return 0
 
     def lose(self) -> None:
         """libvirtd ends it."""
         self.broken = True
-        if self.close_callback is not None:
-            self.close_callback(self, 1, None)
 
     def tell(self, guest: FakeGuest, event: int, detail: int = 0) -> None:
         """What libvirt does when something happens to a guest's life."""
@@ -425,14 +409,12 @@ def hypervisor_on(
     uri: str = "fake:///system",
     readonly: bool = False,
     platforms: PlatformProperties | None = None,
-    on_demand_seconds: float = 0.0,
-    longest_xml: int = LONGEST_XML,
 ) -> Iterator[LibvirtHypervisor]:
     """The plugin's hypervisor on the fake, with a host's files below a folder."""
     log = logging.getLogger("mom.plugin.libvirt")
     connection = Connection(ConnectionSettings(uri, readonly, call_timeout=LONG_SECONDS), log, libvirtd)
     find = partial(pid_of, folder / "pids", folder / "proc")
-    sampling = SamplingSettings(find, platforms, None, longest_xml, on_demand_seconds, clock.wall)
+    sampling = SamplingSettings(find, platforms, wall=clock.wall)
     try:
         yield LibvirtHypervisor(connection, sampling, PluginContext("libvirt", root=folder, monotonic=clock))
     finally:

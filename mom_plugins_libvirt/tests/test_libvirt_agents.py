@@ -2,8 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Iterator
-from xml.etree import ElementTree
+from collections.abc import Iterator, Mapping
 
 import pytest
 from fake_libvirt import LONG_SECONDS, FakeDomain, FakeError, FakeGuest, FakeLibvirtd, MakeHypervisor
@@ -11,7 +10,8 @@ from fake_libvirt import LONG_SECONDS, FakeDomain, FakeError, FakeGuest, FakeLib
 from mom_core import Entity, HypervisorError, Scope
 from mom_devkit import wait_until
 from mom_plugins_libvirt import Connection, ConnectionSettings
-from mom_plugins_libvirt.agents import AgentCommands, channels_of
+from mom_plugins_libvirt.domain_xml import described
+from mom_plugins_libvirt.long_calls import AgentCommands
 
 CHANNELS = """<devices>
 <channel type='unix'><source mode='bind' path='/run/a/agent'/><target type='virtio' name='org.qemu.guest_agent.0'
@@ -52,10 +52,10 @@ def qemu() -> FakeQemu:
 
 @pytest.fixture
 def commands(libvirtd: FakeLibvirtd, qemu: FakeQemu, monkeypatch: pytest.MonkeyPatch) -> Iterator[AgentCommands]:
-    monkeypatch.setattr("mom_plugins_libvirt.agents._SLACK_SECONDS", LONG_SECONDS)
+    monkeypatch.setattr("mom_plugins_libvirt.long_calls._SLACK_SECONDS", LONG_SECONDS)
     log = logging.getLogger("mom.plugin.libvirt")
     libvirtd.add("a")
-    monkeypatch.setattr("mom_plugins_libvirt.agents.qemu_binding", lambda doing: qemu)
+    monkeypatch.setattr("mom_plugins_libvirt.long_calls.qemu_binding", lambda doing: qemu)
     made = AgentCommands(Connection(ConnectionSettings("fake:///system"), log, libvirtd))
     yield made
     if qemu.hangs is not None:
@@ -64,12 +64,14 @@ def commands(libvirtd: FakeLibvirtd, qemu: FakeQemu, monkeypatch: pytest.MonkeyP
         thread.join()
 
 
-def devices(xml: str) -> ElementTree.Element:
-    return ElementTree.fromstring(xml)  # noqa: S314  # the test's own text
+def channels_of(devices: str) -> Mapping[str, str]:
+    description = described(f"<domain>{devices}</domain>")
+    assert description is not None
+    return description.channels
 
 
 def test_channels_are_those_that_lead_to_agents_and_only_a_listening_socket_has_a_path() -> None:
-    assert channels_of(devices(CHANNELS)) == {
+    assert channels_of(CHANNELS) == {
         "org.qemu.guest_agent.0": "",  # libvirt itself is connected to it
         "org.mom.guestd.0": "/run/a/guestd",
         "its.own.client": "",
@@ -80,7 +82,7 @@ def test_channels_are_those_that_lead_to_agents_and_only_a_listening_socket_has_
 def test_no_channel_is_too_many_or_too_long() -> None:
     channel = "<channel type='unix'><source mode='bind' path='/{0}'/><target type='virtio' name='{1}'/></channel>"
     named = [("a" * 300, "path"), ("a", "x" * 300), *((str(number), str(number)) for number in range(50))]
-    found = channels_of(devices(f"<devices>{''.join(channel.format(*one) for one in named)}</devices>"))
+    found = channels_of(f"<devices>{''.join(channel.format(*one) for one in named)}</devices>")
     assert (len(found), found["path"], found["1"]) == (32, "", "/1")
     assert "x" * 300 not in found
 

@@ -8,8 +8,8 @@ import pytest
 
 from mom_core import GuestGone, HypervisorError, NotSupported, PermissionDenied
 from mom_devkit.without_root import LIBVIRT_HELPER_SOCKET_VARIABLE, LibvirtHelperProcess, another_user, why_not_another_user
+from mom_plugins_libvirt.api import translated
 from mom_plugins_libvirt.changes import GuestOrders, OrderedDomain, OrderRefused
-from mom_plugins_libvirt.failures import translated
 
 DRIVER = "test:///default"
 """libvirt's own driver for tests: each connection has one guest, in memory."""

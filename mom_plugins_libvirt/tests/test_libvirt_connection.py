@@ -17,8 +17,8 @@ from mom_core import GuestBusy, HypervisorError
 from mom_devkit import wait_until
 from mom_kvm import Callers
 from mom_plugins_libvirt import Connection, ConnectionSettings
+from mom_plugins_libvirt.api import SYSTEM_ERROR
 from mom_plugins_libvirt.events import GuestEvent
-from mom_plugins_libvirt.failures import SYSTEM_ERROR
 
 LOG = logging.getLogger("test")
 BALLOON = FakeLibvirtd.VIR_DOMAIN_STATS_BALLOON
@@ -182,7 +182,7 @@ def test_events_arrive_and_one_that_cannot_be_read_harms_nothing(libvirtd, conne
     connection.on_event = heard.append
     connection.statistics(BALLOON)
     libvirtd.connections[0].tell(guest, 5)
-    assert heard == [GuestEvent("lifecycle", guest.uuid, "g", 5)]
+    assert heard == [GuestEvent("LIFECYCLE", guest.uuid, "g", 5)]
     guest.name = "g\udcff"
     libvirtd.connections[0].tell(guest, 5)
     assert "cannot process an event" in caplog.text

@@ -13,7 +13,7 @@ import mom_plugins_libvirt.connection as module
 from mom_devkit import wait_until
 from mom_kvm import LaunchedGuest
 from mom_plugins_libvirt import Connection, ConnectionSettings
-from mom_plugins_libvirt.launches import LibvirtLaunches
+from mom_plugins_libvirt.plugin import LibvirtLaunches
 
 MIB = 1 << 10
 BALLOON = FakeLibvirtd.VIR_DOMAIN_STATS_BALLOON

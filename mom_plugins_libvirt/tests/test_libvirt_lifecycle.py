@@ -38,7 +38,7 @@ def test_what_is_meant_for_a_guest_is_not_done_to_one_that_was_started_anew_sinc
 
 
 def test_a_job_that_is_given_up_is_not_that_of_the_guest_that_was_started_since(hypervisor, libvirtd, guest, monkeypatch):
-    monkeypatch.setattr("mom_plugins_libvirt.lifecycle._GIVE_UP_SECONDS", 0.2)
+    monkeypatch.setattr("mom_plugins_libvirt.long_calls._GIVE_UP_SECONDS", 0.2)
     guest.job_goes_on = threading.Event()
 
     def save() -> None:
@@ -87,22 +87,6 @@ def test_a_guest_that_does_not_answer_is_looked_at_once_and_hides_no_other(hyper
     assert hypervisor.standings([guest.entity]) == {guest.uuid: GuestState.RUNNING}
 
 
-@pytest.mark.parametrize("order", ["pause", "resume", "shut down"])
-def test_a_guest_that_hangs_is_given_an_order_once_however_often_it_is_tried_and_the_others_can_be_changed(
-    hypervisor, libvirtd, guest, order
-):
-    well = libvirtd.add("b")
-    hypervisor.guests()
-    guest.hangs = threading.Event()
-    with impatient(hypervisor.connection), pytest.raises(GuestBusy, match="no answer within"):
-        ORDERS[order](hypervisor, guest.entity)
-    for _ in range(hypervisor.connection.settings.most_open_calls + 1):
-        with pytest.raises(GuestBusy, match="has not answered"):
-            ORDERS[order](hypervisor, guest.entity)
-    hypervisor.set_balloon(well.entity, 1 << 19)
-    guest.hangs.set()
-
-
 @pytest.mark.parametrize("saved", [True, False])
 def test_what_takes_too_long_is_given_up_and_the_guest_runs_on(hypervisor, guest, saved):
     guest.job_goes_on = threading.Event()
@@ -121,7 +105,7 @@ def test_what_is_over_before_libvirt_has_said_that_it_was_given_up_was_given_up(
 
 
 def test_a_libvirtd_that_is_too_busy_to_give_up_is_asked_again(hypervisor, guest, monkeypatch):
-    monkeypatch.setattr("mom_plugins_libvirt.lifecycle._AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("mom_plugins_libvirt.long_calls._AGAIN_SECONDS", 0.01)
     guest.job_goes_on, guest.aborts_that_fail = threading.Event(), 2
     with pytest.raises(GuestBusy, match="mom aborted it"):
         hypervisor.save(guest.entity, 0.05)
@@ -130,7 +114,7 @@ def test_a_libvirtd_that_is_too_busy_to_give_up_is_asked_again(hypervisor, guest
 
 @pytest.mark.parametrize("saved", [True, False])
 def test_of_what_does_not_come_back_though_it_was_given_up_it_is_not_said_that_the_guest_stays(hypervisor, guest, monkeypatch, saved):
-    monkeypatch.setattr("mom_plugins_libvirt.lifecycle._GIVE_UP_SECONDS", 0.05)
+    monkeypatch.setattr("mom_plugins_libvirt.long_calls._GIVE_UP_SECONDS", 0.05)
     guest.job_goes_on, guest.aborts_that_fail = threading.Event(), 1_000_000
     try:
         with pytest.raises(GuestBusy if saved else TimeoutError, match="no answer within"):
@@ -140,7 +124,7 @@ def test_of_what_does_not_come_back_though_it_was_given_up_it_is_not_said_that_t
 
 
 def test_the_way_to_the_other_host_stays_open_for_as_long_as_a_move_uses_it(hypervisor, libvirtd, guest, monkeypatch):
-    monkeypatch.setattr("mom_plugins_libvirt.lifecycle._GIVE_UP_SECONDS", 0.05)
+    monkeypatch.setattr("mom_plugins_libvirt.long_calls._GIVE_UP_SECONDS", 0.05)
     guest.job_goes_on, guest.aborts_that_fail = threading.Event(), 1_000_000
     with pytest.raises(TimeoutError):
         hypervisor.migrate(guest.entity, Destination.parse("qemu://h2/system"), 0.05)

@@ -37,7 +37,7 @@ PATIENT = {"call_timeout": f"{LONG_SECONDS:.0f}s", "deadline": f"{3 * LONG_SECON
 def make_plugin(libvirtd: FakeLibvirtd, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[MakePlugin]:
     monkeypatch.setattr("mom_plugins_libvirt.binding", lambda: libvirtd)
     monkeypatch.setattr(connection_module, "EventLoop", NoLoop)
-    monkeypatch.setattr("mom_plugins_libvirt.domains._DESCRIBE_SECONDS", LONG_SECONDS)  # all in the first look
+    monkeypatch.setattr("mom_plugins_libvirt.plugin._DESCRIBE_SECONDS", LONG_SECONDS)  # all in the first look
     made: list[LibvirtPlugin] = []
 
     def make(*, serves: bool = True, **settings: object) -> LibvirtPlugin:
@@ -104,17 +104,6 @@ def test_another_hypervisor_is_left_to_its_own_plugin(make_plugin):
     assert [outcome.status for outcome in put_back(plugin, entries, other)] == [Status.FAILED]
 
 
-def test_the_doctor_says_what_guests_could_have(make_plugin, libvirtd):
-    for number in range(100):
-        libvirtd.add(f"g{number:02}")
-    found = {finding.subject: finding for finding in make_plugin().mom_doctor() if "off for" in finding.message}
-    assert {finding.severity for finding in found.values()} == {Severity.OK}
-    assert "100 guests: g00, g01, g02, g03, g04 and 95 more" in found["free page reporting"].message
-    assert "freePageReporting=on" in found["free page reporting"].cure
-    assert "autodeflate=on" in found["autodeflate"].cure
-    assert all(len(finding.message) < 400 and len(finding.cure) < 400 for finding in found.values()), "or it would be cut"
-
-
 def test_the_doctor_advises_nothing_that_a_guest_has_or_cannot_use_and_says_whose_memory_cannot_be_had(make_plugin, libvirtd):
     libvirtd.add("has").model = "virtio' autodeflate='on' freePageReporting='on"
     libvirtd.add("bare").model = "none"
@@ -159,8 +148,8 @@ def test_a_guest_whose_description_cannot_be_understood_is_a_problem_and_a_findi
 
 
 @pytest.mark.parametrize("serves", [True, False])
-def test_only_where_there_is_no_next_cycle_descriptions_are_read_for_who_asks(libvirtd, make_plugin, monkeypatch, serves):
-    monkeypatch.setattr("mom_plugins_libvirt.domains._DESCRIBE_SECONDS", 0.0)
+def test_only_where_there_is_no_next_cycle_all_descriptions_are_read_at_once(libvirtd, make_plugin, monkeypatch, serves):
+    monkeypatch.setattr("mom_plugins_libvirt.plugin._DESCRIBE_SECONDS", 0.0)
     guest = libvirtd.add("g")
     hypervisor = own(make_plugin(serves=serves))
     assert bool(hypervisor.io_tunes([guest.entity])) is not serves
@@ -183,6 +172,3 @@ def test_a_binding_that_is_missing_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "libvirt", None)
     with pytest.raises(HypervisorError, match="libvirt-python"):
         LibvirtPlugin(LibvirtPlugin.Settings(), PluginContext()).mom_setup()
-
-
-# --- libvirt's own driver for tests: the real binding, real events, guests in this process ------------------------------------------

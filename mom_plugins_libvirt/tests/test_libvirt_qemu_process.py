@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mom_plugins_libvirt.qemu_process import pid_of
+from mom_plugins_libvirt.plugin import pid_of
 
 UUID = "c0c1f094-e0eb-461c-82d5-fd2a0fe0d115"
 

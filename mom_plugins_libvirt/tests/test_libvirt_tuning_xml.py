@@ -6,7 +6,7 @@ import pytest
 
 from mom_core import DiskTune
 from mom_kvm import NodeTune
-from mom_plugins_libvirt.tuning_xml import Tuning, tuning_of
+from mom_plugins_libvirt.domain_xml import Tuning, tuning_of
 
 NONE = dict.fromkeys(DiskTune.LIMITS, 0)
 QOS = """<metadata><ovirt-tune:qos xmlns:ovirt-tune="http://ovirt.org/vm/tune/1.0">{}</ovirt-tune:qos></metadata>"""

@@ -65,11 +65,11 @@ def test_limits_and_agents_are_heard_of_and_wake_nobody(listener: Listener, lab:
     disk = f"<disk type='file'><driver name='qemu' type='raw'/><source file='{image}'/><target dev='vda' bus='virtio'/></disk>"
     channel = "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
     guest = lab.start("all-kinds", devices=disk + channel)
-    listener.hears_of("agent-lifecycle", guest)
+    listener.hears_of("AGENT_LIFECYCLE", guest)
     guest.wait_until_up()
     listener.woken.clear()
     guest.domain.setBlockIoTune("vda", {"total_bytes_sec": 1 << 20}, libvirt.VIR_DOMAIN_AFFECT_LIVE)
-    listener.hears_of("tunable", guest)
+    listener.hears_of("TUNABLE", guest)
     listener.hypervisor.guests()
     (tune,) = listener.hypervisor.io_tunes([guest.entity])[guest.uuid]
     assert tune.current["total_bytes_sec"] == 1 << 20, "the event had the description read again"

@@ -16,7 +16,7 @@ from mom_kvm import Callers, CallPatience
 from mom_plugins_kubevirt.pod_socket import reached
 from mom_plugins_kubevirt.pods import LAUNCHER, LauncherPod
 from mom_plugins_kubevirt.relay import Relay
-from mom_plugins_libvirt import Connection, ConnectionSettings, EventLoop, ImpossibleAnswer, LibvirtHypervisor, SamplingSettings
+from mom_plugins_libvirt import Connection, ConnectionSettings, EventLoop, LibvirtHypervisor, SamplingSettings
 
 _CALL_SECONDS: Final = 1.0
 """Timeout of one call to a pod's libvirt. A libvirt that has hung does not delay calls to others."""
@@ -46,6 +46,10 @@ _MOST_EVENTS: Final = 500
 _MOST_WAKES: Final = 5
 _WAKE_SECONDS: Final = 10.0
 """Period in which a pod may start at most `_MOST_WAKES` cycles. The start of a guest needs three."""
+
+
+class ImpossibleAnswer(HypervisorError):
+    """Answer that a working libvirtd never sends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,7 @@ class PodLibvirt:
         self.pod = pod
         self.connection = Connection(settings, means.context.log, means.module, callers=means.callers, patience=means.patience)
         self.connection.on_open = self._opened
-        sampling = SamplingSettings(most_guests=1, counts_vcpus=False)
+        sampling = SamplingSettings(counts_vcpus=False)
         self.hypervisor = LibvirtHypervisor(self.connection, sampling, means.context)
         self.hypervisor.wake = self._tell
         self.listed: Sequence[Guest] = ()
@@ -131,6 +135,8 @@ class PodLibvirt:
             guests = self.hypervisor.guests()
         except HypervisorError as error:
             raise ImpossibleAnswer(self._refused) if self._refused else error from error
+        if len(guests) > 1:
+            raise ImpossibleAnswer(f"it lists {len(guests)} guests, but a pod has one")
         for guest in guests:
             if len(guest.name) > _LONGEST_NAME or not guest.name.isprintable():
                 raise ImpossibleAnswer("its guest has a name that KubeVirt never uses")

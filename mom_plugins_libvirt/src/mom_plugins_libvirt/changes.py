@@ -22,17 +22,17 @@ from mom_helper.libvirt_orders import GuestOrder
 from mom_helper.libvirt_orders import GuestOrderNumber as Number
 from mom_helper.orders import ORDER, Answer
 from mom_kvm import Destination
-from mom_plugins_libvirt.api import Domain
-from mom_plugins_libvirt.failures import (
+from mom_plugins_libvirt.api import (
     ARGUMENT_UNSUPPORTED,
     NO_CONNECT,
     NO_DOMAIN,
     OPERATION_DENIED,
     OPERATION_TIMEOUT,
+    Domain,
     error_numbers,
+    is_local,
     kind_of,
 )
-from mom_plugins_libvirt.uri import is_local
 
 HELPER_SOCKET_VARIABLE: Final = "MOM_LIBVIRT_HELPER_SOCKET"
 """Environment variable that overrides the path of the helper's socket."""

@@ -18,12 +18,10 @@ from typing import Any, TypeVar
 
 from mom_core import GuestBusy, GuestGone, HypervisorError
 from mom_kvm import Callers, CallPatience, StatisticsRecord
-from mom_plugins_libvirt.api import Domain
+from mom_plugins_libvirt.api import OPERATION_INVALID, Domain, cure_for, error_numbers, translated, without_questions
 from mom_plugins_libvirt.changes import OrderRefused, opened
 from mom_plugins_libvirt.events import LIFECYCLE, STARTED, EventLoop, GuestEvent
-from mom_plugins_libvirt.failures import OPERATION_INVALID, cure_for, error_numbers, translated
 from mom_plugins_libvirt.open_connection import BulkStatistics, GuestRecord, OpenConnection, is_running, register_events
-from mom_plugins_libvirt.uri import without_questions
 
 T = TypeVar("T")
 
@@ -162,9 +160,8 @@ class Connection:
         for attempted, end in attempts:
             late = self._fallback_is_late if attempted == fallback else None
             try:
-                about_all = uuids is None and not self._bulk.blocked_in_start_hook()
                 ask = partial(self._bulk.read, groups=attempted, uuids=uuids)
-                return self._made(ask, doing, began + end * timeout, late, single=uuids is not None, about_all=about_all)
+                return self._made(ask, doing, began + end * timeout, late, single=uuids is not None)
             except GuestBusy as error:
                 busy = error
         raise HypervisorError(busy.message, hint="if libvirtd is only slow, increase call_timeout of the libvirt plugin") from busy
@@ -212,33 +209,30 @@ class Connection:
         late: Callable[[Future[Any]], None] | None = None,
         *,
         single: bool = True,
-        about_all: bool = False,
     ) -> T:
         live = self._borrowed(doing, end)
         patience = max(0.0, end - self._monotonic())
         call = self.callers.start(lambda: self._used(live, ask, doing))
-        if not self._came_back(call, patience, about_all=about_all):
+        if not self._came_back(call, patience, single=single):
             self._give_up(live, f"{doing}: no answer")
-            self._left_behind(call, single=single)
+            if single:
+                self._patience.given_up()
+            with self._changed:
+                self._open_calls.append(call)
             if late is not None:
                 late(call)
             raise GuestBusy(f"{doing}: no answer within {patience:.2g} s")
         return call.result()
 
-    def _came_back(self, call: Future[Any], patience: float, *, about_all: bool) -> bool:
-        while about_all and patience > _HOOK_POLL_SECONDS:
+    def _came_back(self, call: Future[Any], patience: float, *, single: bool) -> bool:
+        polls = not single and not self._bulk.blocked_in_start_hook()
+        while polls and patience > _HOOK_POLL_SECONDS:
             if Callers.came_back(call, _HOOK_POLL_SECONDS):
                 return True
             if self._bulk.blocked_in_start_hook():  # the call will return when that guest starts
                 return False
             patience -= _HOOK_POLL_SECONDS
         return Callers.came_back(call, patience)
-
-    def _left_behind(self, call: Future[Any], *, single: bool) -> None:
-        if single:
-            self._patience.given_up()
-        with self._changed:
-            self._open_calls.append(call)
 
     def _too_many_open(self) -> bool:
         with self._changed:
@@ -359,18 +353,14 @@ class Connection:
             self.callers.start(live.close)
         self._changed.notify_all()
 
-    def _are_too_many(self) -> bool:
-        self._bulk.events += 1
-        if self.settings.most_events is None or self._bulk.events <= self.settings.most_events:
-            return False
-        with self._changed:
-            if self._live is not None:
-                self._forget(self._live, "libvirtd sends too many events")
-        return True
-
     def _told(self, connection: object, domain: Domain, *details_and_kind: Any) -> None:
         *details, kind = details_and_kind
-        if self.on_event is None or self._are_too_many():
+        self._bulk.events += 1
+        if self.on_event is None:
+            return
+        if self.settings.most_events is not None and self._bulk.events > self.settings.most_events:
+            if (live := self._live) is not None:
+                self._give_up(live, "libvirtd sends too many events")
             return
         code = next((number for number in details if isinstance(number, int)), 0)
         if kind == LIFECYCLE and code == STARTED:

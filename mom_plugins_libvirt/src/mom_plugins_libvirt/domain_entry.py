@@ -7,16 +7,15 @@ from dataclasses import dataclass
 
 from mom_core import CpuTune
 from mom_kvm import SeenGuest
-from mom_plugins_libvirt.domain_xml import DomainDescription
-from mom_plugins_libvirt.tuning_xml import UNTUNED, Tuning
+from mom_plugins_libvirt.domain_xml import UNTUNED, DomainDescription, Tuning
 
 # virDomainState, virDomainPausedReason, virDomainRunningReason and virDomainJobType: part of libvirt's stable
 # interface.
-NO_STATE, RUNNING, IDLE, PAUSED, SHUTTING_DOWN, SHUT_OFF, CRASHED, SUSPENDED = range(8)
+NO_STATE, RUNNING, IDLE, PAUSED = range(4)
 
-_STATES = {
-    NO_STATE: "unknown", RUNNING: "running", IDLE: "idle", PAUSED: "paused", SHUTTING_DOWN: "shutting down", SHUT_OFF: "shut off",
-    CRASHED: "crashed", SUSPENDED: "suspended",
+STATES = {
+    NO_STATE: "unknown", RUNNING: "running", IDLE: "idle", PAUSED: "paused", 4: "shutting down", 5: "shut off", 6: "crashed",
+    7: "suspended",
 }  # fmt: skip
 
 _PAUSED = {
@@ -41,30 +40,6 @@ _JOBS = {
 """Texts for values of virDomainJobOperation that forbid changes. Backups allow changes."""
 
 
-def state_name(state: int) -> str:
-    """Return a state's name for messages."""
-    return _STATES.get(state, "unknown")
-
-
-def why_left_alone(state: int, reason: int) -> str:
-    """Return why this state forbids changes; empty if it allows them."""
-    if state in {NO_STATE, RUNNING, IDLE}:
-        why = _RUNNING.get(reason, "") if state == RUNNING else ""
-        return f"the guest is {why}" if why else ""
-    why = _PAUSED.get(reason, "") if state == PAUSED else ""
-    return f"the guest is {_STATES.get(state, 'in an unknown state')}" + (f", {why}" if why else "")
-
-
-def may_come(state: int, reason: int) -> bool:
-    """Return whether a guest may be migrating to this host."""
-    return (state == PAUSED and reason in {_MOVED, _STARTING_UP}) or (state == RUNNING and reason in _RUNNING)
-
-
-def has_come(state: int, reason: int) -> bool:
-    """Return whether the guest has migrated to this host, and has not been paused since."""
-    return state == RUNNING and reason == _MOVED
-
-
 def job_name(statistics: Mapping[str, object]) -> str:
     """Return the job in libvirt's `jobStats` if it forbids changes; otherwise an empty string."""
     operation = statistics.get("operation")
@@ -84,7 +59,6 @@ class DomainEntry(SeenGuest):
     job: str = ""
     description: DomainDescription | None = None
     describe: bool = True
-    limits_needed: bool = False
     describe_at: float = float("inf")
     """Monotonic time at which mom reads the description again even without an event."""
     prompt: bool = False
@@ -121,9 +95,19 @@ class DomainEntry(SeenGuest):
         self.fields["balloon_max"] = max(most, self.size or 1)
 
     @property
+    def may_come(self) -> bool:
+        """Whether the guest may be migrating to this host."""
+        return (self.status == PAUSED and self.reason in {_MOVED, _STARTING_UP}) or (self.status == RUNNING and self.reason in _RUNNING)
+
+    @property
+    def has_come(self) -> bool:
+        """Whether the guest has migrated to this host, and has not been paused since."""
+        return self.status == RUNNING and self.reason == _MOVED
+
+    @property
     def is_doubtful(self) -> bool:
         """Whether libvirt's size is in doubt, and QEMU can report the true size."""
-        return bool(self.doubted) and self.balloon and not may_come(self.status, self.reason)
+        return bool(self.doubted) and self.balloon and not self.may_come
 
     def see_size(self, size: int | None) -> None:
         """Record the size that QEMU reports, in KiB; None if unknown."""
@@ -136,4 +120,8 @@ class DomainEntry(SeenGuest):
 
     def left_alone(self) -> str:
         """Return why libvirt's state forbids changes; empty if it allows them."""
-        return why_left_alone(self.status, self.reason)
+        if self.status in {NO_STATE, RUNNING, IDLE}:
+            why = _RUNNING.get(self.reason, "") if self.status == RUNNING else ""
+            return f"the guest is {why}" if why else ""
+        why = _PAUSED.get(self.reason, "") if self.status == PAUSED else ""
+        return f"the guest is {STATES.get(self.status, 'in an unknown state')}" + (f", {why}" if why else "")

@@ -13,24 +13,19 @@ from typing import Any, TypeVar
 from xml.etree.ElementTree import Element
 
 from mom_core import Entity, GuestBusy, GuestGone, HypervisorError, PermissionDenied, PluginContext, Value, printable
-from mom_kvm import PROMISED_NOTHING, GuestDescription, GuestField, HostSide, PlatformProperties, SeenGuests, StatisticsRecord
-from mom_plugins_libvirt.api import Domain
+from mom_kvm import GuestDescription, GuestField, HostSide, PlatformProperties, Promises, SeenGuests, StatisticsRecord
+from mom_plugins_libvirt.api import Domain, is_local
 from mom_plugins_libvirt.connection import Connection
-from mom_plugins_libvirt.domain_entry import CPU_CONTROLS, PAUSED, DomainEntry, has_come, job_name, may_come, state_name
-from mom_plugins_libvirt.domain_xml import LONGEST_XML, DomainDescription, described
-from mom_plugins_libvirt.events import EventBook
-from mom_plugins_libvirt.fields import PLUG_LIMIT
+from mom_plugins_libvirt.domain_entry import CPU_CONTROLS, PAUSED, STATES, DomainEntry, job_name
+from mom_plugins_libvirt.domain_xml import PLUG_LIMIT, DomainDescription, described
+from mom_plugins_libvirt.events import GuestEvent
 from mom_plugins_libvirt.open_connection import GuestRecord
-from mom_plugins_libvirt.uri import is_local
 
 T = TypeVar("T")
 
 _DUE_SECONDS = 1.0
 _DUE_PERIODS = 1.5
 """Statistics are late after this number of periods, plus `_DUE_SECONDS`."""
-
-_DESCRIBE_SECONDS = 0.5
-"""Time in a cycle for reading descriptions."""
 
 SIZES_SECONDS = 0.3
 """Time in a cycle for reading doubtful sizes from QEMU."""
@@ -49,20 +44,14 @@ class SamplingSettings:
     """Settings for reading guests.
 
     :param find: returns the PID for a guest's name and UUID
-    :param on_demand_seconds: time for reading missing descriptions
+    :param describe_seconds: time in a cycle for reading descriptions
     """
 
     find: Callable[[str, str], int | None] | None = None
     platforms: PlatformProperties | None = None
-    most_guests: int | None = None
-    longest_xml: int = LONGEST_XML
-    on_demand_seconds: float = 0.0
+    describe_seconds: float = 0.5
     wall: Callable[[], float] = time.time
     counts_vcpus: bool = True
-
-
-class ImpossibleAnswer(HypervisorError):
-    """Answer that a working libvirtd never sends."""
 
 
 class Domains(SeenGuests[DomainEntry]):
@@ -80,9 +69,15 @@ class Domains(SeenGuests[DomainEntry]):
         self._opened = 0
         self._late: dict[str, Future[Any]] = {}
         """Last timed-out calls, keyed by guest ID."""
-        self._on_demand_seconds = settings.on_demand_seconds
-        self._events = EventBook(lambda what: self.wake(what))  # noqa: PLW0108  # `wake` is set later
-        connection.on_event = self._events.heard
+        self._changed: set[str] = set()
+        """IDs of the guests that events have concerned since the last look."""
+        connection.on_event = self._heard
+
+    def _heard(self, event: GuestEvent) -> None:
+        # libvirt's thread calls this.
+        self._changed.add(event.uuid)
+        if news := event.news:
+            self.wake(news)
 
     def _look(self) -> None:
         module = self.connection.module
@@ -91,13 +86,11 @@ class Domains(SeenGuests[DomainEntry]):
         asks_guests = module.VIR_DOMAIN_STATS_CPU_TOTAL | module.VIR_DOMAIN_STATS_BALLOON
         asks_guests |= module.VIR_DOMAIN_STATS_VCPU if self._settings.counts_vcpus else 0
         records = self.connection.statistics(asks_nobody | asks_guests, fallback=asks_nobody)
-        if self._settings.most_guests is not None and len(records) > self._settings.most_guests:
-            raise ImpossibleAnswer(f"libvirtd lists {len(records)} guests, but mom accepts at most {self._settings.most_guests}")
         self._take(records)
         with self._lock:
             due = [entry for entry in self._seen.values() if entry.describe]
-        due.sort(key=lambda entry: (entry.description is not None, not entry.limits_needed))
-        self._describe(due, min(end, self._monotonic() + _DESCRIBE_SECONDS))
+        due.sort(key=lambda entry: entry.description is not None)
+        self._describe(due, min(end, self._monotonic() + self._settings.describe_seconds))
         self._ask_sizes(min(end, self._monotonic() + SIZES_SECONDS))
 
     def unanswered(self) -> None:
@@ -112,7 +105,7 @@ class Domains(SeenGuests[DomainEntry]):
         with self._lock:
             missed_events = self._opened != self.connection.opened
             self._opened = self.connection.opened
-            changed = self._events.changed()
+            changed = {self._changed.pop() for _ in range(len(self._changed))}
             unasked = self._settings.platforms is not None and self._settings.platforms.have_changed()
             before, self._seen = self._seen, {}
             self._late = {uuid: call for uuid, call in self._late.items() if not call.done()}
@@ -147,12 +140,12 @@ class Domains(SeenGuests[DomainEntry]):
     def _update(self, entry: DomainEntry, record: StatisticsRecord, wall: float, monotonic: float) -> None:
         status, before, size, fresh = entry.status, entry.reading, entry.size, entry.fresh
         entry.status, entry.reason = whole(record.get("state.state")) or 0, whole(record.get("state.reason")) or 0
-        entry.state = state_name(entry.status)
+        entry.state = STATES.get(entry.status, "unknown")
         if status == PAUSED != entry.status:
             entry.since = monotonic
         entry.add_record(record, wall, monotonic)
         entry.fit_sizes()
-        if entry.doubted is None and (may_come(entry.status, entry.reason) or has_come(entry.status, entry.reason)):
+        if entry.doubted is None and (entry.may_come or entry.has_come):
             entry.doubted = True
         age = entry.reading.age(monotonic) if entry.reading else None
         prompt = age is not None and age <= _DUE_SECONDS + _DUE_PERIODS * (entry.period or 0)
@@ -196,11 +189,9 @@ class Domains(SeenGuests[DomainEntry]):
             with self._lock:
                 entry.describe = True
             raise
-        too_long = len(xml) > self._settings.longest_xml
-        description = None if too_long else described(xml, self._of_platform)
-        garbled = f"it has more than {self._settings.longest_xml} characters" if too_long else "it is not a domain XML"
+        description = described(xml, self._of_platform)
         with self._lock:
-            self._learn(entry, description, garbled if description is None else "")
+            self._learn(entry, description)
 
     def _of_platform(self, domain: Element) -> Mapping[str, str]:
         return {} if self._settings.platforms is None else self._settings.platforms.of(GuestDescription(domain=domain))
@@ -211,8 +202,9 @@ class Domains(SeenGuests[DomainEntry]):
         except self.connection.module.libvirtError:  # a driver without jobs; or the guest is gone, and the next call fails
             return ""
 
-    def _learn(self, entry: DomainEntry, description: DomainDescription | None, garbled: str) -> None:
-        had, entry.description, entry.garbled = entry.period, description, garbled
+    def _learn(self, entry: DomainEntry, description: DomainDescription | None) -> None:
+        had, entry.description = entry.period, description
+        entry.garbled = "it is not a domain XML" if description is None else ""
         entry.period = None if description is None or not description.balloon else description.stats_period
         if entry.period and not had:
             entry.since = self._monotonic()
@@ -222,19 +214,11 @@ class Domains(SeenGuests[DomainEntry]):
         again = _RESIZABLE_AGAIN_SECONDS if entry.resizable and entry.is_smaller else _DESCRIBE_AGAIN_SECONDS
         entry.describe_at = self._monotonic() + again * (1 + zlib.crc32(entry.id.encode()) % 100 / 100)
 
-    def _describe_asked(self, guests: Sequence[DomainEntry]) -> None:
-        due = [entry for entry in guests if entry.description is None and entry.describe]
-        for entry in due:
-            entry.limits_needed = True
-        began = self._monotonic()
-        self._describe(due, began + self._on_demand_seconds)
-        self._on_demand_seconds = max(0.0, self._on_demand_seconds - (self._monotonic() - began))
-
     def _properties(self, seen: DomainEntry) -> Mapping[str, Value]:
         if seen.description is None:
             return {}
         pinned = {"pinned": seen.pinned} if seen.pinned else {}
-        return {**PROMISED_NOTHING, **seen.description.properties, **pinned}
+        return {**Promises.NOTHING, **seen.description.properties, **pinned}
 
     def _fields_of(self, seen: DomainEntry, process: Mapping[str, Value]) -> dict[str, Value]:
         described, description = seen.balloon_fields(self._monotonic()), seen.description
@@ -262,9 +246,8 @@ class Domains(SeenGuests[DomainEntry]):
     # --- one call on one guest ---------------------------------------------------------------------------------------------------
 
     def described(self, guests: Sequence[Entity]) -> list[DomainEntry]:
-        """Return the guests with known descriptions. Read missing descriptions first, if time permits."""
+        """Return the guests with known descriptions."""
         self._look_first()
-        self._describe_asked(self.seen(guests))
         return [entry for entry in self.seen(guests) if entry.description is not None]
 
     def check_writable(self) -> None:

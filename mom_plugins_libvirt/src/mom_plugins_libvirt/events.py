@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from mom_core import printable
@@ -68,32 +67,25 @@ class EventLoop:
         self._libvirt.virEventUpdateTimeout(timer, -1)
 
 
-LIFECYCLE = "lifecycle"
+LIFECYCLE = "LIFECYCLE"
 
 STARTED = 2
 """Value of virDomainEventType."""
 
-EVENT_KINDS: Mapping[str, str] = {
-    LIFECYCLE: "LIFECYCLE",
-    "device-added": "DEVICE_ADDED",
-    "device-removed": "DEVICE_REMOVED",
-    "memory-size-change": "MEMORY_DEVICE_SIZE_CHANGE",
-    "agent-lifecycle": "AGENT_LIFECYCLE",
-    "job-completed": "JOB_COMPLETED",
-    "migration-iteration": "MIGRATION_ITERATION",
-    "tunable": "TUNABLE",
-    "metadata-change": "METADATA_CHANGE",
-}
-"""Names of libvirt's constants without `VIR_DOMAIN_EVENT_ID_`, keyed by mom's kinds."""
+EVENT_KINDS = (
+    LIFECYCLE, "DEVICE_ADDED", "DEVICE_REMOVED", "MEMORY_DEVICE_SIZE_CHANGE", "AGENT_LIFECYCLE", "JOB_COMPLETED", "MIGRATION_ITERATION",
+    "TUNABLE", "METADATA_CHANGE",
+)  # fmt: skip
+"""Names of libvirt's constants without `VIR_DOMAIN_EVENT_ID_`."""
 
 _ACTIVE = {2: "started", 3: "suspended", 4: "resumed", 5: "stopped", 6: "shut down", 7: "suspended", 8: "crashed"}
 """Texts for messages, keyed by those values of virDomainEventType that concern running guests."""
 
 _WORTH_A_CYCLE = {
-    "device-added": "has a new device",
-    "device-removed": "lost a device",
-    "memory-size-change": "gained or lost memory",
-    "job-completed": "finished a job",
+    "DEVICE_ADDED": "has a new device",
+    "DEVICE_REMOVED": "lost a device",
+    "MEMORY_DEVICE_SIZE_CHANGE": "gained or lost memory",
+    "JOB_COMPLETED": "finished a job",
 }
 """Kinds of events that start a cycle, with texts for messages."""
 
@@ -106,25 +98,8 @@ class GuestEvent(NamedTuple):
     name: str
     code: int = 0
 
-
-class EventBook:
-    """Collector of events. Records changed guests until `changed` is called, and starts cycles. Thread-safe."""
-
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        self._lock = threading.Lock()
-        self._changed: set[str] = set()
-        self._tell = tell
-
-    def heard(self, event: GuestEvent) -> None:
-        """Record an event, and start a cycle if needed. Called in libvirt's thread."""
-        with self._lock:
-            self._changed.add(event.uuid)
-        news = _ACTIVE.get(event.code, "") if event.kind == LIFECYCLE else _WORTH_A_CYCLE.get(event.kind, "")
-        if news:
-            self._tell(f"guest {printable(event.name)} {news}")
-
-    def changed(self) -> set[str]:
-        """Return and forget the IDs of changed guests."""
-        with self._lock:
-            changed, self._changed = self._changed, set()
-        return changed
+    @property
+    def news(self) -> str:
+        """Why a cycle must start; empty if it need not."""
+        news = _ACTIVE.get(self.code, "") if self.kind == LIFECYCLE else _WORTH_A_CYCLE.get(self.kind, "")
+        return news and f"guest {printable(self.name)} {news}"

@@ -64,8 +64,8 @@ class OpenConnection:
 def register_events(module: Any, connection: Any, callback: Callable[..., None]) -> Sequence[int]:
     """Register a callback for all events that both libvirt and mom know. Return the callback IDs."""
     callbacks = []
-    for kind, constant in EVENT_KINDS.items():
-        number = getattr(module, f"VIR_DOMAIN_EVENT_ID_{constant}", None)  # old bindings lack some events
+    for kind in EVENT_KINDS:
+        number = getattr(module, f"VIR_DOMAIN_EVENT_ID_{kind}", None)  # old bindings lack some events
         if number is not None:
             with suppress(module.libvirtError):  # old daemons lack some events; then the next cycles notice changes
                 callbacks.append(connection.domainEventRegisterAny(None, number, callback, kind))

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
+from uuid import UUID
 
 from pydantic import AfterValidator, Field, model_validator
 
 from mom_core import Declaration, Duration, Finding, PluginContext, Severity, Suggestion, format_duration, hookimpl
-from mom_kvm import Cures, LaunchReader, PlatformProperties, PluginOfGuests
-from mom_plugins_libvirt.fields import GUEST_FIELDS
-from mom_plugins_libvirt.launches import LibvirtLaunches
-from mom_plugins_libvirt.uri import checked_uri
+from mom_kvm import Cures, LaunchedGuest, LaunchReader, PlatformProperties, PluginOfGuests, read_kernel_file
+from mom_plugins_libvirt.api import checked_uri
+from mom_plugins_libvirt.domain_xml import GUEST_FIELDS, memory_of, parsed
 
 if TYPE_CHECKING:
     import logging
+    from xml.etree.ElementTree import Element
 
     from mom_plugins_libvirt import Connection, LibvirtHypervisor
 
 _PATIENT_SHARE = 0.45
 """Timeout of one call in commands, such as `mom doctor`, as a fraction of `deadline`."""
+
+_DESCRIBE_SECONDS = 0.5
+"""Time in a cycle for reading descriptions."""
 
 _SOCKETS = ("run/libvirt/libvirt-sock", "run/libvirt/virtqemud-sock")
 
@@ -35,6 +39,43 @@ _CURES = Cures(
     reporting=_SWITCHING.format("freePageReporting"),
     autodeflate=_SWITCHING.format("autodeflate"),
 )
+
+_LONGEST_NAME: Final = 1000
+
+_PID_FILE_BYTES: Final = 32
+_COMMAND_BYTES: Final = 256 << 10
+
+
+class LibvirtLaunches:
+    """Guests about to start.
+
+    While libvirtd runs a guest's hook, it holds the guest's lock. Bulk calls that include the guest then wait.
+    """
+
+    def __init__(self) -> None:
+        self._blocked: list[str] = []
+
+    def blocked_in_start_hook(self) -> Set[str]:
+        """Return the IDs of the guests whose start a hook delays now."""
+        return frozenset(self._blocked)
+
+    def read(self, description: str, identity: str) -> LaunchedGuest | None:
+        """Return the guest that a hook's domain XML describes; None if invalid."""
+        domain = parsed(description)
+        if domain is None:
+            return None
+        memory, name = memory_of(domain), (domain.findtext("name") or "")[:_LONGEST_NAME]
+        if not memory or not name:
+            return None
+        return LaunchedGuest(name, memory, _uuid(domain), _why_none(domain))
+
+    def launches(self, guest: LaunchedGuest) -> None:
+        """Record that a hook delays the guest's start."""
+        self._blocked.append(guest.id)
+
+    def launched(self, guest: LaunchedGuest) -> None:
+        """Record that the hook no longer delays the guest's start."""
+        self._blocked.remove(guest.id)
 
 
 class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
@@ -86,12 +127,11 @@ class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
         # The first call connects to libvirt.
         # Late import: commands that only list plugins do not need libvirt.
         from mom_plugins_libvirt import LibvirtHypervisor, SamplingSettings
-        from mom_plugins_libvirt.qemu_process import pid_of
 
         root = self._context.root
         find = partial(pid_of, root / self._settings.pid_directory.lstrip("/"), root / "proc")
-        seconds = 0.0 if self._context.serves else _PATIENT_SHARE * self._settings.deadline  # a command has no next cycle
-        sampling = SamplingSettings(find, PlatformProperties(self._context), on_demand_seconds=seconds)
+        seconds = _DESCRIBE_SECONDS if self._context.serves else self._settings.deadline  # a command has no next cycle
+        sampling = SamplingSettings(find, PlatformProperties(self._context), describe_seconds=seconds)
         connection = self._connection(readonly=False, log=self._context.log)
         hypervisor = LibvirtHypervisor(connection, sampling, self._context)
         hypervisor.wake = self._context.wake
@@ -126,3 +166,28 @@ class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
         yield changes
         acts = changes.severity is Severity.OK
         yield from _CURES.examine(hypervisor, guests, hypervisor.seen(), acts=acts, stats_period=self._settings.stats_period)
+
+
+def _uuid(domain: Element) -> str:
+    try:
+        return str(UUID((domain.findtext("uuid") or "").strip()))
+    except ValueError:
+        return ""
+
+
+def _why_none(domain: Element) -> str:
+    pages = domain.findall("memoryBacking/hugepages/page")
+    if domain.find("memoryBacking/hugepages") is None or (pages and all(page.get("nodeset") for page in pages)):
+        return ""
+    return "its memory is in huge pages, which the host reserves separately"
+
+
+def pid_of(folder: Path, proc: Path, name: str, uuid: str) -> int | None:
+    """Return the PID of the guest's QEMU process. Return None unless a process with the UUID in its command line is found."""
+    if "/" in name:
+        return None
+    text = read_kernel_file(f"{folder}/{name}.pid", _PID_FILE_BYTES).strip()
+    if not text.isdigit():
+        return None
+    arguments = read_kernel_file(f"{proc}/{int(text)}/cmdline", _COMMAND_BYTES).split(b"\0")
+    return int(text) if b"-uuid" in arguments and uuid.encode() in arguments else None
