@@ -12,7 +12,6 @@ from mom_core import Decision, MomError, PluginContext, Problem, Snapshot, Unit
 from mom_core.testing import snapshot
 from mom_kvm import PolicyTexts
 from mom_plugins_policy import PolicyPlugin
-from mom_plugins_policy.notes import NoteStore
 
 COUNT = '(with Guests g { (g.Remember "n" (+ 1 (g.Recall "n" 0))) (g.Control "n" (g.Recall "n")) })'
 
@@ -104,35 +103,12 @@ def test_a_disk_that_cannot_be_written_is_a_problem_and_nothing_more(tmp_path: P
     assert not file.write_error
 
 
-def test_notes_are_no_larger_than_a_string_each_and_8_mib_together(tmp_path: Path) -> None:
-    names = [f"g{number}" for number in range(200)]
-    text = """
-    (defvar s (* "x" 60000))
-    (with Guests g (g.Remember "n" s))
-    (with Guests g (g.Control "n" 1))
-    (defvar o "ab")
-    (Host.Remember "l" (with o c s))
-    """
-    it = plugin(tmp_path, text)
-    for _ in range(2):  # in the second cycle there is no room any more, and what was remembered before stays
-        items = [item for item in it.mom_evaluate(guests(*names), ()) if isinstance(item, Decision | Problem)]
-        problems = [item for item in items if isinstance(item, Problem)]
-        refused = [one for one in problems if "all notes would take more than 8 MiB" in one.message]
-        memory: Any = it.mom_services()[PolicyTexts].memory()
-        assert len(refused) + len(memory) == len(names)
-        assert all(one.source.name == "policy" and one.entity for one in refused)
-        assert [one.source.line for one in problems if "strings of 65,536 characters" in one.message] == [6]
-        assert 2 << 20 < (tmp_path / "state" / "policy" / "notes.json").stat().st_size < 9 << 20
-
-
-def test_notes_that_are_replaced_or_forgotten_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(NoteStore, "LARGEST", 300)
-    it = plugin(tmp_path, '(with Guests g (g.Remember "n" (if (valid (g.Recall "n")) nil "' + "x" * 50 + '")))')
-    memory: Any = it.mom_services()[PolicyTexts].memory
-    for kept in (1, 0, 1):  # remembered, forgotten, remembered
-        assert not [item for item in it.mom_evaluate(guests("a"), ()) if isinstance(item, Problem)]
-        assert len(memory()) == kept
-    assert len([item for item in it.mom_evaluate(guests("b", "c"), ()) if isinstance(item, Problem)]) == 1, "there is room for one"
+@pytest.mark.parametrize("value", ['(* "x" 4095)', "(/ 1e308 1e-308)", "(with Guests g (with Guests h 1))", "Host"])
+def test_a_value_that_cannot_be_kept_is_an_error(tmp_path: Path, value: str) -> None:
+    it = plugin(tmp_path, f'(Host.Remember "n" {value})')
+    (problem,) = [item for item in it.mom_evaluate(guests("a"), ()) if isinstance(item, Problem)]
+    assert problem.message.startswith("type: ")
+    assert it.mom_services()[PolicyTexts].memory() == {}
 
 
 def test_nothing_is_written_while_nothing_changes(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The reader takes any text: it gives forms with their positions, or one error of its own, in linear time."""
 
+import re
 import time
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from mom_plugins_policy import PolicyError
 from mom_plugins_policy.language.reader import read
-from mom_plugins_policy.language.syntax import Form, FormKind, written
+from mom_plugins_policy.language.syntax import Form, FormKind, abridged
 
 PIECES = [
     "(", ")", "[", "]", "{", "}", '"', "'", "\\", "#", "\n", "\r\n", " ", "\t", "\ufeff", "a", "a.b", "nil", "-", "+", "<=", "1", "0x1F",
@@ -21,7 +22,7 @@ numbers = st.one_of(
     st.integers(-(1 << 200), 1 << 200), st.floats(allow_nan=False), st.sampled_from([0, -1, 0.5, 1e300, 5e-324, -0.0])
 )  # fmt: skip
 names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_.\-]{0,8}", fullmatch=True)
-strings = st.text(st.characters(codec="utf-8"), max_size=12).map(lambda text: text.replace("\\", "").replace('"', ""))
+strings = st.text(st.characters(codec="utf-8"), max_size=12).map(lambda text: re.sub(r'[\\"\n]', "", text))
 operators = st.sampled_from(["+", "-", "*", "/", "<", ">", "<=", ">=", "==", "!=", "<<", ">>"])
 
 
@@ -67,12 +68,10 @@ def test_any_text_gives_forms_or_the_readers_own_error(text: str) -> None:
 
 @given(st.lists(trees, max_size=5))
 @settings(max_examples=2 * settings().max_examples)
-def test_what_is_printed_reads_back_as_the_same_forms(forest: list[object]) -> None:
-    text = "\n".join(map(as_text, forest))
-    forms = read("p", text)
-    again = read("p", written(forms))
-    assert shape(again) == shape(forms)
-    assert written(again) == written(forms)
+def test_a_form_on_one_line_reads_as_the_same_form(forest: list[object]) -> None:
+    forms = read("p", "# one\n".join(map(as_text, forest)))
+    for form in forms:
+        assert shape(read("p", abridged(form, 4096))) == shape([form])
 
 
 def everything(forms: list[Form]) -> list[Form]:

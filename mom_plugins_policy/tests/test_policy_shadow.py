@@ -9,7 +9,6 @@ from mom_core import ConfigError, ControlSpec, Decision, PluginContext, Problem,
 from mom_core.testing import snapshot
 from mom_kvm import PolicyTexts
 from mom_plugins_policy import PolicyPlugin
-from mom_plugins_policy.notes import NoteStore
 
 DECLARED = declared(guest={"size": Unit.KIB}, controls=[ControlSpec("target", Unit.KIB, Scope.GUEST, "target", "size")])
 SNAPSHOT = snapshot(guests={"a": {"size": 10}})
@@ -77,11 +76,3 @@ def test_a_file_on_trial_that_cannot_be_read_refuses_the_start(tmp_path: Path) -
     (tmp_path / "trial" / "x.policy").mkdir()
     with pytest.raises(ConfigError):
         plugin(tmp_path)
-
-
-def test_notes_of_a_trial_that_are_not_saved_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(NoteStore, "LARGEST", 10)
-    _, considered, (problem,) = split(plugin(tmp_path, **{"10_rule": NOTING}))
-    assert considered == [1]
-    assert problem.message.startswith("new notes are not saved")
-    assert (problem.severity, problem.source.name.partition(" ")[0]) == ("warning", "shadow")

@@ -258,7 +258,9 @@ class PypolicyPlugin:
         cycle = PolicyCycle(snapshot, history, self._context.declarations, self._notes.begin(snapshot), {})
         until = time.monotonic() + self._settings.deadline / 2  # the other half is for the last attempt
         decided = (item for policy in self._policies for item in _evaluate(policy, cycle, until))
-        return [*self._refused, *decided, *self._notes.keep(cycle.notes)]
+        report = [*self._refused, *decided]
+        self._notes.keep(cycle.notes)
+        return report
 
     @hookimpl
     def mom_check(self) -> Iterable[Finding]:
@@ -315,5 +317,6 @@ def _problems(yielded: list[Decision], evaluation: PythonEvaluation) -> Iterator
         if wrong:
             del evaluation.notes[identity]
             guest = evaluation.cycle.snapshot.guests.get(identity)
-            message = f"new notes are not saved, and the old notes stay: {wrong[0]!r:.60} is not a number, string or list of these"
+            cannot = f"{wrong[0]!r:.60} is not a number, string or list of these, or is too long"
+            message = f"new notes are not saved, and the old notes stay: {cannot}"
             yield Problem(Source(evaluation.policy.path.name), printable(message, 400), guest.entity if guest else None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -53,9 +52,6 @@ class Shadow:
         for fault in result.errors[:_SHOWN]:
             source = fault.source._replace(name=f"shadow {fault.source.name}")
             report.append(Problem(source, f"{fault.kind}: {fault.message}", fault.entity, Severity.WARNING))
-        for problem in result.unsaved[:_SHOWN]:
-            source = problem.source._replace(name=f"shadow {problem.source.name}")
-            report.append(replace(problem, source=source, severity=Severity.WARNING))
         return report
 
     def _compile(self, in_force: PolicyState) -> None:

@@ -8,8 +8,7 @@ from typing import Any, Final
 
 from mom_core import Decision, Guest, Host, Source, Value, printable
 from mom_plugins_policy.language.errors import Fault
-from mom_plugins_policy.language.syntax import written_string
-from mom_plugins_policy.language.values import Disk, Guests, show
+from mom_plugins_policy.language.values import Disk, Guests, show, written_string
 
 
 def written_value(value: Any) -> str:

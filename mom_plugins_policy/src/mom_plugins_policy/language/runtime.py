@@ -17,7 +17,7 @@ from mom_plugins_policy.language.values import UNBOUND, Any_, Disk, Function, Gu
 from mom_plugins_policy.language.words.functions import CALLABLES, FunctionWord
 from mom_plugins_policy.language.words.methods import DISK_METHODS, ENTITY_METHODS
 from mom_plugins_policy.language.words.word import Word
-from mom_plugins_policy.notes import LONGEST_LIST, LONGEST_TEXT, keepable
+from mom_plugins_policy.notes import LONGEST, keepable
 
 _log = logging.getLogger("mom.policy")
 
@@ -274,7 +274,7 @@ class Evaluation(Budgets):
         """Set a note that mom keeps."""
         _check_note(name)
         if not keepable(value):
-            can = f"numbers, strings of {LONGEST_TEXT:,} characters, nil, and flat lists of {LONGEST_LIST:,} of these can"
+            can = f"nil, numbers, strings and flat lists of these can, with at most {LONGEST:,} characters"
             raise Trouble("type", f"{show(value)} cannot be kept: only {can}")
         if len(name) > limits.NAME:
             raise Trouble("limit", f"a name of more than {limits.NAME} characters")

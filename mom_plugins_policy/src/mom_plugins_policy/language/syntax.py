@@ -1,8 +1,7 @@
-"""Forms that the reader makes from a text, and functions that write forms as text."""
+"""Forms that the reader makes from a text."""
 
 from __future__ import annotations
 
-import math
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -75,56 +74,14 @@ def all_in(forms: Sequence[Form]) -> Iterator[Form]:
         todo.extend(reversed(form.items))
 
 
-def written_string(value: str) -> str:
-    """Return a string in policy syntax if possible, otherwise in Python syntax."""
-    for quote in "\"'":
-        if re.fullmatch(rf"[^{quote}\\]*(?:\\.[^{quote}\\]*)*", value):
-            return f"{quote}{value}{quote}"
-    return repr(value)
+_BLANK = re.compile(r"""(?P<blank>(?:\s|\#[^\n]*)++)|"[^"\\]*+(?:\\.[^"\\]*+)*+"|'[^'\\]*+(?:\\.[^'\\]*+)*+'""")
+"""Matches blanks and comments, and strings, which may contain both."""
 
-
-def written_number(value: float) -> str:
-    """Return a number in policy syntax."""
-    if isinstance(value, float) and math.isinf(value):
-        return "1e999" if value > 0 else "-1e999"
-    return repr(value)
-
-
-def _atom(form: Form) -> str:
-    value = form.value
-    if isinstance(value, int | float):
-        return written_number(value)
-    return written_string(value or "") if form.kind is FormKind.LITERAL else str(value)
-
-
-def written(forms: Sequence[Form], limit: int = 0) -> str:
-    """Return forms as readable text.
-
-    :param limit: maximum length before an ellipsis; 0 for no limit
-    """
-    out: list[str] = []
-    length = 0
-    todo: list[Form | str] = list(reversed(forms[: limit + 1] if limit else forms))
-    glued = True  # no space needed before the next piece
-    while todo:
-        item = todo.pop()
-        space, glued = "" if glued else " ", False
-        if isinstance(item, str):
-            piece = item
-        elif item.kind in (FormKind.LIST, FormKind.BLOCK):
-            opening, closing = "()" if item.kind is FormKind.LIST else "{}"
-            todo.append(closing)
-            todo.extend(reversed(item.items[: limit + 1] if limit else item.items))  # more would exceed the limit
-            piece, glued = space + opening, True
-        else:
-            piece = space + _atom(item)
-        out.append(piece)
-        length += len(piece)
-        if limit and length > limit:
-            return "".join(out)[:limit] + "…"
-    return "".join(out)
+_SEARCHED = 4096  # characters of a form
 
 
 def abridged(form: Form, limit: int = 60) -> str:
-    """Return a form on one line, shortened to `limit` characters."""
-    return written((form,), limit).replace("\n", "⏎")
+    """Return a form's text on one line, without comments, and shortened to `limit` characters."""
+    text = form.text.text[form.start : min(form.end, form.start + _SEARCHED)]
+    shown = _BLANK.sub(lambda match: " " if match["blank"] else match[0], text).replace("\n", "⏎")
+    return shown if len(shown) <= limit else shown[:limit] + "…"

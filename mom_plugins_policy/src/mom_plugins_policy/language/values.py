@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 
 from mom_core import Guest, Host, Snapshot, printable
 from mom_plugins_policy.language.errors import Trouble
-from mom_plugins_policy.language.syntax import Form, written_number, written_string
+from mom_plugins_policy.language.syntax import Form
 from mom_plugins_policy.language.words.word import Word
 
 Any_: TypeAlias = Any  # value of the language; the policy decides its type
@@ -92,6 +92,21 @@ class Disk:
 
     def __repr__(self) -> str:
         return f"<disk {printable(str(self.attributes['name']))}>"
+
+
+def written_string(value: str) -> str:
+    """Return a string in policy syntax if possible, otherwise in Python syntax."""
+    for quote in "\"'":
+        if re.fullmatch(rf"[^{quote}\\]*(?:\\.[^{quote}\\]*)*", value):
+            return f"{quote}{value}{quote}"
+    return repr(value)
+
+
+def written_number(value: float) -> str:
+    """Return a number in policy syntax."""
+    if isinstance(value, float) and math.isinf(value):
+        return "1e999" if value > 0 else "-1e999"
+    return repr(value)
 
 
 def show(value: Any_) -> str:
