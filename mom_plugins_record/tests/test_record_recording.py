@@ -4,10 +4,8 @@ import errno
 import json
 import os
 import re
-import sqlite3
 import subprocess
 import sys
-from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -186,14 +184,13 @@ def test_the_doctor_says_that_there_is_no_room_to_record(tmp_path: Path) -> None
 
 def test_unwritable_accounts_are_a_problem_with_a_hint(tmp_path: Path, reports: list[Report]) -> None:
     plugin = RecordPlugin(RecordPlugin.Settings(path=str(tmp_path)), PluginContext("record", state_directory=tmp_path))
-    with closing(sqlite3.connect(tmp_path / "accounts.sqlite3")) as another, another:
-        another.execute("CREATE TABLE theirs (x)")
+    (tmp_path / "accounts.sqlite3").mkdir()
     plugin.mom_setup()
     plugin.mom_report(reports[0])
     (problem,) = plugin.mom_problems(reports[0].snapshot)
-    assert "is not a file of accounts" in problem.message
-    assert problem.hint == "move the file away; mom then starts new accounts"
-    (tmp_path / "accounts.sqlite3").rename(tmp_path / "theirs")
+    assert "cannot be read" in problem.message
+    assert problem.hint == "check the disk, the file's owner, and programs that read the file"
+    (tmp_path / "accounts.sqlite3").rmdir()
     plugin.mom_teardown()
     assert not plugin.mom_problems(reports[0].snapshot)
 

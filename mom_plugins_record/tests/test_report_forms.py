@@ -3,7 +3,7 @@
 import json
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_plugins_record.report.accounts_file import NAME, AccountsFile
+from mom_plugins_record.report.accounts import Hour
+from mom_plugins_record.report.accounts_file import NAME, write
 from mom_plugins_record.report.command import report
 from mom_plugins_record.report.hours import AccountedHour, GuestHour, bin_of
 from mom_plugins_record.report.sizes import Fit, advise, growth_of, risk_of
@@ -29,7 +30,7 @@ def guest(
     held = uses + 0.5
     for part, gib in {"sold": sold, "had": sold, "held": held, "untaken": sold - held, "given_back_sweeps": 0.25}.items():
         row.sums[f"{part}_kib_seconds"] = gib * GIB * 3600
-    row.latest["sold_kib"], row.spreads["held_spread"][bin_of(held * GIB)] = sold * GIB, 3600.0
+    row.latest["sold_kib"], row.spreads["held"][bin_of(held * GIB)] = sold * GIB, 3600.0
     row.add_spread("used", uses * GIB, 3600.0)
     known = {"seconds": 3600.0, "waiting_known_seconds": 3600.0, "promise_kept_seconds": 3590.0, "promise_broken_seconds": 10.0}
     row.sums.update({**known, **more})
@@ -46,20 +47,18 @@ def host(hour: int, used: float | None = None, seconds: float = 3600.0, ended: f
     return row
 
 
-def opened(folder: Path) -> AccountsFile:
-    file = AccountsFile(folder / NAME, keep=400 * 86_400.0)
-    file.open()
-    return file
+def put(folder: Path, hours: Iterable[Hour]) -> Path:
+    write(folder / NAME, 1, hours, [], 400 * 86_400.0)
+    return folder / NAME
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = opened(tmp_path_factory.mktemp("accounts"))
-    file.write(
+    hours = (
         (host(hour), [guest(hour, "acme-db", 8, 1), guest(hour, "acme-<b>web", 4, 3), guest(hour, "bank-1", 4, 3.2, waited_seconds=60.0)])
         for hour in range(FIRST, FIRST + HOURS)
     )
-    return file.path
+    return put(tmp_path_factory.mktemp("accounts"), hours)
 
 
 @pytest.fixture
@@ -134,12 +133,11 @@ OF_ACME: dict[str, str | list[str]] = {"project": "acme", "tags": ["db", "web"]}
 @pytest.fixture
 def of_projects(tmp_path: Path) -> Path:
     """Accounts in which one guest goes from one project to another after an hour, and another has none."""
-    file = opened(tmp_path)
     for hour in range(FIRST, FIRST + 4):
         moved: dict[str, str | list[str]] = OF_ACME if hour == FIRST else {"project": "=ci"}
         guests = [guest(hour, "a", 8, 1, properties=OF_ACME), guest(hour, "b", 4, 1, properties=moved), guest(hour, "plain", 2, 1)]
-        file.write([(host(hour), guests)])
-    return file.path
+        put(tmp_path, [(host(hour), guests)])
+    return tmp_path / NAME
 
 
 def test_lines_by_property_follow_each_hour(of_projects: Path) -> None:
@@ -195,10 +193,9 @@ def test_page_is_self_contained_and_escapes_names(accounts: Path, tmp_path: Path
 
 
 def test_stalls_and_kills_state_the_known_share(tmp_path: Path) -> None:
-    file = opened(tmp_path)
     tells = guest(FIRST, "a", 4, 1, waited_seconds=360.0, waited_for_mom_seconds=360.0, killed=1, killed_known_seconds=3600.0)
     silent = [guest(FIRST, f"b{number}", 4, 1, waiting_known_seconds=0.0) for number in range(9)]
-    file.write([(host(FIRST), [tells, *silent])])
+    put(tmp_path, [(host(FIRST), [tells, *silent])])
     said = " ".join(run(tmp_path).output.split())
     assert "waited because of mom, at most 360.0 s (10 % of guests' time; known for 10 % of guests' time)" in said
     assert "programs killed in guests 1; known for 10 % of guests' time" in said
@@ -208,17 +205,15 @@ def test_stalls_and_kills_state_the_known_share(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("ended", "last", "began"), [(1800, "1h", 0), (1801, "1h", 1), (3600, "10m", 1)])
 def test_report_begins_at_a_full_hour(tmp_path: Path, ended: float, last: str, began: int) -> None:
-    file = opened(tmp_path)
-    file.write([(host(FIRST), []), (host(FIRST + 1, ended=(FIRST + 1) * 3600 + ended), [])])
+    put(tmp_path, [(host(FIRST), []), (host(FIRST + 1, ended=(FIRST + 1) * 3600 + ended), [])])
     found = told(tmp_path, "--last", last)
     assert found["from"] == f"2025-11-25T{began:02}:00:00Z"
 
 
 def test_future_hours_are_left_out(tmp_path: Path) -> None:
-    file = opened(tmp_path)
-    file.write([(host(FIRST + 24 * 36500, seconds=0.0), [])])
+    put(tmp_path, [(host(FIRST + 24 * 36500, seconds=0.0), [])])
     assert told(tmp_path)["to"] == "2125-11-01T01:00:00Z", "of another machine, with a clock of its own"
-    file.write([(host(FIRST + hour), []) for hour in range(HOURS)])
+    put(tmp_path, [(host(FIRST + hour), []) for hour in range(HOURS)])
     found = told(tmp_path)
     assert (found["to"], found["seen_hours"]) == ("2025-12-05T00:00:00Z", HOURS)
 
@@ -229,7 +224,7 @@ def test_what_cannot_be_meant_is_said(accounts: Path, arguments: Sequence[str]) 
 
 
 def test_a_folder_without_accounts_is_said(tmp_path: Path) -> None:
-    assert f"there is no {tmp_path / NAME}" in str(run(tmp_path).exception)
+    assert f"there is no file {tmp_path / NAME}" in str(run(tmp_path).exception)
 
 
 def test_too_little_evidence_gives_no_advice() -> None:

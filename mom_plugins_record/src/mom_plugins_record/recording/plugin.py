@@ -34,7 +34,7 @@ from mom_plugins_record.recording.session import RecordedSession
 from mom_plugins_record.recording.writer import RecordingFull, RecordingLimits, RecordingWriter, files_of, lack_of_room
 
 if TYPE_CHECKING:
-    from mom_plugins_record.report.keeper import AccountsKeeper
+    from mom_plugins_record.report.accounts_file import AccountsKeeper
 
 FOLDER = "recording"
 
@@ -89,14 +89,12 @@ class RecordPlugin:
         if not self._context.serves:
             return
 
-        from mom_plugins_record.report.accounts_file import NAME, AccountsFile
-        from mom_plugins_record.report.keeper import AccountsKeeper
+        from mom_plugins_record.report.accounts_file import NAME, AccountsKeeper
 
         settings = self._settings
         self._writer = RecordingWriter(self.folder, RecordingLimits(settings.keep, settings.size, settings.reserve))
         self._writer.open()
-        file = AccountsFile(self.folder / NAME, keep=settings.accounts_keep)
-        self._accounts = AccountsKeeper(file, self._context.log)
+        self._accounts = AccountsKeeper(self.folder / NAME, settings.accounts_keep, self._context.log)
 
     @hookimpl
     def mom_declare(self) -> Iterable[FieldSpec]:

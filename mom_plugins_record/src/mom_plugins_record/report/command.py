@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import stat
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, Final
 
 import click
 
-from mom_core import GuestPattern, MomError, UnitError, is_there, load_config, parse_duration, printable
+from mom_core import GuestPattern, MomError, UnitError, load_config, parse_duration, printable
 from mom_daemon import KeptPath, config_option, json_option, write_output
 from mom_plugins_record.recording.plugin import configured_recorder
 from mom_plugins_record.recording.times import format_time
@@ -73,16 +74,18 @@ def find_accounts(path: Path, last: float) -> AccountedHours:
     """Return the last `last` seconds of the accounts in a recording's folder, or in a file. Raise `MomError` if there are none."""
     try:
         accounts = path / NAME if path.is_dir() else path
-        exists = is_there(accounts)
+        is_file = stat.S_ISREG(accounts.stat().st_mode)  # a pipe would block SQLite
+    except FileNotFoundError:
+        is_file = False
     except OSError as error:
         raise MomError(f"cannot read {path}: {error.strerror}", hint="run as root, or as the user that recorded it") from error
-    if not exists:
-        hint = "give the path of a recording's folder, or of its file of accounts; the record plugin writes both"
-        raise MomError(f"there is no {accounts}", hint=hint)
+    if not is_file:
+        hint = "give a recording's folder, or its file of accounts; mom writes the first accounts a minute after its start"
+        raise MomError(f"there is no file {accounts}", hint=hint)
     check(accounts)
     hosts = read_hosts(accounts, 0.0, math.inf)
     if not hosts:
-        raise MomError(f"{accounts} is still empty", hint="mom writes the first accounts a minute after its start")
+        raise MomError(f"{accounts} has no accounts", hint="mom writes the first accounts a minute after its start")
     hosts = [row for row in hosts if row.hour <= time.time() // HOUR] or hosts  # later hours are from a clock that was ahead
     until = max(row.latest["ended"] for row in hosts)
     since = min(round((until - last) / HOUR), math.ceil(until / HOUR) - 1) * HOUR  # in whole hours, as near as possible

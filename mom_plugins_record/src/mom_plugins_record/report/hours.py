@@ -1,6 +1,6 @@
 """Records of the accounts: hours of the host and of each guest, and minutes of the host. docs/report.md defines every number.
 
-A sum is a size or a state times its seconds. Sizes are in KiB. All names are also columns of the file of accounts.
+A sum is a size or a state times its seconds. Sizes are in KiB.
 """
 
 from __future__ import annotations
@@ -63,13 +63,9 @@ def percentile(spread: Mapping[int, float], share: float) -> float | None:
     return upper_edge(number)
 
 
-def new_sums(known: Mapping[str, float] | Iterable[tuple[str, float]] = ()) -> defaultdict[str, float]:
-    """Return a mapping with the sums in `known`. Any other sum is 0."""
-    return defaultdict(float, known)
-
-
-def _spreads() -> defaultdict[str, defaultdict[int, float]]:
-    return defaultdict(lambda: defaultdict(float))
+def new_sums() -> defaultdict[str, float]:
+    """Return a mapping in which each sum is 0."""
+    return defaultdict(float)
 
 
 @dataclass(slots=True)
@@ -86,7 +82,7 @@ class AccountedHour:
     sums: defaultdict[str, float] = field(default_factory=new_sums)
     most: defaultdict[str, float] = field(default_factory=new_sums)
     latest: defaultdict[str, float] = field(default_factory=new_sums)
-    spreads: defaultdict[str, defaultdict[int, float]] = field(default_factory=_spreads)
+    spreads: defaultdict[str, dict[int, float]] = field(default_factory=lambda: defaultdict(dict))
 
     def add(self, more: Self) -> None:
         """Add another hour to this record."""
@@ -97,9 +93,8 @@ class AccountedHour:
             self.most[name] = max(self.most[name], value)
         self.latest.update((name, value) for name, value in more.latest.items() if value)
         for name, spread in more.spreads.items():
-            own = self.spreads[name]
             for number, seconds in spread.items():
-                own[number] += seconds
+                self.add_time(name, number, seconds)
 
     def add_size(self, name: str, kib: float, seconds: float) -> None:
         """Add a size that lasted for some time."""
@@ -110,7 +105,12 @@ class AccountedHour:
         """Add a size to the sums, the maximum and the spread."""
         self.add_size(name, kib, seconds)
         self.most[f"{name}_most_kib"] = max(self.most[f"{name}_most_kib"], kib)
-        self.spreads[f"{name}_spread"][bin_of(kib)] += seconds
+        self.add_time(name, bin_of(kib), seconds)
+
+    def add_time(self, name: str, number: int, seconds: float) -> None:
+        """Add the seconds for which a size was in a bin."""
+        spread = self.spreads[name]
+        spread[number] = spread.get(number, 0.0) + seconds
 
     def add_share(self, name: str, percent: float | None, seconds: float) -> None:
         """Add a percentage (None if unknown) that applied for some time."""
@@ -137,6 +137,14 @@ class GuestHour(AccountedHour):
         """Add another hour to this record."""
         AccountedHour.add(self, more)
         self.service_class, self.properties = more.service_class or self.service_class, more.properties or self.properties
+
+
+def total_of(hosts: Iterable[AccountedHour]) -> AccountedHour:
+    """Return the sum of these hours."""
+    total = AccountedHour(0)
+    for row in hosts:
+        total.add(row)
+    return total
 
 
 MINUTE: Final = 60.0

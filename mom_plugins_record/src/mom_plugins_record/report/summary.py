@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Final, TypeAlias
 
 from mom_core import Guest, GuestPattern
-from mom_plugins_record.report.hours import GIVEN_BACK, HOUR, SOLD, AccountedHour, GuestHour, percentile
+from mom_plugins_record.report.hours import GIVEN_BACK, HOUR, SOLD, AccountedHour, GuestHour, percentile, total_of
 from mom_plugins_record.report.sizes import KIB_PER_GIB, NO_ADVICE, Growth, SizeAdvice, advise, growth_of
 
 HOURS_A_MONTH: Final = 730.0
@@ -174,14 +174,6 @@ class _GuestTotals:
         self.needs[row.hour] += row.sums["used_kib_seconds"] + (1 - known_share) * row.sums["held_kib_seconds"]
 
 
-def total_of(hosts: Iterable[AccountedHour], total: AccountedHour | None = None) -> AccountedHour:
-    """Add these hours to `total`, or to a new record. Return the sum."""
-    total = total or AccountedHour(0)
-    for row in hosts:
-        total.add(row)
-    return total
-
-
 def without(by: str) -> str:
     """Return the name of the line for guests without a class, or without the property `by`."""
     return f"without a {by}"
@@ -251,7 +243,7 @@ def _percent(seconds: float, of: float) -> float | None:
 
 
 def _percentiles(name: str, hour: AccountedHour, average: float, most: float | None) -> Figures:
-    ranks = {f"p{share}": percentile(hour.spreads[f"{name}_spread"], share / 100) for share in (50, 95, 99)}
+    ranks = {f"p{share}": percentile(hour.spreads[name], share / 100) for share in (50, 95, 99)}
     bounded = [kib if kib is None or most is None else min(kib, most) for kib in ranks.values()]  # the edge of a bin may exceed it
     known = None not in ranks.values()
     return {
