@@ -14,7 +14,7 @@ export const drafts = new Map();
 
 /** @typedef {Api.PolicyProblem & { tone: string }} Marked */
 
-/** @param {Api.PolicyChange} one */
+/** @param {Api.Change} one */
 const tagOf = (one) => `"${one.version}"`;
 
 /** Rebase drafts from version `over` to `now`, between which nobody else has changed anything. @param {string} over @param {string} now */
@@ -291,7 +291,7 @@ export class PoliciesView {
   }
 
   async past() {
-    /** @type {{ items: Api.PolicyChange[] }} */
+    /** @type {{ items: Api.Change[] }} */
     const { items } = await get("v1/policy-history");
     // Versions with equal texts, for example after a reload.
     const changed = items.findIndex((one) => one.diff);
