@@ -12,7 +12,6 @@ from pydantic import ConfigDict, Field, with_config
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
 from mom_core import (
-    Decision,
     Declarations,
     EngineState,
     Entity,
@@ -295,7 +294,7 @@ def status_document(report: Report, state: EngineState, interval: float, *, mono
         "started_at": state.started_at,
         "hypervisor": state.hypervisor,
         "monotonic_seconds": time.monotonic() if monotonic is None else monotonic,
-        "cycle": cycle_model(report),
+        "cycle": told(CycleModel, report),
         "verdict": None if report.verdict is None else verdict_model(report.verdict),
         "to_put_back": len(state.changes),
         "plugins": [_plugin(plugin, state) for plugin in report.plugins],
@@ -324,7 +323,7 @@ def report_document(
     names = [name for name in dict.fromkeys(fields_shown) if name not in keyed]
     return {
         **status_document(report, state, interval, monotonic=monotonic),
-        "problems": [problem_model(problem) for problem in standing_problems(report, state)],
+        "problems": [told(StandingProblemModel, problem) for problem in standing_problems(report, state)],
         "fields": {f"{scope}.{name}": spec.unit for (scope, name), spec in declarations.fields.items()},
         "controls": {name: spec.unit for name, spec in declarations.controls.items()},
         "host": {"name": snapshot.host.name, "fields": snapshot.host.fields},
@@ -361,76 +360,41 @@ def _trial(report: Report) -> TrialModel | None:
         return None
     different = report.differences()
     shown: list[DifferenceModel] = [
-        {"entity": _entity(entity), "control": control, "decided": decided, "considered": considered}
+        {"entity": told(EntityModel, entity), "control": control, "decided": decided, "considered": considered}
         for entity, control, decided, considered in different[:_SHOWN_DIFFERENCES]
     ]
     return {"decisions": len(report.considered), "differing": len(different), "differences": shown}
-
-
-_PLAIN: Final[Mapping[str, Any]] = {choice: choice.value for kind in (Scope, Severity, Status) for choice in kind}
 
 
 # --- its parts, which other answers of the API share -----------------------------------------------------------------------------------
 
 
 def told(model: type[Model], origin: object, /, **members: object) -> Model:
-    """Build a model from members and `origin`'s attributes."""
-    return cast(Model, {name: members[name] if name in members else getattr(origin, name) for name in model.__annotations__})
-
-
-def cycle_model(report: Report) -> CycleModel:
-    """Convert a report's cycle."""
-    return told(CycleModel, report, duration_seconds=report.duration, lag_seconds=report.lag)
-
-
-def _entity(entity: Entity) -> EntityModel:
-    return {"scope": _PLAIN[entity.scope], "id": entity.id, "name": entity.name}
-
-
-def _source(source: Source) -> SourceModel:
-    return told(SourceModel, source)
+    """Build a model from members and `origin`'s attributes, whose names lack the unit `_seconds`."""
+    content = {}
+    for name in model.__annotations__:
+        value = members[name] if name in members else getattr(origin, name.removesuffix("_seconds"))
+        content[name] = value._asdict() if isinstance(value, (Entity, Source)) else value
+    return cast(Model, content)
 
 
 def _plugin(plugin: PluginReport, state: EngineState) -> PluginModel:
     distribution, version = state.distributions.get(plugin.name, ("", ""))
-    spans = {"retry_in_seconds": plugin.retry_in, "durations_seconds": plugin.durations}
-    return told(PluginModel, plugin, distribution=distribution, version=version, **spans)
+    return told(PluginModel, plugin, distribution=distribution, version=version)
 
 
 def verdict_model(verdict: Verdict) -> VerdictModel:
     """Convert a verdict."""
-    conditions = [
-        told(ConditionModel, condition, plugins=list(condition.plugins), lasted_seconds=condition.lasted, over_seconds=condition.over)
-        for condition in verdict.conditions
-    ]
-    return {"severity": verdict.severity, "conditions": conditions}
-
-
-def problem_model(problem: Problem) -> StandingProblemModel:
-    """Convert a standing problem."""
-    entity = None if problem.entity is None else _entity(problem.entity)
-    return told(StandingProblemModel, problem, severity=_PLAIN[problem.severity], source=_source(problem.source), entity=entity)
-
-
-def decision_model(decision: Decision) -> DecisionModel:
-    """Convert a decision."""
-    return told(DecisionModel, decision, entity=_entity(decision.entity), source=_source(decision.source))
+    return {"severity": verdict.severity, "conditions": [told(ConditionModel, condition) for condition in verdict.conditions]}
 
 
 def outcome_model(outcome: Outcome) -> OutcomeModel:
     """Convert an outcome."""
-    decision = outcome.decision
-    scope, identity, name = decision.entity
-    policy, line, column = decision.source
     return {
-        "entity": {"scope": _PLAIN[scope], "id": identity, "name": name},
-        "control": decision.control,
-        "value": decision.value,
-        "reason": decision.reason,
-        "source": {"name": policy, "line": line, "column": column},
+        **told(DecisionModel, outcome.decision),
         "before": outcome.before,
         "after": outcome.after,
-        "status": _PLAIN[outcome.status],
+        "status": outcome.status,
         "error": outcome.error,
     }
 
@@ -438,6 +402,6 @@ def outcome_model(outcome: Outcome) -> OutcomeModel:
 def revision_model(revision: Revision) -> RevisionModel:
     """Convert a revision."""
     before, after = revision.before, revision.after
-    about = {"entity": _entity(before.entity), "control": before.control, "source": _source(before.source)}
     made = {"wanted": before.value, "wanted_because": before.reason, "became": None if after is None else after.value}
+    about = {"entity": before.entity, "control": before.control, "source": before.source}
     return told(RevisionModel, revision, **about, **made, dropped=after is None)

@@ -163,13 +163,15 @@ class GuestRoutes:
             report = view.report
             return {
                 **_guest(guest, _columns(view)),
-                "cycle": reports.cycle_model(view.report),
+                "cycle": reports.told(reports.CycleModel, report),
                 "properties": guest.properties,
-                "decisions": [reports.decision_model(decision) for decision in report.decisions if decision.entity.id == guest.id],
+                "decisions": [
+                    reports.told(reports.DecisionModel, decision) for decision in report.decisions if decision.entity.id == guest.id
+                ],
                 "revisions": [reports.revision_model(revision) for revision in report.revisions if revision.before.entity.id == guest.id],
                 "outcomes": [reports.outcome_model(outcome) for outcome in report.outcomes if outcome.decision.entity.id == guest.id],
                 "problems": [
-                    reports.problem_model(problem)
+                    reports.told(reports.StandingProblemModel, problem)
                     for problem in reports.standing_problems(report, view.state)
                     if problem.entity is not None and problem.entity.id == guest.id
                 ],
