@@ -1,6 +1,6 @@
-"""A fresh Debian with systemd as its process 1, in namespaces of its own: a machine with the host's kernel and network.
+"""Fresh Debian with systemd as process 1, in its own namespaces, with the host's kernel and network.
 
-While the package is tried, what mom sets of the kernel is plain files (KSM_FILES): the host's own is left alone.
+In tests of the package, mom changes plain files (KSM_FILES) instead of the host's kernel.
 """
 
 import os
@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Final, Literal
 
 PACKAGES: Final = ("systemd", "systemd-sysv", "dbus", "python3", "ca-certificates", "git", "sudo")
-"""Beyond Debian's smallest system: what any installation has, and what a clone is made with."""
+"""Packages in addition to a minimal Debian: those of any installation, and those for a clone."""
 KSM_FILES: Final = {
     "run": 0, "pages_to_scan": 100, "sleep_millisecs": 20, "merge_across_nodes": 1, "pages_shared": 0, "pages_sharing": 0, "full_scans": 0,
 }  # fmt: skip
 CGROUPS: Final = Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup")
-"""Where the control groups (version 2) of the host are: beside those of version 1, or alone."""
+"""Possible paths of the host's control groups (version 2): beside those of version 1, or alone."""
 
-# The control groups are mounted anew in their namespace, so that this systemd sees its own as the root. The host's /sys is there to read.
+# Control groups are mounted again in their namespace, so that this systemd sees its own as the root. The host's /sys is readable.
 _BOOT: Final = """
 set -e
 mount --bind "$1" "$1"
@@ -48,7 +48,7 @@ exec /lib/systemd/systemd --system --log-target=console --show-status=no --unit=
 
 
 class Machine:
-    """Made of a release's packages in a folder; `boot` it."""
+    """Machine made of a release's packages in a folder."""
 
     def __init__(self, release: str, cache: Path) -> None:
         self.release = release
@@ -58,7 +58,7 @@ class Machine:
         self._pid = 0
 
     def make(self) -> None:
-        """As Debian's installer leaves it. What it is unpacked from is kept for the next time."""
+        """Install Debian. The archive remains for the next time."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         if not self.packed.exists():
@@ -78,20 +78,20 @@ class Machine:
             (knobs / name).write_text(f"{value}\n")
 
     def _reach_what_the_host_reaches(self) -> None:
-        """Names, certificates, and where packages come from."""
+        """Copy the host's settings for names, certificates and package sources."""
         for name in ("resolv.conf", "hosts", "pip.conf"):
             if Path("/etc", name).exists():
                 shutil.copy(Path("/etc", name), self.folder / "etc" / name)
         shutil.rmtree(self.folder / "etc/ssl/certs")
         shutil.copytree("/etc/ssl/certs", self.folder / "etc/ssl/certs")
         for path in Path("/etc/apt/apt.conf.d").iterdir():
-            # A package's own file would stand in the way when that package is installed there.
+            # A file of a package would block installing that package.
             if subprocess.run(["dpkg-query", "--search", path], capture_output=True, check=False, timeout=60).returncode:
                 shutil.copy(path, self.folder / "etc/apt/apt.conf.d" / path.name)
 
     @contextmanager
     def boot(self, ksm: Literal["files", "kernel"]) -> Iterator[None]:
-        """Until the end of the block it runs; then it is switched off, at once."""
+        """Run the machine until the end of the block. Then kill it."""
         cgroups = next(path for path in CGROUPS if (path / "cgroup.controllers").exists())
         group = cgroups / f"momfresh-{os.getpid()}-{time.monotonic_ns()}"
         group.mkdir()
@@ -106,7 +106,7 @@ class Machine:
             yield
         finally:
             if self._pid:
-                subprocess.run(["kill", "-9", str(self._pid)], check=False)  # a process 1 takes everything along
+                subprocess.run(["kill", "-9", str(self._pid)], check=False)  # ends all its processes
             process.kill()
             process.wait(60)
             self._pid = 0
@@ -123,14 +123,14 @@ class Machine:
         raise SystemExit(f"{self.release} does not boot: see {self.log}")
 
     def run(self, *words: str, may_fail: bool = False, seconds: float = 900) -> str:
-        """What a command in it says, on both streams. Ends the session when it fails, unless that may be."""
+        """Return a command's output and standard error. If the command fails, end the session, unless `may_fail`."""
         done = self.start(*words, seconds=seconds)
         if done.returncode and not may_fail:
             raise SystemExit(f"{self.release}: {' '.join(words)} ended with {done.returncode}:\n{done.stdout[-4000:]}")
         return done.stdout
 
     def start(self, *words: str, seconds: float = 900) -> subprocess.CompletedProcess[str]:
-        """A command in it, as root, with a login's environment and nothing of the host's but where certificates are."""
+        """Run a command as root in the machine, with a login's environment. Of the host's, only paths of certificates are set."""
         environment = {
             "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "HOME": "/root",
@@ -153,14 +153,14 @@ class Machine:
         )
 
     def knob(self, name: str = "run") -> int:
-        """What stands there of what mom sets."""
+        """Return the value of a KSM file."""
         while not (text := (self.folder / "srv/ksm" / name).read_text()):
-            time.sleep(0.001)  # in the middle of a write
+            time.sleep(0.001)  # another process is writing it
         return int(text)
 
 
 def say(text: str) -> None:
-    """What comes now, for who waits."""
+    """Print the next step."""
     print(f"fresh: {text}", flush=True)
 
 

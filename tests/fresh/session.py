@@ -1,8 +1,7 @@
-"""mom's Debian package in fresh Debians, and the README's two commands: `session.py PACKAGE [RELEASE …] [--without-tests]`.
+"""Test mom's Debian package and `run` in fresh Debian systems: `session.py PACKAGE [RELEASE …] [--without-tests]`.
 
-`nox -s fresh` calls it, as root. Each release is made by debootstrap and booted with systemd. In it the package is installed, upgraded
-while mom runs, removed and purged, by apt and by Ansible; and from a clone of this repository `./run demo` and `./run tests` are run,
-which takes an hour.
+`nox -s fresh` runs this script as root. debootstrap installs each release, and systemd boots it. apt and Ansible install the package,
+upgrade it while mom runs, remove and purge it. Then `./run demo` and `./run tests` run in a clone of this repository, for an hour.
 """
 
 from __future__ import annotations
@@ -30,17 +29,17 @@ CACHE: Final = ROOT / ".cache/fresh"
 RELEASES: Final = ("bookworm", "trixie")
 
 POLICY: Final = '(Host.Control "ksm_run" 1)\n'
-"""What mom changes here, for want of guests: whether KSM runs."""
+"""Policy that starts KSM, because this host has no guests."""
 OURS: Final = ("etc", "usr", "var/lib", "var/log", "run", "opt", "root", "srv", "tmp")
 NOT_OURS: Final = (
     "etc/ld.so.cache", "run/systemd", "run/user", "run/log", "tmp/systemd-private", "var/lib/apt", "var/lib/dpkg", "var/lib/systemd",
     "var/lib/private", "var/log/apt", "var/log/dpkg.log", "var/log/alternatives.log", "var/log/journal", "srv/ksm", "srv/mom",
 )  # fmt: skip
-"""What apt, dpkg and systemd write for themselves, and this session."""
+"""Files of apt, dpkg, systemd and this session."""
 
 
 def main() -> int:
-    """All releases, one after the other."""
+    """Test all releases, one after the other. Return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("package", type=Path)
     parser.add_argument("releases", nargs="*", default=RELEASES, metavar="RELEASE")
@@ -49,7 +48,7 @@ def main() -> int:
     if os.geteuid() or not shutil.which("debootstrap"):
         print("this needs root and debootstrap: apt-get install debootstrap, and call it as root", file=sys.stderr)
         return 2
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # the machine is switched off, however this ends
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # end the machine in any case
     for release in wanted.releases:
         began = time.monotonic()
         machine = Machine(release, CACHE)
@@ -60,7 +59,7 @@ def main() -> int:
                 check_package(machine, wanted.package)
                 check_ansible(machine)
             except SystemExit:
-                print(machine.run("journalctl", "--no-pager", "--lines=100", may_fail=True))  # it is gone with the machine
+                print(machine.run("journalctl", "--no-pager", "--lines=100", may_fail=True))  # the log ends with the machine
                 raise
         with machine.boot("kernel"):
             check_commands(machine, wanted.package, without_tests=wanted.without_tests)
@@ -70,14 +69,14 @@ def main() -> int:
 
 
 def check_package(machine: Machine, package: Path) -> None:
-    """Its whole life."""
+    """Install, upgrade, remove and purge the package."""
     place = machine.folder / "srv/mom"
     place.mkdir()
     shutil.copy(package, place / "mom.deb")
     _repack(package, place / "newer.deb")
     shutil.copy(next(package.parent.glob("cockpit-mom_*.deb")), place / "cockpit-mom.deb")
     machine.run("apt-get", "update")
-    # What it needs comes first, so that what is left in the end is what the package has left.
+    # Dependencies first, so that files left at the end belong to the package.
     machine.run("apt-get", "install", "--yes", "--no-install-recommends", "python3-libvirt", "man-db", "zsh", "fish", "cockpit-bridge")
     before = _files(machine)
 
@@ -95,7 +94,7 @@ def check_package(machine: Machine, package: Path) -> None:
     machine.run("/usr/lib/mom/bin/python3", "-I", "-c", "import libvirt; libvirt.openReadOnly('test:///default').listAllDomains()")
     for page in ("mom", "mom-run", "mom-policy-check", "momd"):
         _claim(machine.run("man", "-w", page).strip().endswith(f"{page}.1.gz"), f"there is a page of the manual for {page}")
-    # Under the shells themselves, as a person's Tab asks.
+    # In the shells themselves, like a Tab key.
     asked = (
         "source /usr/share/bash-completion/completions/mom; COMP_WORDS=(mom pol) COMP_CWORD=1; _mom_completion mom; echo ${COMPREPLY[@]}"
     )
@@ -113,7 +112,7 @@ def check_package(machine: Machine, package: Path) -> None:
     )
     machine.run("apt-get", "purge", "--yes", "cockpit-mom")
 
-    # As Debian's python3 does when its version changes, such as at an upgrade from 12 to 13.
+    # Like Debian's python3 when its version changes, such as at an upgrade from 12 to 13.
     machine.run("/usr/share/python3/runtime.d/mom.rtupdate", "rtupdate", "python3.11", "python3.13")
     compiled = next((machine.folder / "usr/lib/mom/lib/python3/site-packages/mom_core/__pycache__").glob("model.*.pyc"), None)
     _claim(compiled is not None, "byte code is there, and made anew for another Python")
@@ -178,15 +177,15 @@ def check_package(machine: Machine, package: Path) -> None:
 
 
 def check_ansible(machine: Machine) -> None:
-    """The package by the Ansible role, with the ansible-core that this Debian has."""
+    """Install the package by the Ansible role, with Debian's ansible-core."""
     say("by Ansible")
-    machine.run("apt-get", "install", "--yes", "--no-install-recommends", "ansible-core", "python3-apt")  # the latter by its module apt
+    machine.run("apt-get", "install", "--yes", "--no-install-recommends", "ansible-core", "python3-apt")  # for its module apt
     shutil.copytree(ROOT / "packaging/ansible", machine.folder / "srv/mom/packaging/ansible")
     shutil.copytree(ROOT / "packaging/drop-ins", machine.folder / "srv/mom/packaging/drop-ins")
     before = _files(machine)
 
     def plays(*words: str, **variables: object) -> int:
-        """How many tasks changed something; the session ends where one fails."""
+        """Run the role. Return the number of changed tasks. End the session if a task fails."""
         given = json.dumps(
             {"mom_package": "/srv/mom/mom.deb", "mom_policies": {"60_merge": POLICY}, "mom_settings": {"interval": "1s"}, **variables}
         )
@@ -219,7 +218,7 @@ def check_ansible(machine: Machine) -> None:
 
 
 def check_commands(machine: Machine, package: Path, *, without_tests: bool) -> None:
-    """Run the README's commands in a clone of the commit; `./run deb` must make the same bytes as elsewhere."""
+    """Run the README's commands in a clone of the commit. `./run deb` must give the same bytes."""
     place = machine.folder / "root/mom"
     subprocess.run(["git", "clone", "--quiet", ROOT, place], check=True, timeout=120)
     machine.run("sh", "-c", "cd /root/mom && exec ./run deb", seconds=900)
@@ -232,7 +231,7 @@ def check_commands(machine: Machine, package: Path, *, without_tests: bool) -> N
 
 
 class _Watch:
-    """Looks at the knob all the time."""
+    """Watches the value of KSM's `run`."""
 
     def __init__(self, machine: Machine) -> None:
         self.always: set[int] = set()
@@ -254,7 +253,7 @@ class _Watch:
 
 
 def _repack(package: Path, newer: Path) -> None:
-    """The same package as a later one."""
+    """Write the package with a later version."""
     folder = newer.with_suffix("")
     subprocess.run(["dpkg-deb", "--raw-extract", package, folder], check=True, timeout=120)
     control = folder / "DEBIAN/control"

@@ -1,7 +1,7 @@
-"""Large inputs for one target: small ones of which a piece stands there hundreds of times, side by side or in itself.
+"""Large inputs for one target: small inputs with a piece repeated hundreds of times, side by side or nested.
 
-`large.py TARGET COUNT FOUND_FOLDER INPUT_FOLDER …`; `session.py` calls it. A fuzzer tries small inputs, as it tries millions; what takes
-the square of an input's length is harmless there.
+`large.py TARGET COUNT FOUND_FOLDER INPUT_FOLDER …`; `session.py` runs this. Fuzzers try millions of small inputs, for which quadratic
+time is harmless.
 """
 
 import faulthandler
@@ -18,22 +18,22 @@ from typing import Final
 from targets import STEPS, TARGETS
 
 LARGE: Final = (400, 1000, 32 << 10)
-"""Bytes. A number of 400 digits is none that a float can be; one of more than 4,300 is none that Python reads."""
+"""Sizes in bytes. 400 digits exceed a float, and more than 4,300 digits exceed Python's limit for integers."""
 
 MOST_SECONDS: Final = 2.0
-"""CPU time that one input may take."""
+"""Limit of CPU time for one input."""
 
 MOST_MIB: Final = 256
-"""Memory that one input may take."""
+"""Limit of memory for one input."""
 
 HUNG_SECONDS: Final = 600
-"""After so long the target is ended, with a word on where it was."""
+"""Time after which the target is ended with a traceback."""
 
 PAIRS: Final = {ord("("): ord(")"), ord("{"): ord("}"), ord("["): ord("]"), ord("<"): ord(">")}
 
 
 def large(content: bytes, dice: Random) -> bytes:
-    """One with a piece of this repeated."""
+    """Return this input with one piece repeated."""
     begin, end = _piece(content, 0, len(content), dice)
     piece = content[begin:end]
     if not piece:
@@ -47,7 +47,7 @@ def large(content: bytes, dice: Random) -> bytes:
 
 
 def _piece(content: bytes, begin: int, end: int, dice: Random) -> tuple[int, int]:
-    """Where a piece is: from a bracket to the one that closes it, or a line, or any."""
+    """Return the bounds of a piece: between matching brackets, a line, or any part."""
     if end - begin < 2:
         return begin, max(begin, end)
     at = dice.randrange(begin, end)
@@ -70,7 +70,7 @@ def _peak_mib() -> float:
 
 
 def why_not(name: str, content: bytes) -> str:
-    """What is wrong with how a target takes this input; empty: nothing."""
+    """Return why a target fails for this input; empty if it does not."""
     before, began = _peak_mib(), time.process_time()
     STEPS.clear()
     try:
@@ -82,21 +82,21 @@ def why_not(name: str, content: bytes) -> str:
 
 
 def judged(name: str, good: str, file: str) -> str:
-    """What is wrong with how a target takes a file; what is loaded and built once, as for a good one, does not count."""
+    """Return why a target fails for a file. A valid input first builds cached objects."""
     why_not(name, Path(good).read_bytes())
     return why_not(name, Path(file).read_bytes())
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The exit code: 1 when something was found."""
+    """Return the exit code: 1 for failures."""
     name, count, found, *folders = arguments[1:]
     small = [path.read_bytes() for folder in folders for path in sorted(Path(folder).iterdir())]
-    TARGETS[name](small[0])  # what is loaded and built once does not count
+    TARGETS[name](small[0])  # build cached objects
     dice, wrong = Random(time.time_ns()), 0  # noqa: S311  # nothing secret is made of it
     for _ in range(int(count)):
         content = large(dice.choice(small), dice)
         path = Path(found, f"{name}-large-{sha1(content, usedforsecurity=False).hexdigest()}")
-        path.write_bytes(content)  # first: it may end the process
+        path.write_bytes(content)  # before the try, which may end the process
         faulthandler.dump_traceback_later(HUNG_SECONDS, exit=True)
         why = why_not(name, content)
         faulthandler.cancel_dump_traceback_later()

@@ -1,4 +1,4 @@
-"""Writes the inputs that fuzzing begins with: good ones of each kind, from what the repository holds. `seeds.py FOLDER`."""
+"""Write the first inputs for fuzzing: valid inputs of each kind from the repository. `seeds.py FOLDER`."""
 
 import json
 import sys
@@ -10,11 +10,11 @@ from typing import Final
 ROOT: Final = Path(__file__).parents[2]
 
 GOOD: Final = Path(__file__).with_name("good")
-"""A folder for each target that reads something of which the repository has no example."""
+"""Folders with inputs for targets without an example in the repository."""
 
 
 def requests() -> list[bytes]:
-    """One for each operation of the API, and changes with bodies."""
+    """Return a request for each operation of the API, and requests with bodies."""
     paths = ["", "v1/status", "v1/report?fields=balloon_cur", "v1/guests?fields=balloon_cur", "v1/guests/GUEST", "v1/fields"]
     paths += ["v1/guests/GUEST/explanation", "v1/controls", "v1/policies", "v1/policy-history?limit=3"]
     paths += ["v1/reservations", "v1/host/history", "v1/guest-histories?field=balloon_cur", "v1/openapi.json", "metrics"]
@@ -28,7 +28,7 @@ def requests() -> list[bytes]:
 
 
 def fleet_records() -> list[bytes]:
-    """One for each bucket of the fleet's, behind the bucket's name."""
+    """Return a record for each bucket of the fleet, after the bucket's name."""
     destination = "qemu+tls://h2/system"
     guest = {"id": "a", "name": "a", "size": 4096, "maximum": 8192, "need": 1024, "guarantee": 512, "stays": ""}
     move = {"guest": "a", "name": "a", "to": "h2", "destination": destination, "takes": 8192, "number": 1, "state": "failed", "error": "no"}
@@ -46,7 +46,7 @@ def fleet_records() -> list[bytes]:
 
 
 def state_files() -> list[bytes]:
-    """What each of them may hold, behind its short name."""
+    """Return valid contents of each state file, after its short name."""
     contents = run_path(str(ROOT / "tests/state/state_contents.py"))["CONTENTS"]
     alone = {
         "guests": {"boot": "01234567-89ab-cdef-0123-456789abcdef", "guests": {"a": ["0123456789ab", 12.5]}},
@@ -56,7 +56,7 @@ def state_files() -> list[bytes]:
 
 
 def write(folder: Path) -> None:
-    """A folder for each target, with what it begins with."""
+    """Write a folder with first inputs for each target."""
     found = {texts.name: [path.read_bytes() for path in sorted(texts.iterdir())] for texts in GOOD.iterdir()}
     found["policy"] = [
         path.read_bytes() for pattern in ("examples/**/*.policy", "mom_plugins_*/src/**/*.policy") for path in ROOT.glob(pattern)
@@ -74,7 +74,7 @@ def write(folder: Path) -> None:
 
 
 def recorded(folder: Path) -> bytes:
-    """Some cycles of a simulated host, as the flight recorder keeps them."""
+    """Return a recording of some cycles of a simulated host."""
     from mom_core import Engine, load_config
 
     where = folder / "recorded"

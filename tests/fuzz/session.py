@@ -1,7 +1,7 @@
-"""All targets, one after the other: `session.py [--runs N] [--seconds S] [--keep] [TARGET …]`; `nox -s fuzz` calls it.
+"""Fuzz all targets, one after the other: `session.py [--runs N] [--seconds S] [--keep] [TARGET …]`. `nox -s fuzz` runs this.
 
-Each begins with good inputs (`seeds.py`) and with what earlier sessions kept (`corpus/TARGET.zip`, a file for each input that reaches code
-that no other one reaches). What ends a target is left in `.cache/fuzz/found`, and the session fails.
+Each target begins with valid inputs (`seeds.py`) and the inputs of earlier sessions (`corpus/TARGET.zip`, inputs that each reach other
+code). Inputs that end a target are saved in `.cache/fuzz/found`, and the session fails.
 """
 
 import argparse
@@ -22,26 +22,26 @@ HERE: Final = Path(__file__).parent
 WORK: Final = HERE.parents[1] / ".cache/fuzz"
 
 LONGEST_INPUT: Final = 4096
-"""Bytes. What is slow or large only with more has tests of its own."""
+"""Bytes. Longer inputs have separate tests."""
 
 SLOW_SECONDS: Final = 2
-"""What takes longer in an instrumented process is looked at again in one that is not."""
+"""Inputs that take longer in an instrumented process run again without instrumentation."""
 
 EMPTY_MIB: Final = 200
-"""What Python with all plugins and their instrumentation holds before the first input, rounded up."""
+"""Memory of Python with all instrumented plugins before the first input, rounded up."""
 
 HUNG_SECONDS: Final = 20
-"""An instrumented target is up to ten times as slow; what takes longer than that is tried again without instrumentation."""
+"""Instrumentation makes a target up to ten times slower. Inputs that take longer run again without it."""
 
 LARGE_INPUTS: Final = 300
-"""Of each target, made of small ones."""
+"""Number of large inputs for each target, made of small ones."""
 
 KEPT: Final = 300
-"""Inputs that a corpus keeps, the shortest first."""
+"""Maximum number of inputs in a corpus, the shortest first."""
 
 
 def fuzz(name: str, runs: int, seconds: int) -> tuple[list[Path], bool]:
-    """The inputs that ended this target, and whether it came to its end."""
+    """Return the inputs that ended this target, and whether it finished."""
     found, corpus, start = WORK / "found", WORK / name, WORK / "seeds" / name
     for folder in (found, corpus, start):
         folder.mkdir(parents=True, exist_ok=True)
@@ -72,7 +72,7 @@ def fuzz(name: str, runs: int, seconds: int) -> tuple[list[Path], bool]:
 
 
 def _words(files: Iterable[Path]) -> list[str]:
-    """Words that occur in good inputs: a fuzzer does not come upon them by chance."""
+    """Return words of valid inputs, which a fuzzer would not guess."""
     found: set[str] = set()
     for file in files:
         found.update(re.findall(r"[A-Za-z_][\w.-]{2,30}|[<>/&;=:{}()#\"'|-]{2,6}", file.read_bytes().decode("latin-1")))
@@ -80,7 +80,7 @@ def _words(files: Iterable[Path]) -> list[str]:
 
 
 def heavy(name: str, files: Iterable[Path]) -> list[Path]:
-    """Those that are too much without instrumentation, too."""
+    """Return the inputs that also exceed the limits without instrumentation."""
     found = []
     code = "import large, sys; print(large.judged(*sys.argv[1:]))"
     good = str(next((WORK / "seeds" / name).glob("seed-*")))
@@ -95,7 +95,7 @@ def heavy(name: str, files: Iterable[Path]) -> list[Path]:
 
 
 def large(name: str, count: int) -> int:
-    """How many large inputs are too much."""
+    """Return the number of large inputs that exceed the limits."""
     command = [sys.executable, str(HERE / "large.py"), name, str(count), str(WORK / "found"), str(WORK / "seeds" / name)]
     before = set((WORK / "found").iterdir())
     done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, errors="replace", timeout=7200, check=False)
@@ -107,7 +107,7 @@ def large(name: str, count: int) -> int:
 
 
 def keep(name: str) -> None:
-    """Put what reached code that nothing before it had reached in `corpus/`, beside what was kept before, as far as there is room."""
+    """Save inputs that reach new code in `corpus/`, beside earlier ones, up to the limit."""
     (HERE / "corpus").mkdir(exist_ok=True)
     before = [path for path in (WORK / "seeds" / name).iterdir() if not path.name.startswith("seed-")]
     found = {path.name: path for path in (*before, *(WORK / name).iterdir())}
@@ -118,11 +118,11 @@ def keep(name: str) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code: 1 when something was found."""
+    """Return the exit code: 1 for failures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("targets", nargs="*", default=list(TARGETS))
     parser.add_argument("--runs", type=int, default=100_000, help="inputs for each target")
-    parser.add_argument("--seconds", type=int, default=300, help="and for so long at the most")
+    parser.add_argument("--seconds", type=int, default=300, help="longest time for each target")
     parser.add_argument("--keep", action="store_true", help="keep what reached new code in tests/fuzz/corpus")
     given = parser.parse_args(arguments)
     write(WORK / "seeds")

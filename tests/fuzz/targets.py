@@ -1,4 +1,4 @@
-"""What reads texts, files and bytes from outside, each as a function of bytes that may raise nothing but what its callers expect."""
+"""Readers of texts, files and bytes from outside. Each target is a function of bytes that raises only expected errors."""
 
 import asyncio
 import json
@@ -55,20 +55,20 @@ from mom_plugins_vdsm.rpc_codec import RefusedRequestError, read_call
 from mom_plugins_vdsm.statistics import Vm, read_vm
 
 SCRATCH: Final = Path(tempfile.gettempdir())
-"""Where readers of files find what they are to read."""
+"""Folder for readers of files."""
 
 
 PATIENT: Final[Mapping[str, object]] = {"deadline": "2min"}
-"""Settings of a plugin that sets itself up in a moment, unless the machine is full of fuzzing."""
+"""Settings of a plugin whose setup takes long only beside fuzzing."""
 
 
 STEPS: Final[list[float]] = []
-"""CPU seconds of what the last input went through, where a target does several things that a user waits for one by one."""
+"""CPU seconds of each step of the last input, in targets with several steps."""
 
 
 @contextmanager
 def step() -> Iterator[None]:
-    """One thing that a user waits for."""
+    """Measure one step, for which a user waits."""
     began = time.process_time()
     try:
         yield
@@ -77,11 +77,11 @@ def step() -> Iterator[None]:
 
 
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {}
-"""By the name of the file in `corpus/` that holds inputs for it."""
+"""Targets keyed by the name of their file in `corpus/`."""
 
 
 def target(*expected: type[Exception]) -> Callable[[Callable[[bytes], None]], Callable[[bytes], None]]:
-    """A target that may raise what its callers expect: that is the end of it."""
+    """Return a decorator for targets. It ignores expected errors."""
 
     def named(reads: Callable[[bytes], None]) -> Callable[[bytes], None]:
         def taken(data: bytes) -> None:
@@ -96,7 +96,7 @@ def target(*expected: type[Exception]) -> Callable[[Callable[[bytes], None]], Ca
 
 @cache
 def host() -> Snapshot:
-    """A host with two guests, with texts that policies can read."""
+    """Return a snapshot with two guests and texts for policies."""
     fields: Mapping[str, Value] = {"mem_free": 300, "mem_available": 4096, "ksm_run": 0}
     guest: Mapping[str, Value] = {"balloon_cur": 100, "balloon_max": 200, "balloon_min": 0, "mem_unused": 50, "guest_os": "GNU"}
     return snapshot(host=fields, guests={"vm1": guest, "vm2": {**guest, "mem_unused": None}})
@@ -119,7 +119,7 @@ def policy(data: bytes) -> None:
 
 @target(MomError, UnicodeDecodeError)
 def configuration(data: bytes) -> None:
-    """A configuration: its YAML, and with the plugins that it names."""
+    """Read a configuration: the YAML, and the settings of its plugins."""
     document = Document.parse(data.decode(), "mom.yaml")
     if isinstance(document.value, dict):
         load_config(document.value)
@@ -127,29 +127,29 @@ def configuration(data: bytes) -> None:
 
 @target(MomError, UnicodeDecodeError)
 def old_configuration(data: bytes) -> None:
-    """A configuration of MOM's, as the old daemon's flags name it, and what mom makes of it."""
+    """Import a configuration of MOM."""
     load_config(import_momd(data.decode(), "mom.conf").for_mom_run().settings())
 
 
 @target(MomError)
 def recording(data: bytes) -> None:
-    """A file of a recording, and what is shown of it."""
+    """Read and show a file of a recording."""
     path = SCRATCH / "fuzzed.momrec"
     path.write_bytes(data)
     with redirect_stdout(StringIO()):
         print_contents(contents_of(path), as_json=False)
 
 
-# The last four are the standard library's own for what is no call; the server answers each as a fault.
+# The standard library raises the last four for invalid calls. The server answers with a fault.
 @target(RefusedRequestError, ExpatError, XmlRpcError, ValueError, TypeError, LookupError, AttributeError)
 def xmlrpc_call(data: bytes) -> None:
-    """A call that a client of the XML-RPC server sends."""
+    """Read a call of a client of the XML-RPC server."""
     read_call(data)
 
 
 @target(FrameError)
 def vdsm_stream(data: bytes) -> None:
-    """Frames that vdsm sends, and the messages in them."""
+    """Read frames of vdsm, and their messages."""
 
     async def read() -> None:
         reader = asyncio.StreamReader()
@@ -165,14 +165,14 @@ def vdsm_stream(data: bytes) -> None:
 
 @target()
 def domain_xml(data: bytes) -> None:
-    """A guest's description, parts of which its owner writes."""
+    """Read a guest's definition, which its owner may write in part."""
     found = described(data.decode("utf-8", "replace"))
-    assert found is None or 0 <= found.plugged_kib <= found.resizable_kib, "it has more than there is"
+    assert found is None or 0 <= found.plugged_kib <= found.resizable_kib, "more plugged memory than possible"
 
 
 @target()
 def monitor(data: bytes) -> None:
-    """What a guest's monitor sends, in two pieces: a greeting and the answers to what the guest is and how it is; and its command line."""
+    """Read the bytes of a guest's monitor in two pieces, and read them as a command line."""
     identity_in(data)
     for count in (len(DESCRIBING), 5):
         talk = Conversation(count)
@@ -192,7 +192,7 @@ def monitor(data: bytes) -> None:
 
 @target(AnswerError)
 def vdsm_statistics(data: bytes) -> None:
-    """What vdsm tells of a guest, twice."""
+    """Read vdsm's statistics of a guest, twice."""
     entry = getattr(parsed(data), "result", None)
     if isinstance(entry, dict):
         before = read_vm(entry, None, 1.0, 15.0, count_page_cache=True)
@@ -203,7 +203,7 @@ def vdsm_statistics(data: bytes) -> None:
 
 @target()
 def guest_definition(data: bytes) -> None:
-    """A guest's definition of Proxmox VE's."""
+    """Read a guest's definition of Proxmox VE."""
     definition = parsed_definition(data.decode("utf-8", "replace"))
     if definition is not None:
         assert isinstance(definition.is_resized_by_proxmox, bool)
@@ -212,12 +212,11 @@ def guest_definition(data: bytes) -> None:
 
 @target()
 def fleet_record(data: bytes) -> None:
-    """What stands at a key in one of the fleet's buckets, as a line with the bucket's name, and the record: the coordinator plans with it,
-    and the operator looks at it."""
+    """Read a line with a bucket's name, and a record of this bucket of the fleet. The coordinator and the operator use it."""
     bucket, _, record = data.partition(b"\n")
     there = Destination.parse("qemu+tls://h2/system")
     view = FleetView()
-    view.members.trusted = view.orders.trusted = None  # an operator or a coordinator may sign anything
+    view.members.trusted = view.orders.trusted = None  # operators and coordinators can sign any record
     for host in ("h1", "h2"):
         member = Member(group="g", address=there, draining=host == "h1")
         view.members.take(host, StoredEntry(1, member.packed()))
@@ -249,14 +248,14 @@ def fleet_record(data: bytes) -> None:
     known = places(view)
     for host in ("h1", "h2"):
         orders, _ = next_orders(view, host, 1, known)
-        with suppress(MomError):  # larger than the servers take: the coordinator makes them anew
+        with suppress(MomError):  # larger than servers accept: the coordinator writes them again
             assert read(Orders, orders.packed()) == orders
     with redirect_stdout(StringIO()):
         print_hosts(host_rows(view))
 
 
 class FromGuest(Wire):
-    """A wire on which stands what a guest has sent. The word TOKEN in it is the one that it was asked with last."""
+    """Connection with bytes from a guest. The word TOKEN stands for the token of the last request."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__("", most_line=1 << 20, most_bytes=4 << 20)
@@ -264,12 +263,12 @@ class FromGuest(Wire):
         self._lines: list[bytes] = []
 
     async def send(self, data: bytes) -> None:
-        """Take a question in."""
+        """Accept a request."""
         token = (data.split() or [b""])[-1]
         self._lines = self._data.replace(b"TOKEN", token).split(b"\n")[::-1]
 
     async def line(self) -> bytes:
-        """The next line."""
+        """Return the next line."""
         if not self._lines:
             raise NoAnswer("the connection was closed")
         return self._lines.pop()
@@ -277,14 +276,14 @@ class FromGuest(Wire):
 
 @target(NoAnswer, Misbehaves)
 def guest_daemon(data: bytes) -> None:
-    """What a guest answers in the place of mom-guestd."""
+    """Read a guest's answers in place of mom-guestd."""
     for said in asyncio.run(ask(FromGuest(data), "stats")):
         judge(said, 1.0, None, 1 << 20)
 
 
 @target(NoAnswer, Misbehaves)
 def guest_agent(data: bytes) -> None:
-    """What a guest answers in the place of qemu-guest-agent."""
+    """Read a guest's answers in place of qemu-guest-agent."""
 
     async def visit() -> None:
         guest, place = Guest("fuzz", "fuzz").entity, AgentAddress(AgentKind.AGENT_SOCKET)
@@ -296,7 +295,7 @@ def guest_agent(data: bytes) -> None:
 
 @cache
 def served() -> Engine:
-    """A mom on a simulated host whose control socket can be asked, for the rest of the process."""
+    """Return a mom with an API on a simulated host, until the process ends."""
     folder = SCRATCH / f"fuzzed-mom-{os.getpid()}"
     plugins = {"sim": {"guests": 2}, "balloon": {}, "policy": PATIENT, "sla": {}, "http": {}}
     engine = Engine(
@@ -308,9 +307,9 @@ def served() -> Engine:
 
 
 async def answer(application: ASGIApp, data: bytes) -> int:
-    """The status of the answer to a request: a line with method and path, lines with headers, an empty line, and the body.
+    """Return the status of the answer to a request: a line with method and path, headers, an empty line, and the body.
 
-    Raises `h11.RemoteProtocolError` for what the server's own HTTP library does not let pass.
+    Raise `h11.RemoteProtocolError` for requests that the server's HTTP library refuses.
     """
     head, _, body = data.partition(b"\n\n")
     first, *lines = head.split(b"\n")
@@ -344,7 +343,7 @@ async def answer(application: ASGIApp, data: bytes) -> int:
 
 @target(h11.RemoteProtocolError)
 def request(data: bytes) -> None:
-    """A request to the control socket, by a client that may change everything."""
+    """Send a request to the API with all rights."""
     (service,) = (one.instance._service for one in served().plugins.plugins if isinstance(one.instance, HttpPlugin))
     assert service is not None
     assert asyncio.run(answer(service._api.application, data)) != 500, "mom made a mistake"
@@ -352,14 +351,14 @@ def request(data: bytes) -> None:
 
 @cache
 def kept_files() -> Mapping[str, StateFile[Any]]:
-    """The files of state of a mom with all plugins that keep some on a simulated host, by their places below the state directory."""
+    """Return all state files of a mom on a simulated host, keyed by path in the state directory."""
     with tempfile.TemporaryDirectory() as folder, Engine(load_config(keeping(folder))) as engine:
         files = [file for plugin in engine.plugins.plugins for file in plugin.context.state_files]
         return {str(file.path.relative_to(folder)): file for file in [*files, Ledger(Path(folder, "ledger.json")).file]}
 
 
 def keeping(folder: str) -> dict[str, object]:
-    """A configuration with all plugins that keep something."""
+    """Return a configuration with all plugins that have state files."""
     own: dict[str, object] = {"sim": {"guests": 2}, "balloon": {}, "sla": {}, "eviction": {}}
     return {
         "state_directory": folder,
@@ -371,8 +370,10 @@ def keeping(folder: str) -> dict[str, object]:
 
 @target()
 def state_file(data: bytes) -> None:
-    """A file of state with a good checksum, as a line with its name, and JSON. Of those that its owner takes for good, mom starts with one
-    in ten, which takes a thousand times as long: it does a cycle, and puts back what the file says."""
+    """Read a line with a state file's name, and JSON as its content, with a valid checksum.
+
+    For one in ten accepted files, mom starts with the file, runs a cycle and restores everything. That takes a thousand times longer.
+    """
     name, _, text = data.partition(b"\n")
     try:
         path, content = STATE_FILES[name.decode()], json.loads(text)
@@ -384,7 +385,7 @@ def state_file(data: bytes) -> None:
         file = kept_files()[path]
         file.decoded(b"".join(file._framed(json.dumps(content))))
     except (KeyError, ValueError, RecursionError, StateError):
-        return  # no such file, nothing that could stand in one, or damage
+        return  # unknown file, invalid JSON, or damage
     if crc32(data) % 10:
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -396,13 +397,13 @@ def state_file(data: bytes) -> None:
 
 
 def vdsm_guests(folder: Path) -> None:
-    """What vdsm's plugin makes of its file: a mark for each guest."""
+    """Read the file of the vdsm plugin: a mark for each guest."""
     marks = Incarnations(StateFile(folder / "vdsm/guests.json", "guests' starts", FORM), BOOT, lambda: 1000.0)
     assert len(marks.follow([Vm("a", "a", "Up", "", 0.0, elapsed=987.5), Vm("b", "b", "Up", "", 0.0)])) == 2
 
 
 def fleet_group(folder: Path) -> None:
-    """What the fleet's plugin makes of its file."""
+    """Read the file of the fleet plugin."""
     settings = FleetPlugin.Settings(servers=["nats://localhost:1"], host="h1")
     found = FleetPlugin(settings, PluginContext(name="fleet", state_directory=folder)).group.remembered()
     if found is not None:
@@ -412,7 +413,7 @@ def fleet_group(folder: Path) -> None:
 BOOT: Final = "01234567-89ab-cdef-0123-456789abcdef"
 
 READ_ALONE: Final[Mapping[str, Callable[[Path], None]]] = {"vdsm/guests.json": vdsm_guests, "fleet/group.json": fleet_group}
-"""What reads the files of plugins that are not in this mom."""
+"""Readers of files of plugins that this mom does not have."""
 
 STATE_FILES: Final[Mapping[str, str]] = {
     "ledger": "ledger.json",
@@ -424,4 +425,4 @@ STATE_FILES: Final[Mapping[str, str]] = {
     "guests": "vdsm/guests.json",
     "group": "fleet/group.json",
 }
-"""What an input of `state_file` calls them, and where they are below the state directory."""
+"""Short names of state files in inputs, with their paths in the state directory."""

@@ -1,4 +1,4 @@
-"""Whatever a policy, a file, a client or a guest says, its reader gives an answer or an error that its caller expects."""
+"""For any policy, file, request or answer of a guest, readers return a result or raise an expected error."""
 
 import zipfile
 from pathlib import Path
@@ -29,5 +29,5 @@ def test_good_inputs_and_all_that_were_found_are_read_or_refused(name: str, good
     for entry, content in inputs.items():
         try:
             targets.TARGETS[name](content)
-        except Exception as error:  # any: that is what is looked for
+        except Exception as error:  # any error is a failure
             raise AssertionError(f"{entry} of {name}: {content[:200]!r}") from error

@@ -1,4 +1,4 @@
-"""What it costs to read files of state whose checksum is right and whose content is rubbish, in a process of its own.
+"""Measure the cost of reading state files with valid checksums and invalid content, in a new process.
 
 python hostile_state.py FOLDER
 """
@@ -35,7 +35,7 @@ BODIES: Final[Mapping[str, Callable[[], str]]] = {
 
 
 def files(folder: Path) -> Mapping[str, StateFile[Any]]:
-    """Those of a mom on a simulated host with all plugins that keep something, and mom's own."""
+    """Return all state files of mom and its plugins on a simulated host."""
     names = ("balloon", "ksm", "sla", "cgroup", "qos", "eviction")
     plugins = {"sim": {"guests": 1}, **{name: {} for name in names}, "policy": {"keep_changes": True}}
     config = {"state_directory": str(folder), "run_directory": str(folder / "run"), "mode": "enforce", "plugins": plugins}
@@ -45,7 +45,7 @@ def files(folder: Path) -> Mapping[str, StateFile[Any]]:
 
 
 def main(folder: Path) -> None:
-    """Read each, and print what became of it, and of how much memory."""
+    """Read each file, and print its result and the memory used."""
     kept = files(folder)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     costs = {}

@@ -1,4 +1,4 @@
-"""A host of files with two guests, whose limits, pins, sizes and control groups real plugins set, and what becomes of their commands."""
+"""Host of files with two guests. Real plugins set limits, pins, sizes and control groups; commands can fail."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from mom_kvm import NodeTune
 MIB, GIB = 1 << 10, 1 << 20
 
 Part: TypeAlias = "tuple[str, str, str]"
-"""A guest or the host, a control, and an item of a list."""
+"""Guest or host, control, and item of a list."""
 
 GROUP_FILES: Final = {
     "cgroup_memory_high": "memory.high",
@@ -54,9 +54,9 @@ class Killed(BaseException):
 
 
 class SequenceHost(FakeHypervisor):
-    """A hypervisor whose guests follow their balloons slowly, and whose commands, like writes to files, fail when they are told to.
+    """Hypervisor whose guests follow their balloons slowly. Commands and writes to files fail on request.
 
-    :param root: where its files are
+    :param root: folder of its files
     """
 
     def __init__(self, root: Path) -> None:
@@ -64,18 +64,18 @@ class SequenceHost(FakeHypervisor):
         self.root = root
         self.away = self.is_short = False
         self.killed = False
-        """Whether mom is: nothing that it does takes effect any more."""
+        """Whether mom was killed: its later actions have no effect."""
         self.writes_left: int | None = None
-        """After how many writes, to files of state and to the host, mom is killed; None: it is not."""
+        """Number of writes, to state files and to the host, until mom is killed; None for no kill."""
         self.fates: list[str] = []
-        """What becomes of the next commands."""
+        """Results of the next commands."""
         self.asked: dict[str, int] = {}
-        """The sizes that guests follow to, in KiB."""
+        """Targets of guests' balloons in KiB."""
         self._starts = self._theirs = 0
         self.boot()
 
     def boot(self) -> None:
-        """The host is started anew, with its guests."""
+        """Reboot the host, and start its guests."""
         nodes = {
             f"sys/devices/system/node/node{node}/{file}": text.format(node=node)
             for node, cpus in ((0, "0-3"), (1, "4-7"))
@@ -102,7 +102,7 @@ class SequenceHost(FakeHypervisor):
             self.start(name)
 
     def start(self, name: str) -> None:
-        """A guest is there, as nobody has changed it."""
+        """Start a guest with default values."""
         self._starts += 1
         group = {"cgroup.controllers": "memory", "memory.current": f"{512 << 20}", "memory.swap.current": "0", "memory.stat": "anon 0"}
         group |= {"memory.high": "max", "memory.low": "0", "memory.min": "0", "memory.swap.max": "max"}
@@ -123,20 +123,20 @@ class SequenceHost(FakeHypervisor):
         self.asked[name] = 2 * GIB
 
     def end(self, name: str) -> None:
-        """A guest is not there any more."""
+        """End a guest."""
         self.known.pop(name, None)
         self.asked.pop(name, None)
 
     def pass_time(self, seconds: float) -> None:
-        """Guests follow."""
+        """Let guests follow their balloons."""
         for name, asked in self.asked.items():
             one, step = self.known[name], int(seconds * 40 * MIB)
             one.balloon_kib = min(asked, one.balloon_kib + step) if asked > one.balloon_kib else max(asked, one.balloon_kib - step)
 
-    # --- what mom does -----------------------------------------------------------------------------------------------------------
+    # --- actions of mom -----------------------------------------------------------------------------------------------------------
 
     def count_write(self) -> None:
-        """mom writes something, unless it is killed before."""
+        """Count a write of mom. Raise `Killed` if mom is killed before it."""
         if self.writes_left == 0:
             self.killed = True
         if self.killed:
@@ -145,7 +145,7 @@ class SequenceHost(FakeHypervisor):
             self.writes_left -= 1
 
     def carry_out(self, command: Callable[[], object]) -> None:
-        """A command of mom's, or what becomes of it."""
+        """Run a command of mom, or let it fail."""
         self.count_write()
         fate = self.fates.pop() if self.fates else "done"
         if fate == "refused":
@@ -193,10 +193,10 @@ class SequenceHost(FakeHypervisor):
         self._look()
         self.carry_out(lambda: FakeHypervisor.set_node_tune(self, *one))
 
-    # --- what stands -------------------------------------------------------------------------------------------------------------
+    # --- present values -------------------------------------------------------------------------------------------------------------
 
     def stands(self) -> dict[Part, object]:
-        """All that plugins can set; of a balloon, the size that was asked for."""
+        """Return all values that plugins can set. For a balloon, the value is its target."""
         found: dict[Part, object] = {("host", control, ""): (self.root / file).read_text().strip() for control, file in HOST_FILES.items()}
         for name, one in self.known.items():
             plain = {"vcpu_quota": one.cpu.quota_us, "vcpu_period": one.cpu.period_us, "cpu_shares": one.cpu.shares}
@@ -214,7 +214,7 @@ class SequenceHost(FakeHypervisor):
         return found
 
     def set_by_another(self, part: Part) -> None:
-        """Another process sets it to what mom never does, where there are other values."""
+        """Set a value as another process does: to a value that mom never sets, if possible."""
         name, control, item = part
         self._theirs += 1
         number = self._theirs
@@ -242,7 +242,7 @@ class SequenceHost(FakeHypervisor):
 
 
 def hypervisor_of(host: SequenceHost) -> type:
-    """A plugin that has this one."""
+    """Return a plugin with this hypervisor."""
 
     class Here:
         def __init__(self, settings: object, context: object) -> None: ...
@@ -263,7 +263,7 @@ def hypervisor_of(host: SequenceHost) -> type:
 
 
 def wishes_of(wanted: Mapping[tuple[str, str], Value], *, broken: bool = False) -> type:
-    """A plugin that decides what is wanted by guest and control; a broken one cannot be constructed."""
+    """Return a plugin that decides these values, keyed by guest and control. A broken one cannot be constructed."""
 
     class Wishes:
         def __init__(self, settings: object, context: object) -> None:

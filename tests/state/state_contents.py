@@ -1,4 +1,4 @@
-"""What each file below the state directory may hold, of a mom on a simulated host with all plugins that keep something."""
+"""Valid contents of all files in the state directory, for mom and its plugins on a simulated host."""
 
 from collections.abc import Mapping
 from typing import Any, Final

@@ -1,4 +1,4 @@
-"""After any sequence of starts, reloads, kills, stops and reboots, what mom changed is put back, and what others set stands."""
+"""After any sequence of starts, reloads, kills, stops and reboots, mom's changes are restored, and changes of others remain."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ DISKS = [
 NETS = [[{"name": "vnet0", "inbound": {"average": limit}, "outbound": {}}] for limit in (0, 1000, 2000)]
 VALUES: Mapping[str, Sequence[Any]] = {**NUMBERS, "io_tune": DISKS, "net_tune": NETS}
 TOLD_APART = (*GROUP_FILES, "ksm_pages_to_scan", "ksm_sleep_millisecs", "vcpu_quota", "vcpu_period", "cpu_shares", "io_tune", "net_tune")
-"""Controls of which it is known by its value whether mom has set it."""
+"""Controls whose values show whether mom has set them."""
 
 targets = st.sampled_from([("host" if control in HOST_FILES else name, control) for control in VALUES for name in ("a", "b")])
 wishes = st.lists(targets.flatmap(lambda one: st.tuples(st.just(one), st.sampled_from(VALUES[one[1]]))), max_size=4).map(dict)
@@ -62,7 +62,7 @@ own_settings = st.sampled_from([{}, {}, {"cpu_shares": 300}, {"disk_limits": {"v
 
 
 class AnySequence(RuleBasedStateMachine):
-    """mom with several controllers, another process that sets the same, and whatever befalls them."""
+    """mom with several controllers, another process that sets the same controls, and events for both."""
 
     @initialize()
     def begin(self) -> None:
@@ -72,9 +72,9 @@ class AnySequence(RuleBasedStateMachine):
         self.boots = 0
         self.wanted: dict[tuple[str, str], Value] = {}
         self.before: dict[Part, object] = {}
-        """What stood there before mom changed it."""
+        """Values before mom changed them."""
         self.theirs: set[Part] = set()
-        """What another process has set since mom last did."""
+        """Values that another process has set since mom's last change."""
         self.how: dict[str, Any] = {"plugins": CONTROLLERS, "mode": "enforce", "guest": {}}
         write_state, write_file = StateFile.write_json, mom_kvm.kernel_files._write
 
@@ -114,17 +114,17 @@ class AnySequence(RuleBasedStateMachine):
         guests = {"a": own} if own else {}
         return config_of(self.folder, plugins, guests=guests, interval=5.0, mode=self.how["mode"], stop_timeout=60.0, root=self.host.root)
 
-    # --- what must be so ---------------------------------------------------------------------------------------------------------
+    # --- invariants ---------------------------------------------------------------------------------------------------------
 
     def noted(self) -> dict[tuple[str, str], LedgerEntry]:
-        """What mom knows of what it has changed, of guests that are there."""
+        """Return mom's ledger entries of present guests."""
         cycle = None if self.engine is None else self.engine._cycle
         ledger = Ledger.open(self.folder / "state", look=True) if cycle is None else cycle.ledger
         there = {one.name: one.incarnation for one in self.host.known.values()}
         return {key: one for key, one in ledger.entries.items() if key[0] == "host" or there.get(key[0]) == one.incarnation}
 
     def during(self, work: Callable[[], object], *, puts_back: bool = False) -> bool:
-        """Whether mom was killed while it did this; what it has changed is known to it, or as it was."""
+        """Return whether mom was killed during this work. Check that its ledger has all its changes."""
         stood = self.host.stands()
         with suppress(Killed):
             work()
@@ -156,16 +156,16 @@ class AnySequence(RuleBasedStateMachine):
         self.theirs = {part for part in self.theirs if part[0] != name}
 
     def pass_time(self, seconds: float) -> None:
-        """Guests follow meanwhile, more slowly than a cycle is long."""
+        """Pass time. Guests need longer than a cycle to follow."""
         self.clock.now += seconds
         self.host.pass_time(seconds)
 
     def sleep(self, seconds: float) -> None:
-        """Pass time; the list that is asked for then is whole again."""
+        """Pass time. Later lists of guests are complete again."""
         self.pass_time(seconds)
         self.host.is_short = False
 
-    # --- what happens ------------------------------------------------------------------------------------------------------------
+    # --- events ------------------------------------------------------------------------------------------------------------
 
     def open(self) -> None:
         self.engine: Engine | None = Engine(self.config(), Clock(self.clock, self.clock.wall))
@@ -275,7 +275,7 @@ class AnySequence(RuleBasedStateMachine):
         self.engine, self.host.fates = None, []
 
     def restore(self) -> None:
-        """As `mom restore` does it."""
+        """Restore like `mom restore`."""
 
         def work() -> None:
             ledger = Ledger.open(self.folder / "state")

@@ -1,4 +1,4 @@
-"""Whatever happens to files of state, mom starts, does its cycles, and says which file it was."""
+"""With any damage to state files, mom starts, runs cycles, and names the damaged file."""
 
 import json
 import logging
@@ -28,7 +28,7 @@ from mom_plugins_vdsm.incarnations import FORM, Incarnations
 from mom_plugins_vdsm.statistics import Vm
 
 CURVE: Final = "gESARIBE" * 32
-"""Of 96 sizes of 1 MiB, as two bytes each."""
+"""Curve of 96 sizes of 1 MiB, two bytes each."""
 
 BESIDE: Final[Mapping[str, Any]] = {
     "vdsm/guests.json": {"boot": BOOT, "guests": {GUEST: ["0123456789ab", 12.5]}, "boot_time": 1_700_000_000.0},
@@ -50,22 +50,22 @@ BESIDE: Final[Mapping[str, Any]] = {
         }],
     },
 }  # fmt: skip
-"""The same, of plugins that cannot be set up beside those."""
+"""Contents for plugins that cannot be enabled beside the others."""
 
 HOSTILE: Final = Path(__file__).with_name("hostile_state.py")
 
 ROUNDS: Final = 15
-"""Starts of mom, in each of which every file is damaged in another way."""
+"""Number of starts of mom. Before each start, every file is damaged in another way."""
 
 
 def written(folder: Path, name: str, content: object, version: int = 1) -> bytes:
-    """Write a file of state as mom would; what it is."""
+    """Write a state file as mom does. Return its bytes."""
     StateFile(folder / name, "a file", lambda found: found, version=version).write(content, durable=False)
     return (folder / name).read_bytes()
 
 
 def dice(seed: int) -> random.Random:
-    """The same in each run."""
+    """Return a random generator that gives the same numbers in each run."""
     return random.Random(seed)  # noqa: S311  # nothing secret is made of it
 
 
@@ -73,7 +73,7 @@ def dice(seed: int) -> random.Random:
 
 
 def flipped(chance: random.Random, whole: bytes) -> bytes:
-    """Some bits are others."""
+    """Flip some bits."""
     changed = bytearray(whole)
     for place in chance.sample(range(len(whole)), chance.randint(1, 3)):
         changed[place] ^= 1 << chance.randrange(8)
@@ -81,24 +81,24 @@ def flipped(chance: random.Random, whole: bytes) -> bytes:
 
 
 def cut(chance: random.Random, whole: bytes) -> bytes:
-    """The end is missing."""
+    """Cut off the end."""
     return whole[: chance.randrange(len(whole))]
 
 
 def zeroed(chance: random.Random, whole: bytes) -> bytes:
-    """A part is zero, as after a power failure."""
+    """Fill the end with zeros, as after a power failure."""
     begin = chance.randrange(len(whole))
     return whole[:begin] + b"\0" * (len(whole) - begin)
 
 
 def overwritten(chance: random.Random, whole: bytes) -> bytes:
-    """Something else stands in the middle."""
+    """Insert random bytes."""
     begin = chance.randrange(len(whole))
     return whole[:begin] + chance.randbytes(chance.randint(1, 40)) + whole[begin:]
 
 
 def replaced(chance: random.Random, whole: bytes) -> bytes:
-    """It is another file altogether."""
+    """Return the content of another file."""
     return chance.choice([b"", b"{}", b"[]", b"null", b"[" * 50_000, b"1" * 50_000, b"\xff\xfe", b'{"a":' * 20_000, b"NaN\n", whole * 2])
 
 
@@ -111,7 +111,7 @@ STRANGE: Final[Sequence[object]] = (
 
 
 def swapped(chance: random.Random, content: Any) -> Any:
-    """The content with something else in one place of it, whatever that was."""
+    """Return the content with another value in one place."""
     content = json.loads(json.dumps(content))
     places: list[tuple[Any, Any]] = []
 
@@ -131,11 +131,11 @@ def swapped(chance: random.Random, content: Any) -> Any:
     return content
 
 
-# --- a mom with all of them ---------------------------------------------------------------------------------------------------
+# --- mom with all files ---------------------------------------------------------------------------------------------------
 
 
 class World:
-    """A simulated host under mom, with a clock of its own, whose plugins keep all these files."""
+    """Simulated host under mom, with its own clock. Its plugins have all these files."""
 
     def __init__(self, folder: Path) -> None:
         self.state = folder / "state"
@@ -157,7 +157,7 @@ class World:
 
     @contextmanager
     def mom(self) -> Iterator[Engine]:
-        """Set up, and ended without putting anything back."""
+        """Start mom, and end it without restoring anything."""
         engine = Engine(load_config(self.config), Clock(lambda: self.now, lambda: 1e9 + self.now))
         engine.open()
         try:
@@ -240,7 +240,7 @@ def test_mom_starts_after_a_later_mom_and_leaves_its_files(world: World) -> None
         assert (world.state / name).with_name(f"{Path(name).name}.later-1").read_bytes() == text
 
 
-# --- those beside it ----------------------------------------------------------------------------------------------------------
+# --- other plugins ----------------------------------------------------------------------------------------------------------
 
 
 def read_guests(folder: Path) -> StateFile[Any]:
@@ -304,7 +304,7 @@ def test_what_other_plugins_keep_may_be_damaged_too(tmp_path: Path, name: str, c
         READERS[name](tmp_path)
 
 
-# --- what is only for this run of the host -----------------------------------------------------------------------------------
+# --- state that ends with a reboot -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("text", ["", "[" * 4096, '{"pid":1e999}', '{"pid":-1,"command":"x"}', '{"pid":1,"command":[]}', "\0" * 99])

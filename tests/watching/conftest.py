@@ -1,4 +1,4 @@
-"""A mom on a simulated host, as a process, for those that watch it from a terminal or a browser."""
+"""Fixtures with mom as a process on a simulated host, terminals and browsers."""
 
 import contextlib
 import fcntl
@@ -26,21 +26,21 @@ from mom_devkit import wait_until
 MOM = Path(sys.executable).parent / "mom"
 
 PAGE_CHECKS = Path(__file__).parents[2] / ".cache/page"
-"""Where what the page is checked with is installed."""
+"""Folder of the tools that check the page."""
 
 _OLDEST_NODE = 20
-"""With which it runs: Debian 13 has it."""
+"""Oldest version of node with which the tools run. Debian 13 has it."""
 
 DRAWN = """(() => {
     const all = [...document.querySelectorAll("svg.chart polygon")];
     const parts = all.filter((one) => one.parentNode === all[0].parentNode && one.getAttribute("class") === all[0].getAttribute("class"));
     return parts.reduce((corners, one) => corners + one.points.length, 0) / 2;
 })()"""
-"""How many cycles the page's first chart has, in JavaScript: an area has two corners for each, and parts where a cycle came late."""
+"""JavaScript that returns the number of cycles in the first chart. An area has two corners for each cycle, and parts around late cycles."""
 
 
 class Tunnel(socketserver.ThreadingTCPServer):
-    """What `ssh -L PORT:SOCKET` does: a TCP port of the loopback that leads to a unix socket."""
+    """TCP port of the loopback that leads to a unix socket, like `ssh -L PORT:SOCKET`."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -50,7 +50,7 @@ class Tunnel(socketserver.ThreadingTCPServer):
         self.path, self.port = path, int(self.server_address[1])
         self.url = f"http://localhost:{self.port}"
         self.carried = 0
-        """Bytes, in both directions."""
+        """Number of transferred bytes in both directions."""
         self.ends: list[socket.socket] = []
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
 
@@ -71,7 +71,7 @@ class _Carrier(socketserver.BaseRequestHandler):
     server: Tunnel
 
     def handle(self) -> None:
-        with socket.socket(socket.AF_UNIX) as far, contextlib.suppress(OSError):  # mom is not there: so says the end of the connection
+        with socket.socket(socket.AF_UNIX) as far, contextlib.suppress(OSError):  # without mom, the connection closes
             far.connect(str(self.server.path))
             self.server.ends += [self.request, far]
             back = threading.Thread(target=self.server.carry, args=(far, self.request), daemon=True)
@@ -87,7 +87,7 @@ def _hang_up(*ends: socket.socket) -> None:
 
 
 class Daemon:
-    """`mom run` on a simulated host; further lines of the configuration, and shorter waits of mom itself, may be given."""
+    """`mom run` on a simulated host, with additional lines of configuration and shorter waits."""
 
     def __init__(
         self,
@@ -125,7 +125,7 @@ class Daemon:
 
     def answers(self) -> bool:
         try:
-            with socket.socket(socket.AF_UNIX) as sock:  # httpx leaves the socket open where nobody listens
+            with socket.socket(socket.AF_UNIX) as sock:  # httpx leaves the socket open if no process listens
                 sock.settimeout(20)
                 sock.connect(str(self.socket))
                 sock.sendall(b"GET /v1/status HTTP/1.1\r\nhost: mom\r\nconnection: close\r\n\r\n")
@@ -134,7 +134,7 @@ class Daemon:
             return False
 
     def stop(self, how: int = signal.SIGTERM) -> None:
-        """End the process, even where a test has stopped it; kill it if it does not end within a minute, and fail."""
+        """End the process, also if a test has stopped it. If it does not end within a minute, kill it and fail."""
         if (process := self.process) is None:
             return
         self.process = None
@@ -153,7 +153,7 @@ Start = Callable[..., Daemon]
 
 @contextmanager
 def starting(folders: pytest.TempPathFactory) -> Iterator[Start]:
-    """Starts moms with these settings, which are gone at the end."""
+    """Yield a function that starts moms with settings. They end with the block."""
     with ExitStack() as stack:
 
         def start(**settings: object) -> Daemon:
@@ -167,46 +167,49 @@ def starting(folders: pytest.TempPathFactory) -> Iterator[Start]:
 
 @pytest.fixture
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
-    """Starts a mom with these settings; it is gone after the test."""
+    """Yield a function that starts a mom with settings. It ends after the test."""
     with starting(tmp_path_factory) as start:
         yield start
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
-    """A mom with these settings for all tests of a module, which only look at it, or each have names of policies of their own."""
+    """Yield a function that returns a mom with settings, shared by all tests of a module.
+
+    Tests only read, or use their own policy names.
+    """
     with starting(tmp_path_factory) as start:
         yield cache(start)
 
 
 @pytest.fixture(scope="module")
 def mom(shared: Start) -> Daemon:
-    """The shared mom without any settings."""
+    """Return the shared mom without settings."""
     return shared()
 
 
 def client(mom: Daemon | Path) -> httpx.Client:
-    """Asks a mom, or the one at this socket."""
+    """Return a client of a mom, or of a socket."""
     path = mom if isinstance(mom, Path) else mom.socket
     return httpx.Client(transport=httpx.HTTPTransport(uds=str(path), verify=False), base_url="http://mom", timeout=60)
 
 
 def put(mom: Daemon, name: str, text: str = "(+ 1 2)") -> None:
-    """Set a policy, whatever is there."""
+    """Set a policy, replacing any present one."""
     with client(mom) as one:
         one.patch("/v1/policies", json={"changes": {name: text}}, headers={"if-match": "*"}).raise_for_status()
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """A Chromium that Playwright drives."""
+    """Yield a Chromium under Playwright."""
     with browsing() as made:
         yield made
 
 
 @pytest.fixture
 def tunnel() -> Iterator[Callable[[Path], Tunnel]]:
-    """Brings a unix socket within reach of a browser."""
+    """Yield a function that makes a unix socket available to browsers."""
     with ExitStack() as stack:
 
         def dig(path: Path) -> Tunnel:
@@ -219,7 +222,10 @@ def tunnel() -> Iterator[Callable[[Path], Tunnel]]:
 
 @pytest.fixture
 def visit(browser: Any, tunnel: Callable[[Path], Tunnel]) -> Iterator[Callable[..., Any]]:
-    """Opens a mom's page at a view, or an address. Whatever the browser complains about fails the test, unless it is like `but`."""
+    """Yield a function that opens a view of mom's page, or an address.
+
+    Errors in the browser fail the test, unless they match `but`.
+    """
     contexts, complaints = [], list[str]()
 
     def opened(where: Daemon | Path | str, view: str = "", *, but: str = "", width: int = 1280, height: int = 900, **settings: Any) -> Any:
@@ -246,7 +252,7 @@ def visit(browser: Any, tunnel: Callable[[Path], Tunnel]) -> Iterator[Callable[.
 
 @pytest.fixture(scope="session")
 def page_tools() -> Path:
-    """The folder with what npm has installed, once, as `page/package-lock.json` has it. Skips where there is no node or no registry."""
+    """Return the folder of npm's packages from `page/package-lock.json`. Skip the test without node or registry."""
     here, kept = Path(__file__).parent / "page", PAGE_CHECKS
     found = shutil.which("node") and shutil.which("npm")
     version = subprocess.run(["node", "--version"], capture_output=True, text=True, timeout=60, check=False).stdout if found else ""
@@ -254,7 +260,7 @@ def page_tools() -> Path:
         pytest.skip(f"there is no node {_OLDEST_NODE} or newer, or no npm")
     kept.mkdir(parents=True, exist_ok=True)
     with (kept / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # of several workers, one installs
+        fcntl.flock(lock, fcntl.LOCK_EX)  # one worker installs
         wanted = (here / "package-lock.json").read_text()
         installed = kept / "installed.json"
         if not installed.exists() or installed.read_text() != wanted:

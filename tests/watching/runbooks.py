@@ -1,4 +1,4 @@
-"""The pages in docs/runbooks: which there are, and the commands that they show, with what these print."""
+"""Pages in docs/runbooks, with their commands and the output."""
 
 import re
 from collections.abc import Sequence
@@ -9,13 +9,13 @@ FOLDER: Final = Path(__file__).parents[2] / "docs/runbooks"
 
 
 class Shown(NamedTuple):
-    """A command of mom's, without its first word, and the lines that must be in what it prints, in this order; `…` stands for anything."""
+    """Command of mom without its first word, and the lines that its output must contain in this order. `…` matches anything."""
 
     words: Sequence[str]
     lines: Sequence[str]
 
     def missing(self, printed: str) -> str:
-        """The first line that is not there; empty when all are."""
+        """Return the first missing line; empty if none is missing."""
         left = iter(printed.splitlines())
         return next((line for line in self.lines if not any(_matches(line, one) for one in left)), "")
 
@@ -26,7 +26,7 @@ def _matches(shown: str, line: str) -> bool:
 
 
 def commands(alert: str) -> Sequence[Shown]:
-    """Those of an alert's page that are shown with what they print."""
+    """Return the commands of an alert's page with their output."""
     found: list[tuple[list[str], list[str]]] = []
     for block in re.findall(r"^```console\n(.*?)^```$", (FOLDER / f"{alert}.md").read_text(), re.M | re.S):
         for line in block.splitlines():

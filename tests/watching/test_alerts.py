@@ -1,7 +1,6 @@
-"""Each of the shipped alert rules, provoked: a real Prometheus scrapes two real moms while their hosts get into trouble, and out of it.
-What the alerts' pages in docs/runbooks show is what mom prints there then.
+"""Each shipped alert fires: a real Prometheus scrapes two real moms while their hosts have problems, and recover.
 
-All that takes minutes takes so many times less, by one factor: what the rules wait for, and what mom itself waits for.
+mom then prints what the alerts' pages in docs/runbooks show. One factor shortens all waits of minutes, in the rules and in mom.
 """
 
 import itertools
@@ -132,8 +131,10 @@ class Probe:
 
 
 def hurried(rules: str) -> str:
-    """The rules with each time shorter by that factor: minutes of `for` and of ranges, and the seconds that figures are compared with,
-    whole numbers from 60 on."""
+    """Return the rules with all times divided by that factor.
+
+    Times are the minutes of `for` and of ranges, and whole numbers of at least 60 seconds in comparisons.
+    """
     document = yaml.safe_load(rules)
     for rule in document["groups"][0]["rules"]:
         rule["expr"] = re.sub(r"(?<=\[)(\d+)m(?=\])", _milliseconds, rule["expr"])
@@ -148,9 +149,9 @@ def _milliseconds(minutes: re.Match[str]) -> str:
 
 
 class Host:
-    """A host of files, its guests, and its mom.
+    """Host of files, its guests, and its mom.
 
-    :param interval: of its mom; it is late, and says so rightly, where it gets no CPU for six of them
+    :param interval: mom's interval; without CPU for six of them, mom is late and reports it
     """
 
     def __init__(self, folder: Path, interval: str) -> None:
@@ -185,8 +186,8 @@ class Host:
     def shows(self, *alerts: str, guest: str = "", again: Callable[[], None] = lambda: None) -> None:
         """Wait until mom prints what the pages of these alerts show.
 
-        :param guest: the guest called GUEST there
-        :param again: called before each look, for trouble that is soon over
+        :param guest: name for GUEST in the pages
+        :param again: called before each try, for problems that end soon
         """
         pages: dict[tuple[str, ...], list[Shown]] = {}
         for shown in (shown for alert in alerts for shown in commands(alert)):
@@ -229,12 +230,12 @@ class Host:
 
 
 class Alerts:
-    """The alerts of a Prometheus that scrapes these hosts."""
+    """Alerts of a Prometheus that scrapes these hosts."""
 
     def __init__(self, prometheus: Prometheus, told: Callable[[], str]) -> None:
         self._client, self._told = prometheus.client, told
         self.seen: dict[tuple[str, str], str] = {}
-        """What has fired: host and name, with its summary."""
+        """Summaries of all alerts that have fired, keyed by host and name."""
 
     def firing(self) -> set[tuple[str, str]]:
         told = self._client.get("/api/v1/alerts").json()["data"]["alerts"]
@@ -249,7 +250,7 @@ class Alerts:
         wait_until(lambda: self.firing() and wanted <= set(self.seen), lambda: f"{wanted - set(self.seen)}: {self._told()}", 60)
 
     def go(self, host: str) -> None:
-        """Wait until none fires."""
+        """Wait until no alert of the host fires."""
         wait_until(lambda: not any(one == host for one, _ in self.firing()), lambda: f"{self.firing()}: {self._told()}", 60)
 
 
@@ -260,7 +261,7 @@ def stack() -> Iterator[ExitStack]:
 
 
 def scraping(folder: Path, hosts: dict[str, Host], stack: ExitStack, port: int) -> Alerts:
-    """A Prometheus that scrapes these, with the shipped rules."""
+    """Start a Prometheus that scrapes these hosts, with the shipped rules."""
     tunnels = {name: Tunnel(host.folder / "run/mom.sock") for name, host in hosts.items()}
     targets = [{"targets": [f"localhost:{tunnel.port}"], "labels": {"instance": name}} for name, tunnel in tunnels.items()]
     often = {"scrape_interval": "250ms", "scrape_timeout": "250ms", "evaluation_interval": "250ms"}
@@ -311,7 +312,7 @@ def test_every_alert_comes_when_a_host_is_in_trouble_and_goes_when_that_is_over(
         full.guest("starving", 4 * GIB, used=GIB - 1024, size=GIB, stuck=True, killed=next(killed))
 
     full.shows("MomProgramsKilled", guest="starving", again=kill)
-    alerts.come("full", "MomProgramsKilled")  # which is told of for so long only
+    alerts.come("full", "MomProgramsKilled")  # which is reported only for a while
     full.shows("MomGuestsFarFromTargets", guest="starving")
 
     (broken.root / "hot").touch()
@@ -322,7 +323,7 @@ def test_every_alert_comes_when_a_host_is_in_trouble_and_goes_when_that_is_over(
     broken.pressure(0)
     state, kept = broken.folder / "state", broken.folder / "kept"
     state.rename(kept)
-    state.touch()  # where the folder was
+    state.touch()  # in place of the folder
     broken.guest("late", 4 * GIB, size=GIB)
     (broken.root / "broken").touch()
     alerts.come("broken", "MomSaysError", "MomPluginSick")
@@ -355,6 +356,6 @@ def test_every_alert_comes_when_a_host_is_in_trouble_and_goes_when_that_is_over(
 
     shipped = {rule["alert"] for rule in yaml.safe_load(RULES.read_text())["groups"][0]["rules"]}
     assert {name for _, name in alerts.seen} == shipped
-    late = {("full", name) for name in ("MomDown", "MomCyclesStopped", "MomSkipsCycles")}  # on a busy machine that is true of it, too
+    late = {("full", name) for name in ("MomDown", "MomCyclesStopped", "MomSkipsCycles")}  # true on a busy machine, too
     assert len(alerts.seen.keys() - late) == len(shipped), f"each on the host whose trouble it is: {sorted(alerts.seen)}"
     assert not any("<" in summary for summary in alerts.seen.values()), alerts.seen

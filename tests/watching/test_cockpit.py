@@ -1,4 +1,4 @@
-"""mom's page in a real Cockpit, in a real Chromium, with what its users may do on this host."""
+"""mom's page in a real Cockpit, in a real Chromium, with the rights of different users."""
 
 import grp
 import http.server
@@ -36,7 +36,7 @@ expect.set_options(timeout=40_000)
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    """One that other users can reach with what is in it, as pytest's own are not, whoever runs the tests."""
+    """Yield a folder that other users can read, unlike pytest's."""
     before = os.umask(0o022)
     made = Path(tempfile.mkdtemp(prefix="mom-cockpit-"))
     made.chmod(0o755)
@@ -47,14 +47,14 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def made(folder: Path) -> Iterator[Start]:
-    """Makes moms with these settings of the plugin http, which are gone at the end."""
+    """Yield a function that makes moms with these settings of the plugin http. They end with the test."""
     with ExitStack() as stack:
 
         def make(http: str = "{}") -> Daemon:
             one = Daemon(Path(tempfile.mkdtemp(dir=folder)), http=http)
             one.folder.chmod(0o755)
             stack.callback(one.stop)
-            one.socket.parent.mkdir()  # with the mode that systemd gives it, so that groups reach the socket
+            one.socket.parent.mkdir()  # with the mode that systemd sets, so that groups can reach the socket
             return one
 
         yield make
@@ -62,7 +62,7 @@ def made(folder: Path) -> Iterator[Start]:
 
 @pytest.fixture(scope="module")
 def mom(made: Start) -> Start:
-    """A mom with these settings that runs, for all tests that leave it so."""
+    """Return a function that returns a running mom with these settings, for tests that do not change it."""
 
     @cache
     def started(http: str = "{}") -> Daemon:
@@ -75,20 +75,20 @@ def mom(made: Start) -> Start:
 
 @dataclass
 class Shown:
-    """Cockpit in a browser, with mom's page in it, and what the browser said about that."""
+    """Cockpit in a browser with mom's page, and the browser's messages."""
 
     cockpit: Page
     mom: FrameLocator | Page
     complaints: list[str] = field(default_factory=list)
 
     def frame(self) -> Frame:
-        """What runs in it."""
+        """Frame with mom's page."""
         return next(frame for frame in self.cockpit.frames if "/mom/index.html" in frame.url)
 
 
 @pytest.fixture
 def cockpit(browser: Browser, folder: Path, unused_port: Callable[[], int]) -> Iterator[Callable[..., Shown]]:
-    """Shows a mom in a Cockpit in which a user has logged in: who runs this test, or another one. `alone`: without the pages around it."""
+    """Yield a function that shows a mom in Cockpit, for the present user or another. With `alone`, Cockpit shows only mom's page."""
     if not WEB_SERVICE.exists():
         not_here("there is no Cockpit: apt-get install cockpit-ws cockpit-bridge cockpit-system")
     package = folder / "data/cockpit/mom"
@@ -126,7 +126,7 @@ def cockpit(browser: Browser, folder: Path, unused_port: Callable[[], int]) -> I
 
 @contextmanager
 def served(session: Path, log: Path, port: int) -> Iterator[str]:
-    """The address of Cockpit's web service without log-in: who opens it is whom the session says."""
+    """Yield the address of Cockpit's web service without log-in, as the session's user."""
     command = [str(WEB_SERVICE), f"--local-session={session}", "--address=127.0.0.1", f"--port={port}"]
     with log.open("wb") as said:
         process = subprocess.Popen(command, stdout=said, stderr=said)
@@ -176,7 +176,7 @@ def test_who_may_only_read_sees_all_and_is_offered_no_change(mom: Start, cockpit
 
 
 def test_who_has_no_rights_is_told_how_to_get_some(mom: Start, cockpit: Callable[..., Shown]) -> None:
-    """The kernel refuses already, also where two groups may use the socket."""
+    """The kernel refuses the connection, also if two groups may use the socket."""
     shown = cockpit(mom("{read_group: users, change_group: adm}"), OTHER_USER, alone=True)
     told = shown.mom.locator(".empty")
     expect(told.get_by_role("heading")).to_have_text("You have no permission to see mom")
@@ -198,12 +198,12 @@ HOSTILE = {
     "hint": "",
     "instead": {"title": "mom is not running", "command": "touch @", "button": "Start mom", "press": {"label": "Start mom"}},
 }
-"""A refusal that offers a button of its own, and what root would run."""
+"""Refusal with its own button and a command for root."""
 
 
 def test_an_answer_that_brings_a_command_is_shown_as_text_without_a_button(cockpit: Callable[..., Shown], folder: Path) -> None:
     class Hostile(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # the standard library's name
+        def do_GET(self) -> None:  # name from the standard library
             body = json.dumps(HOSTILE).replace("@", str(folder / "ran")).encode()
             self.send_response(503)
             self.send_header("content-length", str(len(body)))
@@ -214,7 +214,7 @@ def test_an_answer_that_brings_a_command_is_shown_as_text_without_a_button(cockp
             return "a unix socket"
 
         def log_message(self, *arguments: object) -> None:
-            """Nothing."""
+            """Log no requests."""
 
     engine = Daemon(folder / "hostile")
     engine.socket.parent.mkdir()
@@ -235,7 +235,7 @@ UNITS = {
     "LoadState=loaded\nActiveState=active": ("mom runs without the http plugin", "plugins:\n  http: {}"),
     "LoadState=loaded\nActiveState=failed": ("mom is not running", "journalctl -u mom"),
 }
-"""What systemd says of mom's unit, what Cockpit's users are told of it, and what to do."""
+"""States of mom's unit in systemd, with Cockpit's message and advice."""
 
 
 def test_where_mom_does_not_run_it_is_said_why_started_by_a_button_and_shown_once_it_runs(
@@ -257,7 +257,7 @@ def test_where_mom_does_not_run_it_is_said_why_started_by_a_button_and_shown_onc
         if pictures := os.environ.get("MOM_SCREENSHOTS"):
             shown.cockpit.screenshot(path=f"{pictures}/cockpit-{title.replace(' ', '-').replace(',', '')}.png")
     told.get_by_role("button", name="Start mom").click()
-    wait_until(lambda: started.exists() and started.read_text() == "start mom\n")  # the shell makes the file before it writes
+    wait_until(lambda: started.exists() and started.read_text() == "start mom\n")  # the shell creates the file before it writes
     daemon.start()
     expect(shown.mom.get_by_text("live: cycle")).to_be_visible()
     expect(told).to_have_count(0)
@@ -276,7 +276,7 @@ def test_it_is_dark_where_cockpit_is_and_asks_nothing_while_another_page_is_show
     shown.cockpit.get_by_role("link", name="Terminal").click()
     frame = shown.frame()
     wait_until(lambda: frame.evaluate("document.hidden"), seconds=30)
-    time.sleep(1)  # what was under way when it was hidden
+    time.sleep(1)  # for requests that were in progress when the page was hidden
     before = frame.locator("footer").text_content()
     time.sleep(1)
     assert frame.locator("footer").text_content() == before

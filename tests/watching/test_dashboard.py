@@ -1,5 +1,6 @@
-"""What the shipped Grafana dashboard shows at a glance: the verdict of `mom status`, in its words and by its scale. promtool answers the
-dashboard's own queries to series that are made up."""
+"""The shipped Grafana dashboard shows the verdict of `mom status`, with its words and scale.
+
+promtool evaluates the dashboard's queries on made-up series."""
 
 import json
 import re
@@ -54,7 +55,7 @@ def test_the_chart_of_the_hosts_memory_has_its_watermarks() -> None:
 
 
 def answered(folder: Path, query: str, series: Mapping[str, int], value: int) -> str:
-    """Have promtool compare the answer to a query, a minute after the beginning, with this value; empty: it is the same."""
+    """Return promtool's error if the result of a query after a minute differs from this value; otherwise empty."""
     if shutil.which("promtool") is None:
         not_here("there is no promtool (apt-get install prometheus)")
     given = [

@@ -1,4 +1,4 @@
-"""Ten questions of an operator who has never seen mom, each answered at its place on the first screen, while the host is full."""
+"""Ten questions of a new operator. The first screen answers each in its place, while the host is full."""
 
 import os
 import re
@@ -30,7 +30,7 @@ WRONG = ".now .notice >> nth=0"
 
 Visit = Callable[..., Page]
 Place = tuple[str, str]
-"""A selector, and a pattern of what stands there."""
+"""Selector, and pattern of its text."""
 
 ANSWERS: dict[str, list[Place]] = {
     "How much memory is left, and how much should be?": [("[data-key=Available]", r"of 8.00 GiB.* MiB too little: \d+ MiB should be free")],
@@ -55,14 +55,14 @@ ANSWERS: dict[str, list[Place]] = {
 }
 
 AFTER_SCROLLING = ("What was promised, and is it kept?", "How bad is it, compared with before?", "What has mom done, and to whom?")
-"""On a phone."""
+"""Questions whose answers are below the first screen of a phone."""
 
 expect.set_options(timeout=40_000)
 
 
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """A mom whose host is full for long enough that programs were killed."""
+    """Yield a mom on a host that is full for so long that programs were killed."""
     waits = {"mom_plugins_balloon.problems.RECLAIM_SECONDS": 3.0}
     scenario = tmp_path_factory.mktemp("scenario") / "short.yaml"
     scenario.write_text(SCENARIO)
@@ -91,7 +91,7 @@ SEEN = """one => {
   const bottom = last.contains(one) ? innerHeight : last.getBoundingClientRect().top;
   return box.height > 0 && box.top >= 0 && box.left >= 0 && box.right <= innerWidth && box.bottom <= bottom;
 }"""
-"""Whether all of it is in the window, and nothing covers it."""
+"""JavaScript: whether an element is in the window and not covered."""
 
 
 def unanswered(page: Page, questions: dict[str, list[Place]]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a guest is guaranteed is the same figure wherever it is shown: what holds of all that it is promised."""
+"""All surfaces show the same guarantee of a guest."""
 
 import json
 from functools import partial
@@ -17,11 +17,11 @@ guests:
   "db-*": {class: gold, guarantee: 64MiB}
   "idle-*": {guarantee: 10%}
 """
-"""Promises of a class, of a class that are larger than the operator's own, and the operator's own."""
+"""Promises: by a class, by a class above the operator's, and by the operator."""
 
 
 def surfaces(daemon: Daemon) -> tuple[dict[str, Figures], dict[str, float]]:
-    """What each surface says of each guest in KiB, by the guest's name, and the metrics that have no labels."""
+    """Return each surface's guarantees in KiB, keyed by guest, and the metrics without labels."""
     with client(daemon) as asks:
         api: Figures = {one["name"]: one["columns"]["guarantee"] for one in asks.get("/v1/guests").json()["items"]}
         listed: Figures = {one["name"]: one["columns"]["guarantee"] for one in asks.get("/v1/guests?fields=rss").json()["items"]}
@@ -48,7 +48,7 @@ def surfaces(daemon: Daemon) -> tuple[dict[str, Figures], dict[str, float]]:
 
 
 def knows_what_holds(daemon: Daemon) -> bool:
-    """It is known from the cycle before."""
+    """Return whether guarantees are known: they follow from the last cycle."""
     with client(daemon) as asks:
         return bool(asks.get("/v1/status").json()["cycle"]["number"] > 2)
 

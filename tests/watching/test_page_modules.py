@@ -1,8 +1,8 @@
-"""The page's modules, checked with what npm has: types against the API's own models, mistakes, and what is pure figures.
+"""Checks of the page's modules with npm's tools: types against the API's models, lint, and unit tests.
 
     .venv/bin/pytest tests/watching/test_page_modules.py
 
-The tools are installed once, as `page/package-lock.json` has them.
+The tools are installed once, from `page/package-lock.json`.
 """
 
 import json
@@ -33,7 +33,7 @@ def run(*command: str | Path, folder: Path = KEPT) -> subprocess.CompletedProces
 
 
 def typed(schema: Any) -> str:
-    """A JSON schema as TypeScript has it."""
+    """Return a JSON schema as a TypeScript type."""
     if "$ref" in schema:
         return str(schema["$ref"].rpartition("/")[2])
     if "enum" in schema:
@@ -61,7 +61,7 @@ def typed(schema: Any) -> str:
 
 
 def models(folder: Path) -> str:
-    """The models of all answers and events, as the API describes them."""
+    """Return TypeScript types of all answers and events of the API."""
     plugins: dict[str, object] = {"sim": {"guests": 1}, "policy": {}, "http": {}}
     config = load_config({"interval": "1h", "state_directory": f"{folder}/s", "run_directory": f"{folder}/r", "plugins": plugins})
     with Engine(config) as engine:
@@ -89,7 +89,7 @@ def test_the_modules_have_no_mistake_that_a_linter_knows(page_tools: Path) -> No
 
 
 def test_what_is_pure_figures_is_right(page_tools: Path) -> None:
-    """By node's own runner: `page/*.test.js`, beside copies of the modules that they import."""
+    """node runs `page/*.test.js`, beside copies of the imported modules."""
     beside = KEPT / "tested"
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir()
