@@ -11,8 +11,7 @@ from mom_daemon import declarations_of
 from mom_daemon.cli.frame import run
 from mom_plugins_policy import Policy, PolicyError
 from mom_plugins_policy.checks import check
-from mom_plugins_policy.cli.inputs import with_fields_of
-from mom_plugins_policy.cli.output import written_value
+from mom_plugins_policy.cli.inputs import with_fields_of, written_value
 from mom_plugins_policy.language.errors import KINDS, Fault
 from mom_plugins_policy.language.reader import read
 from mom_plugins_policy.snapshots import EXAMPLE, read_snapshot

@@ -10,11 +10,11 @@ import click
 from mom_daemon import Verb, VerbGroup
 
 VERBS: Final[Mapping[str, Verb]] = {
-    "check": Verb("mom_plugins_policy.cli.check:check_command", "Find mistakes in policies before they go live."),
-    "eval": Verb("mom_plugins_policy.cli.evaluate:eval_command", "Evaluate policies or expressions on a snapshot."),
-    "explain": Verb("mom_plugins_policy.cli.explain:explain_command", "Show decisions about a guest with their reasons."),
-    "defaults": Verb("mom_plugins_policy.cli.defaults:defaults_command", "Print the default policies that installed plugins bring."),
-    "snapshot": Verb("mom_plugins_policy.cli.defaults:snapshot_command", "Print a snapshot of this host, or an example, as JSON."),
+    "check": Verb("mom_plugins_policy.cli.verbs:check_command", "Find mistakes in policies before they go live."),
+    "eval": Verb("mom_plugins_policy.cli.verbs:eval_command", "Evaluate policies or expressions on a snapshot."),
+    "explain": Verb("mom_plugins_policy.cli.verbs:explain_command", "Show decisions about a guest with their reasons."),
+    "defaults": Verb("mom_plugins_policy.cli.verbs:defaults_command", "Print the default policies that installed plugins bring."),
+    "snapshot": Verb("mom_plugins_policy.cli.verbs:snapshot_command", "Print a snapshot of this host, or an example, as JSON."),
 }
 
 

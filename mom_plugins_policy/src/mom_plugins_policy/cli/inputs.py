@@ -1,36 +1,49 @@
-"""Inputs of most subcommands: policies, declarations and a snapshot."""
+"""Inputs of subcommands: policies, declarations and a snapshot; and output of values, decisions and errors."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
+import math
+import re
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import click
 
-from mom_core import Declarations, FieldSpec, MomError, Snapshot, Unit, printable
+import mom_daemon
+from mom_core import (
+    Config,
+    Decision,
+    Declarations,
+    Engine,
+    FieldSpec,
+    Guest,
+    Host,
+    MomError,
+    Snapshot,
+    Source,
+    Unit,
+    load_config,
+    printable,
+)
 from mom_daemon import become_owner, brief, print_prose
-from mom_plugins_policy.cli.output import with_excerpt
+from mom_kvm import PolicyState
 from mom_plugins_policy.language.errors import Fault, PolicyError
 from mom_plugins_policy.language.policy import Policy, fields_in
+from mom_plugins_policy.language.values import Disk, Guests, show, written_string
 from mom_plugins_policy.snapshots import EXAMPLE, did_you_mean, read_snapshot
 from mom_plugins_policy.sources import Texts, read_paths, read_policies
 
-if TYPE_CHECKING:
-    from mom_core import Config
-    from mom_kvm import PolicyState
-
-EXIT_NO: Final = 1
-EXIT_MISUSE: Final = 2
-
 USUAL_CONFIG: Final = Path("/etc/mom/mom.yaml")
 
+_LONGEST_EXCERPT: Final = 200  # characters of a line
+_SHOWN: Final = 100  # mistakes
 
 files_argument = click.argument("paths", metavar="[FILE|DIRECTORY]...", nargs=-1, type=click.Path(path_type=Path))
 
@@ -64,15 +77,69 @@ class PolicyInputs:
         try:
             return Policy.compile(self.texts, with_fields_of(sample, self.declarations))
         except PolicyError as error:
-            for fault in error.faults[:100]:
-                click.echo(self.excerpt(fault), err=True)
-            if len(error.faults) > 100:
-                click.echo(f"mom: and {len(error.faults) - 100:,} more", err=True)
-            sys.exit(EXIT_MISUSE)
+            for fault in error.faults[:_SHOWN]:
+                click.echo(self.with_excerpt(fault.source, fault.text), err=True)
+            if len(error.faults) > _SHOWN:
+                click.echo(f"mom: and {len(error.faults) - _SHOWN:,} more", err=True)
+            sys.exit(2)
 
-    def excerpt(self, fault: Fault) -> str:
-        """Return the text of a mistake, with its position and the policy's line."""
-        return with_excerpt(fault.source, fault.text, self.texts, self.files)
+    def located(self, source: Source) -> str:
+        """Return a position as `file:line:column`."""
+        where = printable(self.files.get(source.name) or source.name, 400)
+        return f"{where}:{source.line}:{source.column}" if source.line else where
+
+    def with_excerpt(self, source: Source, message: str) -> str:
+        """Add position and, unless it is very long, the policy's line to a message, with a caret below the column."""
+        head = printable(f"{self.located(source)}: {message}", 2000)
+        lines = self.texts.get(source.name, "").removeprefix("\ufeff").split("\n")
+        if not 0 < source.line <= len(lines) or len(lines[source.line - 1]) > _LONGEST_EXCERPT:
+            return head
+        shown = "".join(c if c.isprintable() or c == "\t" else "\u00b7" for c in lines[source.line - 1].rstrip())
+        blank = re.sub(r"[^\t]", " ", shown.ljust(source.column)[: source.column - 1])
+        return f"{head}\n    {shown}\n    {blank}^"
+
+    def plain(self, value: Any) -> Any:
+        """Convert a value or record for JSON."""
+        if isinstance(value, Host):
+            return {"host": value.name}
+        if isinstance(value, Guest):
+            return {"guest": value.name, "id": value.id}
+        if isinstance(value, Disk):
+            return {"disk": self.plain(value.attributes)}
+        if isinstance(value, Source):
+            return {"policy": value.name, "file": self.files.get(value.name), "line": value.line, "column": value.column}
+        if isinstance(value, Decision):
+            scope, identity, name = value.entity
+            of = {"scope": scope, "entity": name, "id": identity, "control": value.control, "value": value.value, "reason": value.reason}
+            return {**self.plain(value.source), **self.plain(of)}
+        if isinstance(value, Fault):
+            of = {"kind": value.kind, "message": value.message, "guest": value.guest, "values": list(value.values)}
+            return {**self.plain(value.source), **of}
+        if isinstance(value, list | tuple | Guests):
+            return [self.plain(inner) for inner in value]
+        if isinstance(value, Mapping):
+            return {str(key): self.plain(inner) for key, inner in value.items()}
+        if isinstance(value, float) and not math.isfinite(value):
+            return str(value)
+        return value if value is None or isinstance(value, bool | int | float | str) else show(value)
+
+
+def written_value(value: Any) -> str:
+    """Return a value in policy syntax."""
+    if isinstance(value, list | tuple | Guests):
+        return f"[{' '.join(map(written_value, value))}]"
+    if isinstance(value, str):
+        return printable(written_string(value), len(value) * 12 + 2)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return show(value)
+
+
+def amount(value: Any) -> str:
+    """Return a decided value as text, with digits in groups of three."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return mom_daemon.amount(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.6g}" if abs(value) < 1e6 else f"{value:,.1f}"
 
 
 def policies_for(
@@ -85,10 +152,8 @@ def policies_for(
     :param live: if `paths` is empty, use the policies in force in a running mom
     :raises MomError: unreadable files, or a configuration without policies
     """
-    from mom_daemon import declarations_of
-
     config = configured(config_path)
-    declarations = declarations_of(config)
+    declarations = mom_daemon.declarations_of(config)
     settings: Any = config.plugins["policy"].settings if config is not None and "policy" in config.plugins else None
     policies, beside = Texts(), defaults
     if paths:
@@ -109,9 +174,7 @@ def policies_for(
 
 
 def _in_force(config: Config) -> Mapping[str, PolicyState.Text] | None:
-    from mom_daemon import ask
-
-    answer = ask(config, lambda running: running.policies())
+    answer = mom_daemon.ask(config, lambda running: running.policies())
     if answer is None:
         return None
     policies, where = answer
@@ -121,8 +184,6 @@ def _in_force(config: Config) -> Mapping[str, PolicyState.Text] | None:
 
 def configured(path: str | None) -> Config | None:
     """Load the configuration at `path`. Without a path, load the usual configuration; return None if it does not exist."""
-    from mom_core import load_config
-
     return None if path is None and not USUAL_CONFIG.exists() else load_config(path)
 
 
@@ -154,8 +215,6 @@ def snapshot_for(path: Path | None, config_path: str | None, declarations: Decla
 
 def live_snapshot(config_path: str | None) -> Snapshot:
     """Return a snapshot of this host, from two samples."""
-    from mom_core import Engine, load_config
-
     config = load_config(config_path)
     logging.getLogger("mom.engine").addHandler(logging.NullHandler())  # problems are printed below
     with tempfile.TemporaryDirectory(prefix="mom-policy-") as folder:
