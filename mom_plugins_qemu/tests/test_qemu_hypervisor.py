@@ -31,8 +31,7 @@ from mom_core import (
 from mom_devkit import HandClock, wait_until
 from mom_kvm import GuestState
 from mom_plugins_qemu import sampler, visits
-from mom_plugins_qemu.doctor import examined
-from mom_plugins_qemu.hypervisor import QemuHypervisor
+from mom_plugins_qemu.hypervisor import QemuHypervisor, examined
 from mom_plugins_qemu.monitors import listeners_of, trusted_users
 from mom_plugins_qemu.qemu_process import Identity
 from mom_plugins_qemu.sampler import QemuHypervisorSettings

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from mom_core import DiskTune, Value
 from mom_kvm import GuestField
-from mom_plugins_qemu.qemu_process import HeldMemory, canonical
+from mom_plugins_qemu.qemu_process import canonical
 from mom_plugins_qemu.wire import Answer, Question, Refusal, WireError
 
 _NAMES: Final = dict(zip(DiskTune.LIMITS, ("bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"), strict=True))
@@ -199,11 +199,14 @@ def _why_pinned(kinds: Sequence[str], confidential: Answer) -> str:
     return f"a host device ({passed}) pins the guest's memory: the host cannot reclaim it" if passed else ""
 
 
-def with_held_memory(description: Description, memory: HeldMemory) -> Description:
-    """Return the description, with the kernel's reasons why the host cannot use the guest's memory."""
-    if memory.pool_kib:
+def with_held_memory(description: Description, *, pool_kib: int = 0, locked_kib: int = 0) -> Description:
+    """Return the description, with the reasons why the host cannot use the guest's memory.
+
+    :param pool_kib: memory in huge pages from the host's pool
+    """
+    if pool_kib:
         return replace(description, pinned="the guest's memory is in huge pages: nothing else can use them", immovable=True)
-    if not description.pinned and 0 < description.fixed_kib <= memory.locked_kib:
+    if not description.pinned and 0 < description.fixed_kib <= locked_kib:
         return replace(description, pinned="the guest's memory is locked: the host cannot reclaim it")
     return description
 

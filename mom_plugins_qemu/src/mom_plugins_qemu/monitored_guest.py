@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import uuid as uuids
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from mom_core import Value, printable
 from mom_kvm import GuestField, SeenGuest, StatisticsRecord
@@ -14,19 +14,57 @@ from mom_plugins_qemu.description import Description, VirtioMem
 from mom_plugins_qemu.fields import KEEPS_ALL, PLUGGED, PLUGGED_MAXIMUM, SIZED_BY, VIRTIO_MEM
 from mom_plugins_qemu.proxmox import GuestDefinition, ProxmoxGuest
 from mom_plugins_qemu.qemu_process import Identity
-from mom_plugins_qemu.states import COMING, MOVED_AWAY, why_left_alone
 from mom_plugins_qemu.visits import Failure, Visit
 
+MOVED_AWAY: Final = "postmigrate"
+"""State of a guest that has migrated to another QEMU process, perhaps on this host."""
 
-class GuestIndex(NamedTuple):
-    """Guests, keyed by ID. `duplicates` contains messages about monitors that claim another guest's ID, keyed by monitor path."""
+COMING: Final = "inmigrate"
+"""State of a guest that is being migrated in, and waits for its memory from another QEMU process."""
 
-    guests: dict[str, MonitoredGuest]
-    duplicates: Mapping[str, str]
+STATES: Final = {
+    "running": ("running", ""),
+    "paused": ("paused", "the guest is paused"),
+    "suspended": ("suspended", "the guest is suspended"),
+    "shutdown": ("shutting down", "the guest is shutting down"),
+    "prelaunch": ("paused", "the guest is paused, starting up"),
+    COMING: ("paused", "the guest is being migrated in"),
+    MOVED_AWAY: ("paused", "the guest was migrated out"),
+    "finish-migrate": ("paused", "the guest is being migrated out"),
+    "restore-vm": ("paused", "the guest is being restored from a snapshot"),
+    "save-vm": ("paused", "the guest is being snapshotted"),
+    "io-error": ("paused", "the guest is paused, after an I/O error"),
+    "watchdog": ("paused", "the guest is paused, by its watchdog"),
+    "guest-panicked": ("crashed", "the guest is crashed"),
+    "internal-error": ("crashed", "the guest is crashed, after an internal error of QEMU"),
+    "debug": ("paused", "the guest is paused, by a debugger"),
+    "colo": ("paused", "the guest is being mirrored (COLO)"),
+}
+"""For each RunState of QEMU: a readable name, and why the state forbids changes (empty if it permits them)."""
+
+_MIGRATING: Final = frozenset(
+    {"setup", "active", "pre-switchover", "device", "wait-unplug", "cancelling", "postcopy-active", "postcopy-paused", "postcopy-recover"}
+)
+"""Values of QEMU's MigrationStatus during a migration. Afterwards QEMU reports `completed`, `failed` or `cancelled`."""
 
 
-def index_guests(guests: Collection[MonitoredGuest]) -> GuestIndex:
+def _why_left_alone(status: str, migration: str) -> str:
+    """Return why this state forbids changes; empty if it allows them.
+
+    :param migration: status of the last migration; empty if none
+    """
+    state = STATES.get(status)
+    if state is None:
+        return "the guest is in an unknown state"
+    if state[1]:
+        return state[1]
+    return "the guest is being migrated" if migration in _MIGRATING else ""
+
+
+def index_guests(guests: Collection[MonitoredGuest]) -> tuple[dict[str, MonitoredGuest], Mapping[str, str]]:
     """Choose one monitor for each guest, and set the guests' names.
+
+    Return the guests, keyed by ID, and messages about monitors that claim another guest's ID, keyed by monitor path.
 
     If two processes claim an ID, the process started with this ID wins. Otherwise, a guest that has migrated away, or is waiting to be
     migrated in, loses.
@@ -45,7 +83,7 @@ def index_guests(guests: Collection[MonitoredGuest]) -> GuestIndex:
             first.proxmox = first.proxmox or guest.proxmox
             if first.failure and not guest.failure:
                 by_id[guest.id] = guest
-    return GuestIndex(by_id, duplicates)
+    return by_id, duplicates
 
 
 def _precedence(guest: MonitoredGuest) -> tuple[bool, bool, bool]:
@@ -76,19 +114,6 @@ PAUSED: Final = "paused"
 
 LIES: Final = "its monitor says that"
 """Beginning of a guest's `failure` if its monitor gave an impossible answer."""
-
-
-@dataclass(slots=True)
-class Retry:
-    """Monotonic times of the last query to a monitor, and of the next after a failure."""
-
-    asked: float = 0.0
-    due: float = 0.0
-    pause: float = FIRST_RETRY_SECONDS
-
-    def postpone(self, now: float) -> None:
-        """Schedule the next query after a failed one. Each further pause is twice as long."""
-        self.due, self.pause = now + self.pause, min(2 * self.pause, LAST_RETRY_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +174,10 @@ class MonitoredGuest(SeenGuest):
     """Why the last query failed; empty if it was answered."""
     possible_kib: int = 0
     """Largest size that the process and the host have allowed so far."""
-    retry: Retry = field(default_factory=Retry)
+    asked_at: float = 0.0
+    retry_at: float = 0.0
+    retry_pause: float = FIRST_RETRY_SECONDS
+    """Monotonic times of the last query to the monitor, and of the next after a failure; the pause before the one after that."""
 
     @property
     def without_balloon(self) -> bool:
@@ -165,9 +193,13 @@ class MonitoredGuest(SeenGuest):
         """Return a visit that makes these queries only to this guest's process."""
         return Visit(self.path, questions, self.process)
 
+    def postpone(self, now: float) -> None:
+        """Schedule the next query after a failed one. Each further pause is twice as long."""
+        self.retry_at, self.retry_pause = now + self.retry_pause, min(2 * self.retry_pause, LAST_RETRY_SECONDS)
+
     def left_alone(self) -> str:
         """Return why the monitor or QEMU's status forbids changes; empty if neither does."""
-        return self.failure or why_left_alone(self.status, self.migration)
+        return self.failure or _why_left_alone(self.status, self.migration)
 
     def remarks(self, monotonic: float) -> Iterator[SeenGuest.Remark]:
         """Yield why mom cannot rely on the guest."""
@@ -211,7 +243,7 @@ class MonitoredGuest(SeenGuest):
         if definition is not None and definition.lock:
             return f"Proxmox VE has locked the guest: {printable(definition.lock)[:40]}"
         status = "running" if while_paused and self.status == PAUSED else self.status
-        return self.failure or why_left_alone(status, "" if while_migrating else self.migration)
+        return self.failure or _why_left_alone(status, "" if while_migrating else self.migration)
 
     def all_fields(self, monotonic: float) -> dict[str, Value]:
         """Return the guest's fields, from its monitor and definitions."""

@@ -81,7 +81,7 @@ class QemuPlugin(PluginOfGuests["QemuHypervisor"]):
     # --- surface -----------------------------------------------------------------------------------------------------------------
 
     def _examined(self, hypervisor: QemuHypervisor) -> Iterable[Finding]:
-        from mom_plugins_qemu.doctor import examined
+        from mom_plugins_qemu.hypervisor import examined
 
         return examined(hypervisor, stats_period=self._settings.stats_period)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, NamedTuple, TypeAlias
@@ -103,38 +103,20 @@ class ProxmoxGuest(NamedTuple):
     definition: GuestDefinition | None
 
 
-class Option(NamedTuple):
-    """Value of an option, and its line number."""
-
-    line: int
-    text: str
-
-
-class Options(NamedTuple):
-    """Options of a definition, keyed by name. `odd` contains the invalid lines."""
-
-    by_name: Mapping[str, Option]
-    odd: Sequence[Option]
-
-
-def options_in(text: str) -> Options:
+def options_in(text: str) -> Mapping[str, str]:
     """Return a definition's options. Later sections of the file, with pending changes and snapshots, are left out."""
-    options: dict[str, Option] = {}
-    odd = []
-    for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
+    options: dict[str, str] = {}
+    for line in text.removeprefix("\ufeff").split("\n"):
         if line.startswith("["):
             break
-        match = _LINE.fullmatch(line)
-        if match is not None:
-            options[match[1]] = Option(number, match[2])
-        elif line.strip() and not line.startswith("#"):
-            odd.append(Option(number, line))
-    return Options(options, odd)
+        if match := _LINE.fullmatch(line):
+            options[match[1]] = match[2]
+    return options
 
 
 def parsed(text: str, platforms: PlatformProperties | None = None) -> GuestDefinition | None:
     """Return the definition in a file's text; None if invalid."""
-    options = {name: option.text for name, option in options_in(text).by_name.items()}
+    options = options_in(text)
     numbers = {name: number_in(name, options[name]) for name in LARGEST if name in options}
     if None in numbers.values():
         return None  # an unreadable number must not reduce the guarantee
@@ -162,10 +144,10 @@ class ProxmoxLaunches:
         """Return the guest that a definition describes; None if invalid. Guests of Proxmox VE start with all their memory."""
         if not (identity.isascii() and identity.isdigit()) or description.lstrip().startswith("<"):
             return None
-        definition, options = parsed(description), options_in(description).by_name
+        definition, options = parsed(description), options_in(description)
         if definition is None:
             return None
-        uuid = _UUID.search(options["smbios1"].text) if "smbios1" in options else None
+        uuid = _UUID.search(options.get("smbios1", ""))
         huge = "its memory is in huge pages, which the host reserves separately" if "hugepages" in options else ""
         return LaunchedGuest(definition.name or f"vm{identity}", definition.assigned_mib << 10, uuid[1].lower() if uuid else "", huge)
 

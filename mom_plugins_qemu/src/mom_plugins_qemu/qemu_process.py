@@ -1,4 +1,4 @@
-"""A QEMU process in /proc: the guest's identity, and memory that the host cannot reclaim."""
+"""The identity of the guest in a QEMU process, from /proc."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from mom_kvm import ProcessStat, read_kernel_file
+from mom_kvm import read_kernel_file
 
 _COMMAND_BYTES: Final = 256 << 10
 
@@ -87,16 +87,3 @@ def canonical(text: str) -> str:
     except ValueError:
         return ""
     return str(uuid) if uuid.int else ""
-
-
-class HeldMemory(NamedTuple):
-    """Memory that ballooning cannot free: huge pages from the host's pool, and locked memory."""
-
-    pool_kib: int = 0
-    locked_kib: int = 0
-
-
-def held_memory(process: str) -> HeldMemory:
-    """Return the unreclaimable memory of the process with this /proc folder. Memory that VFIO pins counts as locked."""
-    sizes = ProcessStat.sizes(process)
-    return HeldMemory(sizes.get("HugetlbPages", 0), sizes.get("VmLck", 0))

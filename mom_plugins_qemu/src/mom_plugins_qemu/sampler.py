@@ -18,6 +18,7 @@ from mom_plugins_qemu.monitored_guest import (
     FIRST_RETRY_SECONDS,
     LAST_RETRY_SECONDS,
     LIES,
+    STATES,
     MonitoredGuest,
     guess_ids,
     id_by_process,
@@ -25,10 +26,9 @@ from mom_plugins_qemu.monitored_guest import (
 )
 from mom_plugins_qemu.monitors import find_monitors, listeners_of, trusted_users
 from mom_plugins_qemu.proxmox import Definitions
-from mom_plugins_qemu.qemu_process import held_memory, identity_of
-from mom_plugins_qemu.states import state_name
-from mom_plugins_qemu.visits import Failure, Visit, prepared, visit_all
-from mom_plugins_qemu.wire import Answer, FalseAnswer, Question, Refusal, WireError
+from mom_plugins_qemu.qemu_process import identity_of
+from mom_plugins_qemu.visits import Failure, Visit, visit_all
+from mom_plugins_qemu.wire import Answer, FalseAnswer, Question, Refusal, WireError, request
 
 _DESCRIBE_AGAIN_SECONDS: Final = 150.0
 """mom reads a guest's description again after one to two times this period."""
@@ -41,7 +41,7 @@ _MOST_ROUNDS: Final = 3
 
 _SEE_PROCESSES: Final = "run mom as root, because root can see the host's processes; or restart the guest"
 
-_DESCRIBING: Final = prepared(DESCRIBING)
+_DESCRIBING: Final = request(DESCRIBING)
 
 _Visits: TypeAlias = "list[tuple[Visit, MonitoredGuest | None]]"
 """Visits, each with the monitor's guest; None if not known yet."""
@@ -79,7 +79,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
         if settings.definitions is not None:
             self._definitions = Definitions(context.root, settings.definitions, PlatformProperties(context))
         self.duplicates: Mapping[str, str] = {}
-        """`duplicates` of `GuestIndex`."""
+        """Messages about monitors that claim another guest's ID, keyed by monitor path."""
         self.foreign: dict[str, str] = {}
         """Texts that name the untrusted users of monitors in the last sample, keyed by monitor path."""
         self.proxmox_resizes = False
@@ -131,7 +131,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
             guest = self._guests.get(path)
             if guest is None:
                 due.append((Visit(path, _DESCRIBING), None))
-            elif guest.failure in {"", Failure.LEFT} or now >= guest.retry.due or not self._is_alive(guest):
+            elif guest.failure in {"", Failure.LEFT} or now >= guest.retry_at or not self._is_alive(guest):
                 due.append((self._next_visit(guest, now), guest))
             else:
                 self._update(guest, {})
@@ -153,18 +153,18 @@ class Sampler(SeenGuests[MonitoredGuest]):
         for visit, guest in recognized:
             if guest is None:
                 continue
-            again = self._take_visit(guest, visit, first=attempt == 0, last=last)
+            again = self._take_visit(guest, visit, last=last)
             if again and not last:
                 following.append((self._next_visit(guest, now), guest))
         return following
 
-    def _take_visit(self, guest: MonitoredGuest, visit: Visit, *, first: bool, last: bool) -> bool:
+    def _take_visit(self, guest: MonitoredGuest, visit: Visit, *, last: bool) -> bool:
         # Call with the lock held. Return whether another visit must follow.
         if visit.failure is not Failure.LEFT:
-            guest.retry.asked = self._monotonic()
+            guest.asked_at = self._monotonic()
         try:
             if visit.answers is None:
-                again = not last and _is_worth_repeating(guest, visit, first=first)
+                again = visit.failure is Failure.STRANGER and not last
                 if not again:
                     self._fail(guest, visit)
                 return again
@@ -233,13 +233,13 @@ class Sampler(SeenGuests[MonitoredGuest]):
             return
         guest.failure = visit.why if failure is Failure.FALSE else f"{failure}: {visit.why}" if failure is Failure.GARBLED else failure
         if failure is not Failure.LEFT:
-            guest.retry.postpone(self._monotonic())
+            guest.postpone(self._monotonic())
         self._update(guest, {})
 
     def _lose(self, guest: MonitoredGuest, failure: Failure) -> None:
         if guest.started and self._is_alive(guest):
             guest.failure = failure
-            guest.retry.due = 0.0
+            guest.retry_at = 0.0
             self._update(guest, {})
         else:
             self._guests.pop(guest.path, None)
@@ -263,12 +263,13 @@ class Sampler(SeenGuests[MonitoredGuest]):
         if too_large:
             guest.description = None
             raise FalseAnswer(too_large)
-        description = with_held_memory(description, held_memory(f"{self._proc}/{guest.process}"))
+        held = ProcessStat.sizes(f"{self._proc}/{guest.process}")  # memory that VFIO pins counts as locked
+        description = with_held_memory(description, pool_kib=held.get("HugetlbPages", 0), locked_kib=held.get("VmLck", 0))
         before, guest.description = guest.description, description
         guest.virtio_mem = description.virtio_mem
         if before is None or before.balloon != description.balloon:
             guest.switches = None
-        guest.cycle_questions = prepared(description.cycle_questions(switches=guest.switches is None))
+        guest.cycle_questions = request(description.cycle_questions(switches=guest.switches is None))
         guest.described_at = self._monotonic()
 
     def _take_look(self, guest: MonitoredGuest, answers: Sequence[Answer]) -> None:
@@ -280,7 +281,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
             guest.since = now
         guest.status, guest.migration, guest.virtio_mem = look.status, look.migration, look.virtio_mem
         guest.note_plugging(sum(abs(device.requested_kib - device.size_kib) for device in look.virtio_mem), now)
-        guest.state, guest.period = state_name(look.status), look.period
+        guest.state, guest.period = STATES.get(look.status, ("unknown", ""))[0], look.period
         before = guest.reading
         self._update(guest, guest.with_maximum(look.record))
         too_large = self._why_too_large(guest, guest.fields.get("balloon_max"), guest.size)
@@ -290,9 +291,9 @@ class Sampler(SeenGuests[MonitoredGuest]):
             return
         if too_large:
             raise FalseAnswer(too_large)
-        guest.failure, guest.retry.pause = "", FIRST_RETRY_SECONDS
+        guest.failure, guest.retry_pause = "", FIRST_RETRY_SECONDS
         if look.switches is not None:
-            guest.switches, guest.cycle_questions = look.switches, prepared(description.cycle_questions())
+            guest.switches, guest.cycle_questions = look.switches, request(description.cycle_questions())
         if look.again:
             guest.description = None
 
@@ -323,7 +324,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
     # --- visits and processes ----------------------------------------------------------------------------------------------------
 
     def _command(self, guest: MonitoredGuest, doing: str, question: Question) -> Answer:
-        visit = guest.visit(prepared([question]))
+        visit = guest.visit(request([question]))
         self._visit([visit])
         if visit.answers is None:
             if visit.failure in {Failure.ABSENT, Failure.STRANGER} and not self._is_alive(guest):
@@ -358,14 +359,9 @@ class Sampler(SeenGuests[MonitoredGuest]):
         return guest.process or None if guest is not None else None
 
 
-def _is_worth_repeating(guest: MonitoredGuest, visit: Visit, *, first: bool) -> bool:
-    just_served = first and visit.failure is Failure.OCCUPIED and not guest.failure and guest.description is not None
-    return visit.failure is Failure.STRANGER or just_served
-
-
 def _turn_of(guest: MonitoredGuest | None) -> tuple[int, float]:
     if guest is None:
         return 0, 0.0
     if guest.failure is Failure.LEFT:
-        return 1, guest.retry.asked
+        return 1, guest.asked_at
     return 3 if guest.failure else 2, 0.0

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from mom_kvm import Address, PeerCredentials
-from mom_plugins_qemu.wire import Answer, Conversation, Question, WireError, request
+from mom_plugins_qemu.wire import Answer, Conversation, WireError
 
 _GREETING_SECONDS: Final = 0.25
 """How long mom waits in a socket's backlog for QEMU's greeting."""
@@ -96,11 +96,6 @@ class Visit:
     def fail(self, failure: Failure, why: str = "") -> None:
         """Record a failure."""
         self.failure, self.why = failure, why
-
-
-def prepared(questions: Sequence[Question]) -> tuple[bytes, int]:
-    """Return queries as bytes, and the number of queries. Several visits can share the result."""
-    return request(questions), len(questions)
 
 
 @dataclass(slots=True, eq=False)

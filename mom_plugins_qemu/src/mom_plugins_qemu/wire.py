@@ -39,15 +39,15 @@ Answer: TypeAlias = Any
 """Result of a command as JSON, or a `Refusal`."""
 
 
-def request(questions: Sequence[Question]) -> bytes:
-    """Return the bytes that send these queries. QEMU must have sent its greeting first."""
+def request(questions: Sequence[Question]) -> tuple[bytes, int]:
+    """Return the bytes that send these queries after QEMU's greeting, and the number of queries."""
     lines = []
     for number, question in enumerate((Question("qmp_capabilities"), *questions)):
         content: dict[str, object] = {"execute": question.command, "id": number}
         if question.arguments is not None:
             content["arguments"] = question.arguments
         lines.append(json.dumps(content, separators=(",", ":")))
-    return ("\n".join(lines) + "\n").encode()
+    return ("\n".join(lines) + "\n").encode(), len(questions)
 
 
 class Conversation:
