@@ -200,10 +200,8 @@ class StateFile(Generic[Content]):
 
     def _refuse_if_left(self) -> None:
         if self.left:
-            raise StateError(
-                f"{self._what} {self.path} is not written: a reload has replaced the plugin that writes it",
-                hint="find out what the old plugin waited for",
-            )
+            message = f"{self._what} {self.path} is not written: a reload has replaced the plugin that writes it"
+            raise StateError(message, hint="find out what the old plugin waited for")
 
     def _framed(self, body: str) -> Sequence[bytes]:
         encoded = body.encode()

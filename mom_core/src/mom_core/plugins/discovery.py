@@ -11,17 +11,18 @@ import shlex
 import sys
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from importlib.metadata import EntryPoint, PackageNotFoundError, distribution, distributions, requires
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from mom_core._version import __version__
 from mom_core.errors import DeadlineExceeded, PluginError
-from mom_core.plugins.bounded import CallResult, attempt, describe, located
+from mom_core.plugins.bounded import attempt, describe, located
 from mom_core.texts import printable
 
 if TYPE_CHECKING:
@@ -53,13 +54,11 @@ class AvailablePlugin:
         """Value of the entry point: `module:Class`."""
         return self.point.value
 
-    def error(self, what: str, hint: str = "", cause: BaseException | None = None) -> PluginError:
+    def error(self, what: str, hint: str = "") -> PluginError:
         """Return an error that names this plugin."""
         message = f"plugin '{printable(self.name)}' of {self.distribution} {self.version} {what}"
         hint = hint or f"upgrade {self.distribution}, or report the error to its authors"
-        error = PluginError(message, plugin=self.name, distribution=self.distribution, hint=hint)
-        error.__cause__ = cause
-        return error
+        return PluginError(message, plugin=self.name, distribution=self.distribution, hint=hint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,23 +133,25 @@ def _origin(name: str) -> str:
 
 def load_plugins(names: Sequence[str]) -> tuple[dict[str, LoadedPlugin], list[PluginError]]:
     """Import the named plugins. Return valid plugins by name, and the errors of the others."""
+    from stevedore.named import NamedExtensionManager
+
     names = list(dict.fromkeys(names))
     present = installed(GROUP)
-    results: dict[str, LoadedPlugin | PluginError] = {}
-    fitting: dict[str, AvailablePlugin] = {}
-    for name in names:
-        entries = present.get(name, [])
-        if not entries:
-            results[name] = _missing(name, present)
-        elif len(entries) > 1:
-            results[name] = _provided_twice(name, entries)
-        elif wrong := _built_for_another_core(entries[0]):
-            results[name] = wrong
-        else:
-            fitting[name] = entries[0]
-    results |= _load(fitting)
-    loaded = {name: result for name in names if isinstance(result := results[name], LoadedPlugin)}
-    return loaded, [result for name in names if isinstance(result := results[name], PluginError)]
+    errors: dict[str, PluginError] = {}
+
+    class InstalledPlugins(NamedExtensionManager):  # type: ignore[type-arg]  # older releases of stevedore are not generic
+        def list_entry_points(self) -> list[Any]:  # stevedore's own list is cached on disk
+            return [_Enabled(name, entries) for name, entries in present.items()]
+
+    def failed(manager: object, point: _Enabled, error: Exception) -> None:
+        errors[point.name] = error if isinstance(error, PluginError) else point.entries[0].error(describe(error))
+
+    def missing(unloaded: Iterable[str]) -> None:  # also those that failed
+        errors.update({name: _missing(name, present) for name in unloaded if name not in errors})
+
+    callbacks: Any = {"on_load_failure_callback": failed, "on_missing_entrypoints_callback": missing}
+    manager: Any = InstalledPlugins(GROUP, names, name_order=True, **callbacks)
+    return {extension.name: extension.plugin for extension in manager}, [errors[name] for name in names if name in errors]
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
@@ -197,38 +198,45 @@ def on_core(requirements: Iterable[str]) -> list[str]:
 # --- loading -------------------------------------------------------------------------------------------------------------------
 
 
-def _load(entries: Mapping[str, AvailablePlugin]) -> dict[str, LoadedPlugin | PluginError]:
-    from stevedore.named import NamedExtensionManager
+class _Enabled(NamedTuple):
+    """Plugin that YAML names, in place of an entry point: stevedore loads it."""
 
-    class ContainedEntryPoint(EntryPoint):
-        def load(self) -> CallResult[LoadedPlugin]:
-            return attempt(lambda: _examined(entries[self.name], EntryPoint.load(self)))
+    name: str
+    entries: Sequence[AvailablePlugin]
 
-    class EnabledPlugins(NamedExtensionManager):  # type: ignore[type-arg]  # older releases of stevedore are not generic
-        def list_entry_points(self) -> list[EntryPoint]:
-            return [ContainedEntryPoint(entry.name, entry.target, GROUP) for entry in entries.values()]
+    def load(self) -> LoadedPlugin:
+        if len(self.entries) > 1:
+            raise _provided_twice(self.name, self.entries)
+        available = self.entries[0]
+        if wanted := _other_core(available):
+            what = f"was built for another mom-core: it requires {wanted}, and this is mom-core {__version__}"
+            raise available.error(what, f"install versions of mom-core and {available.distribution} that fit")
+        result = attempt(lambda: _examined(available, available.point.load()))
+        if result.value is not None:
+            return result.value
+        error, hint = result.error or TypeError(), ""
+        if isinstance(error, PluginError):
+            raise error
+        if isinstance(error, DeadlineExceeded):
+            hint = "start mom again when the host is less busy; if this recurs, report it to the plugin's authors"
+        elif isinstance(error, ModuleNotFoundError | AttributeError):
+            hint = f"install {available.distribution} and its dependencies again, or report the error to the plugin's authors"
+        raise available.error(f"cannot be loaded from {available.target}: {located(error)}", hint) from error
 
-    extensions = EnabledPlugins(GROUP, list(entries), name_order=True, on_missing_entrypoints_callback=None).extensions
-    loaded = {extension.name: cast("CallResult[LoadedPlugin]", extension.plugin) for extension in extensions}
-    return {name: made.value or _not_usable(entries[name], made.error or TypeError()) for name, made in loaded.items()}
 
+def _other_core(available: AvailablePlugin) -> str:
+    dependencies = available.point.dist.requires if available.point.dist is not None else None
+    stated = [text for text in on_core(dependencies or []) if text != f"mom-core=={__version__}"]
+    if not stated:
+        return ""  # mom's own plugins: do not import a parser of versions
+    from packaging.requirements import InvalidRequirement, Requirement
 
-def _built_for_another_core(available: AvailablePlugin) -> PluginError | None:
-    try:
-        dependencies = None if available.point.dist is None else available.point.dist.requires
-        stated = [text for text in on_core(dependencies or []) if text != f"mom-core=={__version__}"]
-        if not stated:
-            return None  # mom's own plugins: do not import a parser of versions
-        from packaging.requirements import Requirement
-
+    with suppress(InvalidRequirement):
         for requirement in map(Requirement, stated):
             applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
             if applies and not requirement.specifier.contains(__version__, prereleases=True):
-                what = f"was built for another mom-core: it requires {requirement}, and this is mom-core {__version__}"
-                return available.error(what, f"install versions of mom-core and {available.distribution} that fit")
-    except Exception as error:  # noqa: BLE001  # broken metadata may raise anything
-        LOG.debug("the requirements of %s are unknown: %s", available.distribution, describe(error))
-    return None
+                return str(requirement)
+    return ""
 
 
 def _examined(available: AvailablePlugin, target: object) -> LoadedPlugin:
@@ -248,17 +256,6 @@ def _examined(available: AvailablePlugin, target: object) -> LoadedPlugin:
 
 
 # --- errors --------------------------------------------------------------------------------------------------------------------
-
-
-def _not_usable(available: AvailablePlugin, error: BaseException) -> PluginError:
-    if isinstance(error, PluginError):
-        return error
-    hint = ""
-    if isinstance(error, DeadlineExceeded):
-        hint = "start mom again when the host is less busy; if this recurs, report it to the plugin's authors"
-    elif isinstance(error, ModuleNotFoundError | AttributeError):
-        hint = f"install {available.distribution} and its dependencies again, or report the error to the plugin's authors"
-    return available.error(f"cannot be loaded from {available.target}: {located(error)}", hint, error)
 
 
 def _missing(name: str, present: Iterable[str]) -> PluginError:

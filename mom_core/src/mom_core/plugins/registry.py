@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from types import ModuleType
@@ -110,6 +109,7 @@ def materialize(result: object) -> object:
 class PluginSet:
     """All enabled plugins, in file order. After a reload, call `commits` to put the files of unchanged plugins in force."""
 
+    config: Config
     plugins: tuple[Plugin, ...]
     manager: pluggy.PluginManager
     declarations: Declarations
@@ -185,7 +185,6 @@ def build_plugins(
         if plugin.name not in kept and plugin.worker.hung_in == "mom_write":
             hint = "find out what the call waits for, or restart mom"
             raise plugin.error("a call of mom_write has not returned, and may still change values: mom cannot replace the plugin now", hint)
-    contexts = [(plugin.context, copy(plugin.context)) for plugin in kept.values()]
     new = partial(_new, config=config, template=template, stopping=stopping, threaded=threaded)
     plugins = [kept.get(name) or new(configured) for name, configured in config.plugins.items()]
     fresh = [plugin for plugin in plugins if plugin.name not in kept]
@@ -197,31 +196,27 @@ def build_plugins(
         errors: list[PluginError] = []
         declarations = joined(plugins, errors, declared)
         raise_all(errors)
-        result = PluginSet(tuple(plugins), manager, declarations, _services(plugins))
-        _put_in_force(result, config)
+        result = PluginSet(config, tuple(plugins), manager, declarations, _services(plugins))
+        _put_in_force(result)
         each(fresh, lambda plugin: plugin.call("mom_setup", SETUP_SECONDS, context=plugin.context))
         each(kept.values(), partial(_prepare, result.commits))
         _find_hypervisor(result, previous)
     except BaseException:
         stop_writing_state(fresh)
         close_plugins(fresh, 1.0)
-        for context, original in contexts:
-            _update_in_place(context, original)
+        if previous is not None:
+            _put_in_force(previous)
         raise
     return result
 
 
-def _put_in_force(plugins: PluginSet, config: Config) -> None:
+def _put_in_force(plugins: PluginSet) -> None:
+    config = plugins.config
     configuration = cache(config.in_force)  # called in each cycle, and slow with many guest patterns
-    new = PluginContext(declarations=plugins.declarations, offers=plugins.offers, interval=config.interval, configuration=configuration)
     for plugin in plugins.plugins:
-        _update_in_place(plugin.context, replace(new, guest_settings=config.guest_settings(plugin.name)))
-
-
-def _update_in_place(context: PluginContext, other: PluginContext) -> None:
-    # Plugins keep the context object at a reload.
-    context.declarations, context.offers, context.interval = other.declarations, other.offers, other.interval
-    context.guest_settings, context.configuration = other.guest_settings, other.configuration
+        context = plugin.context  # plugins keep this object at a reload
+        context.declarations, context.offers, context.interval = plugins.declarations, plugins.offers, config.interval
+        context.guest_settings, context.configuration = config.guest_settings(plugin.name), configuration
 
 
 @contextmanager
