@@ -1,6 +1,6 @@
-"""The tiny guest with agents in it: Debian's qemu-guest-agent, this host's Python, and mom-guestd, packed behind the guest's own initramfs.
+"""The test guest with agents: Debian's qemu-guest-agent, this host's Python, and mom-guestd, in a second initramfs.
 
-The kernel unpacks initramfs archives one after the other, so the guest of `guest_image` stays what it is, and starts `/extra` of this one.
+The kernel unpacks initramfs archives one after the other. The guest of `guest_image` starts `/extra` of the second one.
 """
 
 import fcntl
@@ -20,7 +20,7 @@ PYTHON = Path("/usr/bin/python3")
 _MODULES = ("virtio_console",)
 
 _LIBRARY = ("encodings", "collections", "importlib", "pathlib", "re", "urllib")
-"""Packages of Python's library that mom-guestd needs, besides the modules that are no packages; newer ones have more."""
+"""Packages of Python's library that mom-guestd needs, besides plain modules. Newer Pythons have more."""
 
 _EXTRA = """#!/bin/busybox sh
 MODULES
@@ -50,11 +50,11 @@ _RELEASE = 'PRETTY_NAME="mom test guest"\nNAME="mom test guest"\nID=momtest\n'
 
 
 def build_with_agents(cache: Path | None = None) -> GuestImage:
-    """The guest, from the cache if it is there. Raises `CannotBuild` with what to install.
+    """Return the guest, from the cache if possible. Raise `CannotBuild` with the missing packages.
 
-    Its kernel's command line takes `momtest.block=1`: the agents may not open files, `momtest.noagents=1`: none is started, and
-    `momtest.order=` and `momtest.trim=` with what mom-guestd's owner lets it do while the host is short of memory, and `momtest.hasty=1`:
-    mom-guestd waits for less than a minute before it drops page cache, or tries again.
+    Options on the kernel's command line: `momtest.block=1` (agents may not open files), `momtest.noagents=1` (no agents), `momtest.order=` and
+    `momtest.trim=` (actions that mom-guestd's owner allows while the host is short of memory), and `momtest.hasty=1` (mom-guestd drops page
+    cache, and tries again, in less than a minute).
     """
     plain = build(cache)
     folder = cache or cache_folder()
@@ -96,7 +96,7 @@ def _fill(cache: Path, work: Path, tree: Path) -> None:
     for package in _LIBRARY:
         if (library / package).is_dir():
             shutil.copytree(library / package, target / package, ignore=shutil.ignore_patterns("__pycache__"))
-    # As on any machine. The guest's processor takes ten times as long to compile what it imports, and would do so at each start.
+    # Like on any machine. The emulated CPU would need ten times longer to compile modules, at each start.
     compiled = [str(PYTHON), "-I", "-S", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", str(target)]
     subprocess.run(compiled, check=True)
     (target / "lib-dynload").mkdir(exist_ok=True)

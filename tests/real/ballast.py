@@ -1,7 +1,7 @@
-"""Takes memory from this host on purpose:  ballast.py MIB FLOOR_MIB
+"""Take memory from this host:  ballast.py MIB FLOOR_MIB
 
-Holds MIB of memory until its standard input ends, and says so. It is the OOM killer's first choice, and takes no more when less than
-FLOOR_MIB would be left available.
+Hold MIB of memory until standard input ends, and print a line when all is held. This process is the OOM killer's first choice. It leaves at
+least FLOOR_MIB available.
 """
 
 import mmap
@@ -14,7 +14,7 @@ STEP_MIB = 16
 
 
 def available_mib(meminfo: Path = Path("/proc/meminfo")) -> int:
-    """MemAvailable of this host."""
+    """Return MemAvailable of this host."""
     for line in meminfo.read_text().splitlines():
         name, _, rest = line.partition(":")
         if name == "MemAvailable":
@@ -23,7 +23,7 @@ def available_mib(meminfo: Path = Path("/proc/meminfo")) -> int:
 
 
 def hold(mib: int, floor_mib: int) -> list[mmap.mmap]:
-    """Memory that is written, and not offered for merging."""
+    """Return written memory that KSM does not merge."""
     Path("/proc/self/oom_score_adj").write_text("1000")
     held: list[mmap.mmap] = []
     junk = os.urandom(MIB)

@@ -1,8 +1,7 @@
-"""Runs inside a guest whose kernel has cgroups v2 to itself: plugins on real control groups, with processes that stand in for guests; as
-root, and as user mom with mom-helper under its own units.
+"""Driver that runs in a guest with its own cgroups v2: plugins on real control groups, with processes in place of guests.
 
-`cgroup_image` packs it together with all that it imports, which `imports` prints, and imports it there: its plugins are those of a
-distribution. Each fact that it finds is JSON in a line after `FACT`.
+It runs as root, and as user mom with mom-helper in its units. `cgroup_image` packs it with its imports, which `imports` prints, and installs
+its plugins as a distribution. Each result is JSON in a line after `FACT`.
 """
 
 import errno
@@ -40,7 +39,7 @@ from mom_core import Decision, Engine, Outcome, PluginContext, PluginSettings, R
 from mom_daemon.cli.frame import run
 from mom_devkit import config_of
 from mom_devkit.without_root import another_user
-from mom_kvm import Helper, ProcessStat, open_process_file, write_group_files
+from mom_kvm import Helper, ProcessStat, write_group_files
 from mom_kvm.kernel_files import read_process_file
 from mom_plugins_host.cgroup import CgroupPlugin
 from mom_plugins_host.offload.requests import ReclaimRequest, ReclaimWorker
@@ -54,7 +53,7 @@ WANTED: list[Decision] = []
 
 
 class Decider:
-    """Decides what a test wants."""
+    """Evaluator that decides the values of a test."""
 
     def __init__(self, settings: PluginSettings, context: PluginContext) -> None:
         pass
@@ -65,14 +64,14 @@ class Decider:
 
 
 class Mom:
-    """An engine, one cycle at a time."""
+    """Engine that runs single cycles."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.open()
 
     def open(self) -> None:
-        """Another process."""
+        """Start a new engine."""
         settings = {"cgroup": {"overhead": "4MiB"}}
         plugins = {"decider": Decider, "cgroup": CgroupPlugin, "processes": Processes}
         self.engine = Engine(config_of(self.folder, plugins, settings, interval=1.0, stop_timeout=SLOW_SECONDS))
@@ -84,7 +83,7 @@ class Mom:
 
 
 def begin(name: str, cold: int, warm: int, user: str = "root") -> subprocess.Popen[bytes]:
-    """A process of that user that holds memory, in a group such as libvirt makes it."""
+    """Start a process of that user that holds memory, in a control group like libvirt's."""
     command = ["/bin/workload", str(cold), str(warm), "0", "0"]
     process = start(name, command, cold + warm, {"mem_usable": cold * MIB, "stats_age": 0.5}, user)
     until(lambda: "BEAT" in log_of(name).read_text(), 600)
@@ -98,7 +97,7 @@ def prepare() -> None:
 
 
 def rules() -> list[str]:
-    """Where the kernel and the kernel of files differ."""
+    """Return differences between the kernel and the simulated control groups."""
     group = ROOT / "machine.slice" / "rules"
     group.mkdir()
     wrong = []
@@ -121,10 +120,10 @@ def statuses(outcomes: Sequence[Outcome]) -> dict[str, str]:
 
 KNOBS = ("memory.high", "memory.low", "memory.min", "memory.swap.max")
 WEIGHT = "cpu.weight"
-"""What no plugin of mom's sets: root has declared it for another one."""
+"""File that no plugin of mom sets. root has declared it for another plugin."""
 
 CONFIG = Path("/etc/mom/mom.yaml")
-"""Root's. It is written here, as JSON is YAML."""
+"""root's configuration, written as JSON."""
 
 
 def limits(mom: Mom) -> None:
@@ -164,7 +163,7 @@ def status_of(pid: int | str, *names: str) -> dict[str, str]:
 
 
 def refusal(work: Callable[[], object]) -> str:
-    """The kernel's word for why this cannot be; empty: it can."""
+    """Return the kernel's error for an action; empty if it works."""
     try:
         work()
     except OSError as error:
@@ -177,14 +176,14 @@ def systemctl(*words: str) -> str:
 
 
 def alone(pid: int) -> None:
-    """What user mom may not do by itself."""
+    """Report the actions that user mom may not do."""
     high, process = group_of("web") / "memory.high", Path(f"/proc/{pid}")
     tried = {"limit": lambda: os.close(os.open(high, os.O_WRONLY)), "process": lambda: os.close(os.open(process / "smaps", os.O_RDONLY))}
     fact("alone", {what: refusal(work) for what, work in tried.items()})
 
 
 def helped_limits(folder: Path) -> None:
-    """The plugin sets limits, crashes, and the next one puts back."""
+    """Set limits, crash, and restore them with the next mom."""
     mom = Mom(folder)
     wanted: Sequence[tuple[str, Value]] = ((HIGH, 100 * MIB), (LOW, 20 * MIB), (MIN, 8 * MIB), (SWAP_MAX, 64 * MIB))
     mom.cycle()
@@ -201,13 +200,13 @@ def helped_limits(folder: Path) -> None:
 
 
 def restored(folder: Path, helper: Helper) -> None:
-    """`mom restore` of what that has left, as root types it."""
+    """Run `mom restore` as root for the remaining changes."""
     plugins: Mapping[str, object] = {"decider": {}, "cgroup": {}, "processes": {}}
     CONFIG.write_text(
         json.dumps({"mode": "enforce", "plugins": plugins, "state_directory": f"{folder}/state", "run_directory": f"{folder}/run"})
     )
     said = Path("/tmp/restored")
-    if (child := os.fork()) == 0:  # what it imports is there already: here that takes a quarter of a minute
+    if (child := os.fork()) == 0:  # a child needs no imports, which take 15 s here
         helper.close()
         os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT, 0o644), 1)
         code = run(["restore", "-c", str(CONFIG), "--json"])
@@ -219,7 +218,7 @@ def restored(folder: Path, helper: Helper) -> None:
 
 
 def weighed(pid: int) -> None:
-    """A file of groups that root has declared for another plugin."""
+    """Write a file that root has declared for another plugin."""
     file = str(group_of("web") / WEIGHT)
     weighs, too_heavy = write_group_files([Helper.GroupWrite(file, "50", pid), Helper.GroupWrite(file, "5000", pid)])
     fact("weighs", stands("web", WEIGHT) if weighs is None else str(weighs))
@@ -227,7 +226,7 @@ def weighed(pid: int) -> None:
 
 
 def taken(way: str, kib: int, pid: int, started: int) -> list[object]:
-    """What the helper's taker has moved to swap: KiB, and why no more."""
+    """Return the memory that the reclaim worker has moved to swap (KiB), and why it stopped."""
     taker, request = ReclaimWorker(), ReclaimRequest("web", way, kib, pid, started)
     taker.send([request], 10.0, 10.0)
     answers: list[ReclaimRequest] = []
@@ -247,7 +246,7 @@ def limit(helper: Helper, pid: int) -> None:
 
 
 def helped(folder: Path) -> None:
-    """Everything that user mom has the helper do."""
+    """Run all actions of user mom that need the helper."""
     web = begin("web", WEB_MIB, WARM_MIB, "libvirt-qemu")
     systemctl("start", "mom-helper.socket", "mom-helper")
     stat = ProcessStat.of(f"/proc/{web.pid}")
@@ -264,7 +263,7 @@ def helped(folder: Path) -> None:
     restored(folder, helper)
     with another_user("mom"):
         weighed(web.pid)
-        os.close(open_process_file(f"/proc/{web.pid}", "smaps"))
+        os.close(ProcessStat.open_file(f"/proc/{web.pid}", "smaps"))
         fact("process file", b"Rss:" in read_process_file(f"/proc/{web.pid}", "smaps"))
         fact("others", [refusal(partial(limit, helper, pid)) for pid in (os.getpid(), stranger.pid)])
         before = held("web")
@@ -299,7 +298,7 @@ def main() -> None:
 
 
 def imports() -> None:
-    """The files of all modules that are imported, and that one cycle, `mom run` and `mom restore` need."""
+    """Print the files of all modules that the driver, a cycle, `mom run` and `mom restore` import."""
     folder = Path(tempfile.mkdtemp())
     Mom(folder).engine.close()
     (folder / "mom.yaml").write_text("mode: enforce\nplugins: {cgroup: {}}")

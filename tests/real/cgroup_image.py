@@ -1,5 +1,4 @@
-"""The tiny guest with cgroups v2 to itself: a systemd with mom-helper's units, the tests' own Python, the plugins and the drivers, packed
-behind its initramfs."""
+"""The test guest with its own cgroups v2: systemd with mom-helper's units, Python, plugins and drivers in a second initramfs."""
 
 import os
 import shutil
@@ -19,7 +18,7 @@ _PACKAGING = _HERE.parents[1] / "packaging"
 
 _SYSTEMD = Path("/lib/systemd/systemd")
 _OF_SYSTEMD = (_SYSTEMD, Path("/lib/systemd/systemd-executor"), Path("/bin/systemctl"), *Path("/usr/lib").glob("*/libseccomp.so.2"))
-"""Newer ones have a program for what they start, and look for a library only when they need it."""
+"""Files of systemd. Newer versions have an additional program and load a library late."""
 
 _FOLDERS = (
     "bin", "etc/mom/helper.d", "etc/systemd/system", "lib", "root", "run", "tmp", "usr/bin", "usr/lib/mom/helper.d", "var/lib", "var/tmp",
@@ -51,7 +50,7 @@ oom = mom_plugins_host.oom:OomPlugin
 restore = mom_daemon.verbs:RESTORE
 run = mom_daemon.verbs:RUN
 """
-"""What mom finds there."""
+"""Entry points of the distribution in the guest."""
 
 _DRIVERS = ("cgroup_driver", "growth_driver", "grouped_processes")
 
@@ -59,19 +58,19 @@ _SLOW = """[Service]
 StandardError=file:/run/mom-helper.log
 TimeoutStopSec=10min
 """
-"""Beside its unit: to put back, it starts a Python, for which it has 15 s on a host with a processor of its own."""
+"""Drop-in with longer times: restoring starts a Python, which takes longer than 15 s on an emulated CPU."""
 
 _WEIGHT = "[group cpu.weight]\nleast = 1\nmost = 1000\n"
 
 _SYSTEMDS_LINE = "psi=1 panic=-1 rdinit=/lib/systemd/systemd systemd.log_target=console systemd.show_status=0"
 _SECONDS = 1800.0
-"""The guest's processor is emulated: importing alone takes a quarter of a minute, and several times that on a host that is slow or busy."""
+"""Time limit in seconds. On the emulated CPU, imports take 15 s, and several times as long on a slow or busy host."""
 
 
 def facts(work: Path, program: str, mib: int = 768, seconds: float = _SECONDS) -> Iterator[str]:
-    """Boot it with this memory, run a Python program of the drivers, and yield the lines that it prints.
+    """Boot the guest with this memory, run a Python program of the drivers, and yield its output lines.
 
-    :raises CannotBuild: with what to install
+    :raises CannotBuild: with the missing packages
     """
     image = _with_drivers(build(), work, program)
     command = [
@@ -117,14 +116,14 @@ def _with_drivers(plain: GuestImage, work: Path, program: str) -> GuestImage:
     library = Path(sysconfig.get_path("stdlib"))
     files = {python, *map(Path, listed.stdout.splitlines()), *(library / "encodings").glob("*.py"), *_packages()}
     files |= {path for path in _OF_SYSTEMD if path.exists()}
-    files |= {stub for path in files if (stub := path.with_suffix(".pyi")).exists()}  # where the names of a package are listed
+    files |= {stub for path in files if (stub := path.with_suffix(".pyi")).exists()}  # lists of a package's names
     for file in list(files):
         if file.suffix == ".so" or file in {python, *_OF_SYSTEMD}:
             files |= set(libraries(file))
     for file in files:
         target = tree / str(file).lstrip("/")
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(file, target)  # with its time, by which Python knows what was compiled from it
+        shutil.copy2(file, target)  # with its time, so that compiled bytecode is valid
     for file in (*(_HERE / f"{name}.py" for name in _DRIVERS), _RULES):
         shutil.copy(file, tree / "bin")
     (tree / "bin/cgroup_driver-0.dist-info").mkdir()
@@ -137,7 +136,7 @@ def _with_drivers(plain: GuestImage, work: Path, program: str) -> GuestImage:
 
 
 def _add_units(tree: Path, python: Path) -> None:
-    """A systemd that starts nothing but the driver, and mom-helper's own units, with the helper that is tested."""
+    """Add a systemd that starts only the driver, and mom-helper's units."""
     import mom_helper
 
     units = tree / "etc/systemd/system"
@@ -160,7 +159,7 @@ def _add_units(tree: Path, python: Path) -> None:
 
 
 def _packages() -> Iterator[Path]:
-    """All of our own, as they import when they first need."""
+    """Yield mom's packages, which import modules late."""
     import mom_core
     import mom_daemon
     import mom_helper

@@ -1,4 +1,4 @@
-"""The same course of events on real guests and on simulated ones, under the same policy: both recorded, and how far they are apart."""
+"""Run the same events on real and on simulated guests under the same policy, and compare both."""
 
 from __future__ import annotations
 
@@ -33,14 +33,15 @@ INTERVAL = 5.0
 
 EMULATOR_MIB = 128
 EMULATED_BALLOON = "1.3GiB"
-"""Without KVM: what a QEMU process holds beside its guest's memory, and how much its balloon moves in a second. Measured by compare_real.py
-(resident memory) and measure_guests.py in benchmarks/simulator."""
+"""Figures without KVM: QEMU's own memory, and its balloon's speed per second.
+
+compare_real.py (resident memory) and measure_guests.py in benchmarks/simulator have measured them."""
 
 HOLDING_SECONDS = 8.0
-"""In which the memory of this host comes down to what the plan says, and each guest tells its time: it does so once a second."""
+"""Time until the host's memory follows the plan, and each guest has printed its time. Guests print once a second."""
 
 LEAST_LEFT_MIB = 1536
-"""What is left to this host at the very least."""
+"""Least memory that stays available on this host."""
 
 _HERE = Path(__file__).parent
 _TOLD = re.compile(r"DEMAND (-?[\d.]+) held=(\d+) lost=([\d.]+) filled=([\d.]+) kills=(\d+)")
@@ -48,7 +49,7 @@ _TOLD = re.compile(r"DEMAND (-?[\d.]+) held=(\d+) lost=([\d.]+) filled=([\d.]+) 
 
 @dataclass(frozen=True)
 class Member:
-    """A guest of a course. All sizes in MiB; `reads` in KiB/s, `period` and `phase` in seconds, `duty` in percent."""
+    """Guest of a course. Sizes are MiB, `reads` KiB/s, `period` and `phase` seconds, `duty` percent."""
 
     name: str
     mib: int
@@ -64,10 +65,10 @@ class Member:
 
 @dataclass(frozen=True)
 class Course:
-    """What happens: guests, how long (s), and what programs beside them take of the host.
+    """Course of events: guests, duration (s), and memory that other programs take from the host.
 
-    `room` is what the policy leaves to the guests, in MiB. `loads` are times `at`, `lasts` (s) and `mib`. It begins when all guests work,
-    for which they have `ready` seconds.
+    `room` is the memory that the policy leaves to guests, in MiB. `loads` have `at`, `lasts` (s) and `mib`. The course begins when all guests
+    work, within `ready` seconds.
     """
 
     members: Sequence[Member]
@@ -77,17 +78,17 @@ class Course:
     ready: float = 60.0
 
     def ahead(self, offsets: Mapping[str, float]) -> Course:
-        """The same with guests whose clocks are so many seconds ahead."""
+        """Return the course for guests whose clocks are ahead by these seconds."""
         members = [replace(one, phase=(one.phase + offsets[one.name]) % one.period) for one in self.members]
         return replace(self, members=members)
 
     def balloon(self, capacity: float) -> dict[str, Value]:
-        """Settings of the plugin balloon: the host lacks memory when guests use more than their room, whatever the host has besides."""
+        """Return settings of the plugin balloon, with which the host lacks memory if guests use more than their room."""
         target = capacity - self.room
         return {"host_free": f"{target:.0f}MiB", "law": {"return_above": (target + 100) / target, "start_rest": "10s"}}
 
     def scenario(self, capacity: float) -> str:
-        """The same for the simulator, on a host that has so much for guests. JSON is YAML."""
+        """Return the scenario for the simulator, on a host with this much memory for guests (MiB)."""
         groups: dict[str, object] = {}
         for one in self.members:
             workload: dict[str, object] = {"constant": {"use": one.base / one.mib}}
@@ -124,9 +125,9 @@ class Course:
 
 @dataclass
 class Track:
-    """One run: what was seen of the host and the guests over the seconds since its beginning. Sizes in MiB.
+    """Observations of one run: pairs of seconds since its beginning and MiB.
 
-    `available` is the host's; for each guest `size`, `usable`, `unused` and `resident`. `commands` are times, guests and sizes.
+    `available` is the host's memory. Each guest has `size`, `usable`, `unused` and `resident`. `commands` are times, guests and sizes.
     """
 
     available: list[tuple[float, float]] = field(default_factory=list)
@@ -141,7 +142,7 @@ _FIELDS = {"size": "balloon_cur", "usable": "mem_usable", "unused": "mem_unused"
 
 
 def track_of(reports: Iterator[Report], began: float) -> Track:
-    """What these reports saw, from `began` (seconds since the epoch) on."""
+    """Return the observations in these reports, from `began` (seconds since the epoch)."""
     track = Track()
     for report in reports:
         time_ = report.time - began
@@ -168,7 +169,7 @@ def track_of(reports: Iterator[Report], began: float) -> Track:
 
 
 def simulated(course: Course, capacity: float, folder: Path) -> Track:
-    """The course on the simulator."""
+    """Run the course on the simulator."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "scenario.yaml"
     path.write_text(course.scenario(capacity))
@@ -177,8 +178,10 @@ def simulated(course: Course, capacity: float, folder: Path) -> Track:
 
 
 def real(course: Course, lab: Lab, folder: Path) -> tuple[Track, Course, float]:
-    """The course on real guests, managed by `mom run` as a process of its own; as it was by the guests' clocks; and what this host had for
-    guests, in MiB: a gigabyte less than what was available, so that others may take as much."""
+    """Run the course on real guests under `mom run`.
+
+    Return the observations, the course by the guests' clocks, and the host's memory for guests (MiB): a gigabyte less than available,
+    so that other programs may take that much."""
     folder.mkdir(parents=True, exist_ok=True)
     loads = sum(load["mib"] for load in course.loads)
     has = available_mib() - 1024.0
@@ -220,14 +223,14 @@ def real(course: Course, lab: Lab, folder: Path) -> tuple[Track, Course, float]:
 
 
 def _clock(guest: RealGuest) -> float:
-    """The seconds since it was told to begin by the guest's own clock, which was set when it started, and not well."""
+    """Return the seconds since the guest's start command by its own, imprecise clock."""
     known = len(guest.printed)
     wait_until(lambda: len(guest.printed) > known and guest.printed.endswith("\n"), f"{guest.name} tells its time")
     return float(_last_told(guest)[0])
 
 
 def _last_told(guest: RealGuest) -> tuple[str, ...]:
-    """The last line of its program, as far as there is one."""
+    """Return the values in the program's last line; empty without one."""
     lines: list[tuple[str, ...]] = _TOLD.findall(guest.printed)
     return lines[-1] if lines else ()
 
@@ -249,7 +252,7 @@ def _config(course: Course, capacity: float, lab: Lab, folder: Path) -> Path:
         "run_directory": str(folder / "run"),
         "mode": "enforce",
         "plugins": {
-            "host": {"watch": "0s"},  # the simulator has no watch on its host
+            "host": {"watch": "0s"},  # the simulator does not watch its host
             "libvirt": {"uri": lab.libvirtd.uri, "pid_directory": str(lab.libvirtd.pid_folder), "stats_period": "1s"},
             "balloon": course.balloon(capacity),
             "policy": {},
@@ -263,7 +266,7 @@ def _config(course: Course, capacity: float, lab: Lab, folder: Path) -> Path:
 
 @contextmanager
 def _process(name: str, command: Sequence[str], folder: Path) -> Iterator[None]:
-    """A program that ends when its input does, or else with SIGTERM."""
+    """Run a program that ends with its input, or by SIGTERM."""
     with (folder / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
     try:
@@ -283,7 +286,7 @@ def _process(name: str, command: Sequence[str], folder: Path) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Difference:
-    """How far a simulated series is from the real one, in MiB: on average (simulated less real), and root mean square."""
+    """Difference of a simulated series from the real one in MiB: mean (simulated less real), and root mean square."""
 
     bias: float
     rms: float
@@ -292,7 +295,7 @@ class Difference:
 def difference(
     real_series: Sequence[tuple[float, float]], simulated_series: Sequence[tuple[float, float]], begin: float, end: float
 ) -> Difference:
-    """Compared at every second, each series with its last value before."""
+    """Return the difference of two series, compared at every second."""
     pairs = [(at(real_series, second), at(simulated_series, second)) for second in range(math.ceil(begin), math.floor(end))]
     gaps = [its - mine for mine, its in pairs if not math.isnan(its - mine)]
     if not gaps:
@@ -301,13 +304,13 @@ def difference(
 
 
 def at(series: Sequence[tuple[float, float]], time_: float) -> float:
-    """The last value at that time; not a number before the first."""
+    """Return the last value at that time; NaN before the first."""
     index = bisect.bisect_right(series, (time_, math.inf)) - 1
     return series[index][1] if index >= 0 else math.nan
 
 
 def lag(real_series: Sequence[tuple[float, float]], simulated_series: Sequence[tuple[float, float]], end: float, most: int = 20) -> int:
-    """By how many seconds the simulated series has to be moved to be nearest to the real one: more than 0, the simulator is early."""
+    """Return the shift in seconds that makes the simulated series most like the real one. Positive: the simulator is early."""
 
     def moved(by: int) -> float:
         later = [(time_ + by, value) for time_, value in simulated_series]

@@ -15,7 +15,7 @@ from real_guests import Lab, not_here
 
 @pytest.fixture(scope="session")
 def libvirtd() -> Iterator[PrivateLibvirtd]:
-    """A libvirtd of the tests' own, running."""
+    """Run a private libvirtd."""
     try:
         own = PrivateLibvirtd(cache_folder())
     except CannotStart as error:
@@ -31,7 +31,7 @@ def libvirtd() -> Iterator[PrivateLibvirtd]:
 
 @pytest.fixture(scope="session")
 def laboratory(libvirtd: PrivateLibvirtd) -> Lab:
-    """Starts guests; a test that wants them gone at its end asks for `lab`."""
+    """Return a lab that starts guests. The fixture `lab` also ends them with the test."""
     try:
         return Lab(libvirtd, build())
     except CannotBuild as error:
@@ -40,28 +40,28 @@ def laboratory(libvirtd: PrivateLibvirtd) -> Lab:
 
 @pytest.fixture
 def lab(laboratory: Lab) -> Iterator[Lab]:
-    """Starts guests, and ends them with the test."""
+    """Yield a lab that starts guests. They end with the test."""
     yield laboratory
     laboratory.destroy_all()
 
 
 @pytest.fixture
 def grouped(grouping: Lab) -> Iterator[Lab]:
-    """Starts guests in control groups of their own, by the fixture `grouping` of the test's file, and ends them with the test."""
+    """Yield the lab of the file's fixture `grouping`, whose guests have control groups. They end with the test."""
     yield grouping
     grouping.destroy_all()
 
 
 @pytest.fixture
 def make_mom(libvirtd: PrivateLibvirtd) -> Iterator[Callable[..., LibvirtMom]]:
-    """The plugin libvirt with settings; it waits for a libvirt that does not hang for as long as a busy host makes it wait."""
+    """Yield a function that sets up the plugin libvirt, with time limits for a busy host."""
     with ExitStack() as made:
         yield lambda **settings: made.enter_context(libvirt_mom(libvirtd, **{"call_timeout": "20s", "deadline": "60s", **settings}))
 
 
 @pytest.fixture
 def mom(tmp_path: Path) -> Iterator[MomRun]:
-    """`mom run`, to be configured and started."""
+    """Yield a `mom run` that tests configure and start."""
     run = MomRun(tmp_path)
     yield run
     run.kill()
@@ -69,6 +69,6 @@ def mom(tmp_path: Path) -> Iterator[MomRun]:
 
 @pytest.fixture
 def own_ksm() -> Iterator[Mapping[str, str]]:
-    """The knobs of KSM, which is stopped and has merged nothing."""
+    """Stop KSM, and yield its settings. It has merged nothing."""
     with stopped_ksm() as found:
         yield found

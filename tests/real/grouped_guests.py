@@ -1,4 +1,4 @@
-"""Real guests that libvirt puts into control groups of their own."""
+"""Real guests in control groups."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -13,9 +13,9 @@ ROOT = Path("/sys/fs/cgroup")
 
 @contextmanager
 def grouped_guests(controllers: Sequence[str], programs: Path | None = None) -> Iterator[Lab]:
-    """Starts guests on a libvirtd that gives each a group in the hierarchies (v1) of these controllers; no group is left.
+    """Yield a lab on a libvirtd that gives each guest a group in the hierarchies (v1) of these controllers. Remove the groups at the end.
 
-    :param programs: as for `PrivateLibvirtd`
+    :param programs: see `PrivateLibvirtd`
     """
     machines = [ROOT / controller / "machine" for controller in controllers]
     before = [machine.exists() for machine in machines]
@@ -31,5 +31,5 @@ def grouped_guests(controllers: Sequence[str], programs: Path | None = None) -> 
             own.stop()
         for machine, was in zip(machines, before, strict=True):
             if not was:
-                with suppress(OSError):  # another process may have begun to use it
+                with suppress(OSError):  # another process may use it now
                     machine.rmdir()

@@ -1,4 +1,4 @@
-"""Processes that stand in for guests, in control groups such as libvirt's, and the plugin that lists them. For drivers in a guest."""
+"""Processes in place of guests, in control groups like libvirt's, and the plugin that lists them. For drivers in a guest."""
 
 import json
 import os
@@ -16,7 +16,7 @@ ROOT = Path("/sys/fs/cgroup")
 MIB = 1 << 10
 
 SLOW_SECONDS = 120.0
-"""For mom to restore what it has set: the processor is emulated, on a host that may be busy."""
+"""Time limit until mom has restored everything, on an emulated CPU and a busy host."""
 
 HYPERVISOR = FakeHypervisor([])
 

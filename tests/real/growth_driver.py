@@ -1,9 +1,7 @@
-"""Runs inside a guest whose kernel has cgroups v2 to itself: guests that grow as fast as they can, with mom and without.
+"""Driver that runs in a guest with its own cgroups v2: guests grow as fast as they can, with mom and without.
 
-Processes stand in for guests (`grow.c`), each in control groups such as libvirt's. `mom run` and `mom restore` are forked children, which
-spares them the imports: in an emulated machine these take a quarter of a minute.
-
-`cgroup_image` packs it. Each measurement is JSON in a line after `FACT`.
+Processes (`grow.c`) in control groups like libvirt's stand for guests. `mom run` and `mom restore` are forked children, because imports take
+15 s on an emulated CPU. `cgroup_image` packs the driver. Each measurement is JSON in a line after `FACT`.
 """
 
 import importlib
@@ -34,18 +32,18 @@ from mom_plugins_host.cgroup import CgroupPlugin
 NAMES = ("a", "b", "c", "d", "e", "f")
 NO_PRIORITIES: Mapping[str, int] = {}
 FIRST_MIB = 8
-"""What each guest holds before it grows."""
+"""Memory of each guest before it grows."""
 
 WANTED = 1.5
-"""What guests want together, as a share of the machine's available memory."""
+"""Memory that all guests want, as a ratio of the machine's available memory."""
 
 REACTION_SHARE = 0.09
-"""Of all memory, available while reactions are measured: between the watermarks of the plugin, a tenth and 2 %."""
+"""Ratio of available memory while reactions are measured, between the plugin's watermarks of 10 % and 2 %."""
 
 WINDOW_SECONDS = 10.0
 SAMPLE_SECONDS = 0.05
 ALIVE_SECONDS = 4.0
-"""A process at its limit sleeps for up to 2 s before its next pages. This is how long it may show no sign of life."""
+"""Longest pause of a process. At its limit, a process sleeps up to 2 s before its next pages."""
 
 PAGE = 4096
 PAGES_PER_MIB = MIB * 1024 // PAGE
@@ -61,7 +59,7 @@ WRITES, EVENTS, LOG = FOLDER / "writes", FOLDER / "events", FOLDER / "log"
 
 
 class Grower:
-    """A process that holds as much memory as it is told."""
+    """Process that holds a requested amount of memory."""
 
     def __init__(self, name: str, most_mib: int, fields: Mapping[str, Value], *, huge: bool) -> None:
         self.name = name
@@ -91,7 +89,7 @@ class Grower:
 
     @property
     def longest_pause(self) -> float:
-        """Seconds, with the present pause."""
+        """Longest pause in seconds, including the present one."""
         present = time.monotonic() - self._number(5) / 1e6 if self._number(4) else 0.0
         return max(self._number(3) / 1e6, present)
 
@@ -113,7 +111,7 @@ class Grower:
 def growers(
     most_mib: float, names: Sequence[str] = NAMES, priorities: Mapping[str, int] = NO_PRIORITIES, *, huge: bool = False
 ) -> Iterator[list[Grower]]:
-    """Guests that each hold a little. At the end, all are killed."""
+    """Start guests with little memory. Kill them at the end."""
     fields: Mapping[str, Mapping[str, Value]] = {name: {"priority": priority} for name, priority in priorities.items()}
     guests = [Grower(name, int(most_mib) + 2, fields.get(name, {}), huge=huge) for name in names]
     try:
@@ -125,7 +123,7 @@ def growers(
         for guest in guests:
             end(guest.name, guest.process)
             del HYPERVISOR.known[guest.name]
-        time.sleep(0.5)  # the kernel counts memory that is free again
+        time.sleep(0.5)  # until the kernel counts the free memory
 
 
 def available_mib() -> float:
@@ -167,7 +165,7 @@ def spare(score: int) -> None:
 
 
 def stamped(writes: Sequence[Helper.GroupWrite]) -> Sequence[HypervisorError | None]:
-    """Write, and note in WRITES when each write began and ended."""
+    """Write files, and log the begin and end of each write in WRITES."""
     failures: list[HypervisorError | None] = []
     for write in writes:
         began = time.monotonic()
@@ -181,7 +179,7 @@ def stamped(writes: Sequence[Helper.GroupWrite]) -> Sequence[HypervisorError | N
 
 
 class MomProcess:
-    """`mom run` as the unit starts it, without a helper."""
+    """`mom run` like in the unit, without a helper."""
 
     def __init__(self, plugins: Mapping[str, object]) -> None:
         plugins = {"processes": {}, "host": {}, **plugins}
@@ -203,7 +201,7 @@ class MomProcess:
         return run(["run", "-c", str(CONFIG)])
 
     def ready(self) -> None:
-        """Wait until guests are on credit, if they are to be."""
+        """Wait until growth on credit works, if it is enabled."""
         until(lambda: (FOLDER / "run/keep").exists() or os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT), SLOW_SECONDS)
         time.sleep(2.5)
         if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
@@ -218,7 +216,7 @@ class MomProcess:
 
 @contextmanager
 def mom(**plugins: object) -> Iterator[MomProcess]:
-    """`mom run` with these plugins and their settings."""
+    """Run `mom run` with these plugins and settings."""
     for name in ("state", "run"):
         shutil.rmtree(FOLDER / name, ignore_errors=True)
     process = MomProcess(plugins)
@@ -236,7 +234,7 @@ def mom(**plugins: object) -> Iterator[MomProcess]:
 
 @dataclass(frozen=True)
 class Write:
-    """A limit that mom has written. Seconds of CLOCK_MONOTONIC, and bytes; None: no limit."""
+    """Limit that mom has written: seconds of CLOCK_MONOTONIC, and bytes; None for no limit."""
 
     began: float
     ended: float
@@ -245,14 +243,14 @@ class Write:
 
     @classmethod
     def all(cls) -> list["Write"]:
-        """Return all writes since the present mom began."""
+        """Return all writes of the present mom."""
         lines = map(str.split, WRITES.read_text().splitlines()) if WRITES.exists() else ()
         return [cls(float(began), float(ended), guest, None if text == "max" else int(text)) for began, ended, guest, text in lines]
 
 
 @dataclass(frozen=True)
 class Sample:
-    """MiB that the machine has available and that guests hold, and guests' heartbeats."""
+    """Available memory and guests' memory in MiB, and guests' heartbeats."""
 
     at: float
     available: float
@@ -266,16 +264,16 @@ class Sample:
 
 @dataclass(frozen=True)
 class Run:
-    """What the kernel and guests did in the 10 s after the first limit; without limits, after guests began to grow. MiB and seconds."""
+    """Observations in the 10 s after the first limit, or after guests began to grow. MiB and seconds."""
 
     kills: int
     limited_after: float | None
-    """From the begin of growth to the first limit."""
+    """Time from the begin of growth to the first limit."""
     least_available: float
     growth: Sequence[float]
-    """Share of what each guest still wanted at the first limit."""
+    """Growth of each guest after the first limit, as a ratio of its wanted growth."""
     pauses: Sequence[float]
-    """Longest ones of the guests."""
+    """Longest pause of each guest."""
     goes_on: Sequence[bool]
     slowest_write: float
 
@@ -296,7 +294,7 @@ def grow_together(*, credit: bool, huge: bool = False, seconds: float = WINDOW_S
                 is_limited, until_at = True, samples[-1].at + seconds
         run_ = _run_of(guests, samples, goal, oom_kills() - before)
         for guest in guests:
-            guest.want(guest.mib)  # the end of mom lifts limits
+            guest.want(guest.mib)  # the end of mom removes limits
         return run_
 
 
@@ -327,7 +325,7 @@ def fact_of(name: str, run_: Run) -> None:
 
 @contextmanager
 def events_noted() -> Iterator[None]:
-    """Another process notes in EVENTS when the kernel says that a group has reached its limit."""
+    """Let another process log in EVENTS when a group reaches its limit."""
     EVENTS.unlink(missing_ok=True)
     child = os.fork()
     if child == 0:
@@ -357,7 +355,7 @@ def _note_events() -> None:
 def delays(growth: Sequence[tuple[str, float, float]]) -> list[float]:
     """Return the seconds from each guest's first event since its last larger limit to the end of the write of the next larger one.
 
-    :param growth: guests, with the begin and end of their growth. Limits after the end count for no event
+    :param growth: guests, with the begin and end of their growth. Limits after the end do not count
     """
     limits: dict[str, int] = {}
     raises: list[tuple[float, str]] = []
@@ -377,7 +375,7 @@ def delays(growth: Sequence[tuple[str, float, float]]) -> list[float]:
 
 
 def react(rounds: int) -> None:
-    """One guest after the other grows and shrinks while others rest. The host is short of memory, and has some to give all the time."""
+    """Let one guest after the other grow and shrink. The host is short of memory, but always has some to give."""
     left = REACTION_SHARE * number_in("/proc/meminfo", "MemTotal:") / MIB
     with growers(200) as guests, mom(cgroup={"credit": True}), events_noted(), growers(4096, ("ballast",)) as (ballast,):
         ballast.want(available_mib() - left)
@@ -410,7 +408,7 @@ def time_to_lift(guests: Sequence[Grower], began: float, seconds: float = 20.0) 
 
 @contextmanager
 def held_back() -> Iterator[tuple[list[Grower], MomProcess]]:
-    """Six guests that grow against their limits."""
+    """Start six guests that grow against their limits."""
     goal = WANTED * available_mib() / len(NAMES)
     with growers(goal) as guests, mom(cgroup={"credit": True}) as process:
         for guest in guests:
@@ -455,12 +453,12 @@ def end_moms(*ways: str) -> None:
             if way in {"SIGTERM", "SIGUSR2", "restore"}:
                 if number != signal.SIGKILL:
                     os.waitpid(process.pid, 0)
-                process.start()  # for the end of `mom`
+                process.start()  # for the end of the block
                 process.ready()
 
 
 def _restored(guests: Sequence[Grower]) -> Mapping[str, object]:
-    """`mom restore`, as the unit calls it."""
+    """Run `mom restore` like the unit."""
     log, stamp = FOLDER / "restored", FOLDER / "began"
     log.unlink(missing_ok=True)
     stamp.unlink(missing_ok=True)
@@ -477,9 +475,9 @@ def _restored(guests: Sequence[Grower]) -> Mapping[str, object]:
 
 
 def kill_by_class(*, small: bool) -> Mapping[str, object]:
-    """Exhaust the machine with six guests of three classes, and tell in which order the kernel kills.
+    """Exhaust the machine with six guests of three classes. Return the kernel's order of kills.
 
-    :param small: guests of the lowest class stay small, and those of the highest are the largest
+    :param small: whether guests of the lowest class stay small, and those of the highest are the largest
     """
     priorities = dict(zip(NAMES, (50, 10, 90, 10, 90, 50), strict=True))
     sizes = {10: 0.1, 50: 0.3, 90: 0.6} if small else dict.fromkeys((10, 50, 90), WANTED / 6)
@@ -515,7 +513,7 @@ def begin() -> None:
 
 
 def try_out() -> None:
-    """Measure what a test wants to know."""
+    """Measure the figures for the test."""
     begin()
     fact_of("without credit", grow_together(credit=False, seconds=3.0))
     for number in (1, 2):
@@ -526,7 +524,7 @@ def try_out() -> None:
 
 
 def measure(runs: int) -> None:
-    """Measure everything, for the benchmark."""
+    """Measure all figures for the benchmark."""
     begin()
     fact("machine", {"available_mib": available_mib(), "kernel": os.uname().release, "cpus": os.cpu_count()})
     react(3 * runs)

@@ -1,6 +1,6 @@
-"""A tiny real guest for tests: a Debian kernel, busybox and one workload, built once and kept in a cache folder.
+"""Small real guest for tests: a Debian kernel, busybox and workloads, built once and cached.
 
-`python tests/real/guest_image.py` builds it ahead of time and prints where it is.
+`python tests/real/guest_image.py` builds it and prints its path.
 """
 
 import ctypes
@@ -60,39 +60,41 @@ while :; do sleep 3600; done
 
 
 _PROGRAMS = ("workload", "burst", "demand", "growth", "liar", "insert")
-"""C programs beside this file, which each guest has."""
+"""C programs of this folder in each guest."""
 
 _LZ4_MOST = 8 << 20
-"""Into how many bytes at most each block unpacks of what is packed as the kernel's Makefile does it (`lz4 -l`)."""
+"""Largest unpacked size of a block in the kernel's LZ4 format (`lz4 -l`)."""
 
 
 class CannotBuild(Exception):
-    """What is missing on this machine for a guest."""
+    """This machine lacks a program or package for building a guest."""
 
 
 @dataclass(frozen=True)
 class GuestImage:
-    """What a guest is booted from. Its kernel's command line takes `momtest.workload=COLD,WARM,COMMON,FORMER` (MiB), `momtest.panic=1`
-    (crash at once), `momtest.unload=SECONDS` (take the balloon driver out after that), `momtest.liar=SECONDS,SEED`
-    (another one that lies is put into its place), `momtest.swap=1` (its second disk is its swap),
-    `momtest.files=NUMBER` (so many files in its memory: half of what their names take counts as usable, and none of it is),
-    `momtest.zram=MIB` (compressed swap in its own memory), and `momtest.burst=`, `momtest.demand=` and `momtest.growth=` with what these
-    programs take."""
+    """Kernel and disks of a guest.
+
+    Options on the kernel's command line: `momtest.workload=COLD,WARM,COMMON,FORMER` (MiB), `momtest.panic=1` (crash at once),
+    `momtest.unload=SECONDS` (remove the balloon driver), `momtest.liar=SECONDS,SEED` (replace the balloon driver by one with false
+    statistics), `momtest.swap=1` (the second disk is swap), `momtest.files=NUMBER` (files in memory: half of their names' memory counts as
+    usable, but is not), `momtest.zram=MIB` (compressed swap), and `momtest.burst=`, `momtest.demand=`, `momtest.growth=` (arguments of these
+    programs).
+    """
 
     kernel: Path
     initrd: Path
     disk: Path | None = None
-    """A root disk (raw), on which each guest gets an overlay."""
+    """Root disk (raw). Each guest has an overlay on it."""
 
 
 def cache_folder() -> Path:
-    """Where what tests download and build is kept."""
+    """Return the folder for downloads and built files."""
     chosen = os.environ.get("MOM_TEST_CACHE")
     return Path(chosen) if chosen else Path.home() / ".cache" / "mom-tests"
 
 
 def build(cache: Path | None = None) -> GuestImage:
-    """The guest, from the cache if it is there. Raises `CannotBuild` with what to install."""
+    """Return the guest, from the cache if possible. Raise `CannotBuild` with the missing packages."""
     folder = cache or cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
@@ -125,7 +127,7 @@ def _build_into(cache: Path, made: Path) -> None:
 
 
 def _unpack_kernel(cache: Path, folder: Path) -> None:
-    """The kernel and its modules, which Debian 14 has in other packages than that of its name."""
+    """Unpack the kernel and its modules. Debian 14 has them in other packages."""
     package = _kernel_package(cache)
     depends = _run("dpkg-deb", "-f", str(package), "Depends").replace(",", " ").split()
     parts = [word for word in depends if word.startswith(("linux-base-", "linux-binary-", "linux-modules-"))]
@@ -145,7 +147,7 @@ def _kernel_package(cache: Path) -> Path:
 
 
 def downloaded(cache: Path, name: str) -> Path:
-    """This Debian package's file, from the cache if it is there."""
+    """Return the file of a Debian package, from the cache if possible."""
     kept = sorted(cache.glob(f"{name}_*.deb"))
     if kept:
         return kept[-1]
@@ -156,9 +158,9 @@ def downloaded(cache: Path, name: str) -> Path:
 
 
 def kernel_modules(cache: Path, work: Path, names: Sequence[str]) -> list[Path]:
-    """These modules of the guest's kernel and what they need, unpacked below `work`, in the order in which they must be inserted.
+    """Unpack modules of the guest's kernel and their dependencies to `work`. Return them in the order of insertion.
 
-    What this kernel has built in is left out: Debian 13's has more of it than Debian 12's, and its modules are compressed.
+    Built-in modules are left out. Debian 13 has more of them than Debian 12, and compresses modules.
     """
     kernel = work / "kernel"
     if not kernel.exists():
@@ -184,7 +186,7 @@ def kernel_modules(cache: Path, work: Path, names: Sequence[str]) -> list[Path]:
 
 
 def _named(path: Path) -> str:
-    """What the kernel calls the module in that file."""
+    """Return the kernel's name of a module file."""
     return path.name.partition(".")[0].replace("-", "_")
 
 
@@ -197,10 +199,10 @@ def _uncompressed(module: Path) -> Path:
 
 
 def unpacked(kernel: bytes) -> bytes:
-    """The kernel in what boot loaders load, which QEMU starts as well (PVH), and a second earlier than an emulated processor unpacks it;
-    what boot loaders load itself, where it is packed in another way than Debian 12 does it, or its loader's version tells nothing.
+    """Return the unpacked kernel of a boot image; the image itself in another format than Debian 12's.
 
-    Documentation/arch/x86/boot.rst of Linux: `setup_sects`, `version`, `payload_offset` and `payload_length`.
+    QEMU can start the unpacked kernel (PVH), a second faster than an emulated CPU unpacks it. See `setup_sects`, `version`, `payload_offset`
+    and `payload_length` in Linux' Documentation/arch/x86/boot.rst.
     """
     version, offset, length = struct.unpack_from("<H", kernel, 0x206) + struct.unpack_from("<II", kernel, 0x248)
     begin = (kernel[0x1F1] + 1) * 512 + offset
@@ -220,7 +222,7 @@ def unpacked(kernel: bytes) -> bytes:
 
 
 def inserted(modules: Iterable[Path]) -> str:
-    """The line of a guest's script that inserts these, which are in its /lib."""
+    """Return the line of a guest's script that inserts these modules from /lib."""
     return " ".join(["insert", *(f"/lib/{module.name}" for module in modules)])
 
 
@@ -244,15 +246,15 @@ def _pack_initrd(cache: Path, work: Path, initrd: Path) -> None:
 
 
 def packed(tree: Path) -> bytes:
-    """This folder as an initramfs archive. It is not compressed: an emulated processor would take half a second for 3 MB of it."""
+    """Return a folder as an initramfs archive, uncompressed: an emulated CPU needs half a second to unpack 3 MB."""
     names = "\n".join(sorted(str(path.relative_to(tree)) for path in tree.rglob("*")))
     command = ["cpio", "-o", "-H", "newc", "--quiet"]
     archive = subprocess.run(command, cwd=tree, input=names.encode(), capture_output=True, check=True).stdout
-    return archive + b"\0" * (-len(archive) % 4)  # where another one begins behind it
+    return archive + b"\0" * (-len(archive) % 4)  # alignment for a following archive
 
 
 def libraries(program: Path) -> list[Path]:
-    """The shared libraries that a program needs, and the loader that finds them."""
+    """Return the shared libraries of a program, and their loader."""
     listed = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
     missing = re.findall(r"(\S+) => not found", listed)
     if missing:

@@ -1,4 +1,4 @@
-"""KSM of the host, left as it was found."""
+"""The host's KSM. Tests restore it."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -12,7 +12,7 @@ KNOBS = ("run", "pages_to_scan", "sleep_millisecs", "merge_across_nodes")
 
 
 def knobs() -> dict[str, str]:
-    """Return the knobs that mom sets, by name."""
+    """Return the settings that mom can change, keyed by name."""
     return {name: (KSM / name).read_text().strip() for name in KNOBS if (KSM / name).exists()}
 
 
@@ -29,7 +29,7 @@ def stopped_ksm() -> Iterator[Mapping[str, str]]:
     before = knobs()
     if before["run"] == "1" and pages_sharing():
         not_here(f"KSM has merged {pages_sharing()} pages on this host, and these tests would unmerge them")
-    (KSM / "run").write_text("0")  # 2, the value after pages were unmerged, also means that KSM is stopped
+    (KSM / "run").write_text("0")  # 2, the value after unmerging, also means stopped
     try:
         yield {**before, "run": "0"}
     finally:

@@ -1,5 +1,6 @@
-"""Pods as KubeVirt starts one for each guest, without Kubernetes: a libvirt of its own as user 107, in a control group that is named as
-kubelet names a pod's and in a mount namespace of its own, with kubelet's folders of logs beside them."""
+"""Pods like KubeVirt's, without Kubernetes: each has a libvirt as user 107, in a control group with kubelet's names and a mount namespace.
+
+kubelet's log folders exist beside them."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ from real_guests import Lab, RealGuest
 from mom_devkit import wait_until
 
 USER = 107
-"""Of virt-launcher's image: qemu."""
+"""User `qemu` of virt-launcher's image."""
 
 _REAPER = Path(__file__).resolve().with_name("reaper.py")
 _STAND_IN = _REAPER.with_name("stand_in_libvirt.py")
@@ -48,19 +49,19 @@ exec setpriv --reuid 107 --regid 107 --clear-groups --inh-caps=-all --bounding-s
 
 
 def groups_root() -> Path:
-    """Where control groups v2 are."""
+    """Return the root of control groups v2."""
     root = Path("/sys/fs/cgroup")
     return root if (root / "cgroup.controllers").exists() else root / "unified"
 
 
 def groups_roots() -> list[Path]:
-    """The same, and where those of memory are, if these are v1."""
+    """Return the root of control groups v2, and of v1 memory groups if they exist."""
     memory = Path("/sys/fs/cgroup/memory")
     return [groups_root(), memory] if memory.is_dir() else [groups_root()]
 
 
 def _remove_tree(group: Path) -> None:
-    """A group with all below it; for two seconds, as the kernel takes its time with the last of what was killed."""
+    """Remove a group with all groups below it. Try for two seconds, because killed processes end late."""
     end = time.monotonic() + 2.0
     while group.exists() and time.monotonic() < end:
         _remove_groups(*sorted((path for path in group.rglob("*") if path.is_dir()), reverse=True), group)
@@ -69,14 +70,14 @@ def _remove_tree(group: Path) -> None:
 
 def _remove_groups(*groups: Path) -> None:
     for group in groups:
-        with suppress(OSError):  # something in it has not ended yet
+        with suppress(OSError):  # a process has not ended yet
             group.rmdir()
 
 
 class TestPod:
-    """A pod of one guest.
+    """Pod of one guest.
 
-    :param stand_in: what its stand-in is to say, see `stand_in_libvirt`; None: it is a libvirtd
+    :param stand_in: answers of its stand-in, see `stand_in_libvirt`; None for a real libvirtd
     """
 
     __test__ = False
@@ -105,7 +106,7 @@ class TestPod:
         command = ["unshare", "--mount", "sh", "-c", _ENTER, "sh", str(self.folder), " ".join(map(str, self.groups))]
         if stand_in is None:
             self.socket = "run/libvirt/libvirt-sock"
-            # What it leaves behind are orphans, and none of the tests'.
+            # Its remaining processes are orphans.
             command = [sys.executable, str(_REAPER), str(self._pid_file), *command, "libvirtd", "--config", "/dev/null"]
         else:
             self.socket = "run/libvirt/virtqemud-sock"
@@ -118,21 +119,21 @@ class TestPod:
 
     @property
     def pid(self) -> int:
-        """The process that serves libvirt."""
+        """Pid of the libvirt daemon."""
         return int(self._pid_file.read_text())
 
     @property
     def uri(self) -> str:
-        """How the node reaches its libvirt."""
+        """URI of its libvirt on the node."""
         return f"qemu+unix:///session?socket=/proc/{self.pid}/root/{self.socket}"
 
     @property
     def pid_folder(self) -> Path:
-        """Where it keeps its guest's process id."""
+        """Folder with the guest's pid file."""
         return self.folder / "run/libvirt/qemu/run"
 
     def wait_until_it_listens(self) -> None:
-        """Raises `CannotStart` with what it has said."""
+        """Wait until the daemon listens. Raise `CannotStart` with its output."""
 
         def listens() -> bool:
             if self._process.poll() is not None:
@@ -142,7 +143,7 @@ class TestPod:
         wait_until(listens, lambda: (self.folder / "log").read_text()[-500:], 60)
 
     def connect(self) -> Any:
-        """A connection of the tests' own."""
+        """Return a new connection."""
         import libvirt  # type: ignore[import-untyped]  # it has no types
 
         return libvirt.open(self.uri)
@@ -152,15 +153,15 @@ class TestPod:
         os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """End all that runs in it, at once, as when a pod is evicted."""
+        """Kill all processes, like an eviction of the pod."""
         for pid in (self.groups[0] / "cgroup.procs").read_text().split():
             with suppress(ProcessLookupError):
                 os.kill(int(pid), signal.SIGKILL)
-        with suppress(subprocess.TimeoutExpired):  # a libvirtd's guests are waited for by its reaper
+        with suppress(subprocess.TimeoutExpired):  # libvirtd's reaper waits for guests
             self._process.wait(0.05)
 
     def remove(self) -> None:
-        """As `kill`; and what it has left goes as well."""
+        """Kill the pod, and remove its remains."""
         self.kill()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(20)
@@ -170,7 +171,7 @@ class TestPod:
 
 
 class TestPods:
-    """The pods of a node of the tests' own."""
+    """Pods of a test node."""
 
     __test__ = False
 
@@ -192,17 +193,17 @@ class TestPods:
         self.pods: list[TestPod] = []
 
     def start(self, namespace: str, name: str, stand_in: Mapping[str, object] | None = None) -> TestPod:
-        """Start one; with a libvirtd of libvirt's own where nothing is said of a stand-in."""
+        """Start a pod with a real libvirtd, or with a stand-in."""
         pod = TestPod(self, namespace, name, stand_in)
         self.pods.append(pod)
         return pod
 
     def settings(self, **more: object) -> dict[str, Any]:
-        """Those of the plugin kubevirt."""
+        """Return settings of the plugin kubevirt."""
         return {"pod_logs": str(self.logs), **more}
 
     def image(self, built: GuestImage) -> GuestImage:
-        """The image where the pods' user may read it."""
+        """Return a copy of the image that the pods' user can read."""
         copies = {}
         for key in ("kernel", "initrd"):
             copies[key] = self.folder / key
@@ -212,7 +213,7 @@ class TestPods:
         return replace(built, **copies)
 
     def guest(self, pod: TestPod, image: GuestImage, **how: Any) -> RealGuest:
-        """Start the guest of this pod, whose namespace begins with the tests' prefix; see `Lab.start`."""
+        """Start the guest of a pod whose namespace begins with the tests' prefix; see `Lab.start`."""
         lab = Lab(pod, self.image(image))  # type: ignore[arg-type]  # it has the URI and the folder, which are all that is used of one
         return lab.start(f"{pod.namespace.removeprefix(PREFIX)}_{pod.name}", **how)
 

@@ -1,4 +1,4 @@
-"""The plugin libvirt on a libvirtd of the tests' own, set up as the engine does it."""
+"""The plugin libvirt on a private libvirtd, set up like in the engine."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
 
 @dataclass
 class LibvirtMom:
-    """The plugin, and what it asked to be woken for."""
+    """Plugin libvirt, with the reasons for which it woke mom."""
 
     plugin: LibvirtPlugin
     woken: list[str]
@@ -31,7 +31,7 @@ class LibvirtMom:
         return next((guest for guest in self.hypervisor.guests() if guest.id == real.uuid), None)
 
     def reached(self, real: RealGuest) -> Guest | None:
-        """None where libvirt cannot be reached, too."""
+        """Return the guest; None if it is missing, or libvirt is unreachable."""
         try:
             return self.guest(real)
         except HypervisorError:
@@ -46,17 +46,17 @@ class LibvirtMom:
         return self.listed(real).blocked
 
     def fields(self, real: RealGuest) -> Mapping[str, Value]:
-        """Of a new sample."""
+        """Return the guest's fields in a new sample."""
         return self.plugin.mom_collect_guests(self.hypervisor, self.hypervisor.guests()).get(real.uuid, {})
 
     def size(self, real: RealGuest) -> int:
-        """What it has in KiB; a sample that libvirt gave no answer for in time says nothing of it."""
+        """Wait until the guest's size is known, and return it in KiB."""
         size = wait_until(lambda: self.fields(real).get("balloon_cur"), f"the size of {real.name} is known", 60)
         assert isinstance(size, int)
         return size
 
     def hears(self, text: str) -> None:
-        """Wait until it has asked to be woken for that."""
+        """Wait until the plugin has woken mom for this reason."""
         wait_until(lambda: text in self.woken, f"{text!r}, but: {self.woken}", 60)
 
 
@@ -73,7 +73,7 @@ def libvirt_mom(libvirtd: PrivateLibvirtd, **settings: object) -> Iterator[Libvi
 
 @contextmanager
 def another_host(libvirtd: PrivateLibvirtd) -> Iterator[PrivateLibvirtd]:
-    """One more libvirtd, to which guests of the first can be moved."""
+    """Start another libvirtd to which guests can be moved."""
     other = PrivateLibvirtd(cache_folder(), host_uuid="6f2c7c1e-8a54-4c8e-9a37-0d6a6f3d2b11", beside=libvirtd)
     try:
         other.start()

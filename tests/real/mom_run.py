@@ -1,4 +1,4 @@
-"""`mom run` as a process of its own."""
+"""`mom run` as a process."""
 
 import io
 import json
@@ -18,7 +18,7 @@ from mom_devkit import wait_until
 
 @dataclass
 class MomRun:
-    """`mom` as an operator uses it, with a configuration of the test's own."""
+    """`mom run` with a test's configuration."""
 
     folder: Path
     process: subprocess.Popen[bytes] | None = None
@@ -40,9 +40,9 @@ class MomRun:
         policies: Mapping[str, str] | None = None,
         **more: object,
     ) -> None:
-        """Write its configuration: these plugins beside `host`, and the section `guests`.
+        """Write the configuration: these plugins and `host`, and the section `guests`.
 
-        :param policies: texts by name, for the plugin `policy`
+        :param policies: texts for the plugin `policy`, keyed by name
         """
         configured: dict[str, Any] = {"host": {}, **plugins}
         if policies is not None:
@@ -53,7 +53,7 @@ class MomRun:
             configured["policy"] = {"directory": str(directory), **configured.get("policy", {})}
         folders = {f"{name}_directory": str(self.folder / name) for name in ("state", "run")}
         content = {"interval": "1s", **folders, "mode": "enforce", "plugins": configured, "guests": guests or {}, **more}
-        self.config.write_text(json.dumps(content))  # which is YAML, too
+        self.config.write_text(json.dumps(content))  # JSON is YAML
 
     def verb(self, *words: str) -> subprocess.CompletedProcess[str]:
         command = [str(Path(sys.executable).parent / "mom"), *words]
@@ -61,8 +61,10 @@ class MomRun:
         return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
 
     def says(self, *words: str) -> str:
-        """What a verb writes on standard output, in this process: another one would import all of mom first, and tests that wait for
-        something ask again and again. A failed test shows what it writes on standard error."""
+        """Run a command in this process, and return its standard output.
+
+        A new process would import all of mom, and tests run commands often. Failed tests show standard error.
+        """
         with redirect_stdout(io.StringIO()) as out:
             frame.run([*words, "-c", str(self.config)])
         return out.getvalue()
@@ -72,15 +74,15 @@ class MomRun:
         return content
 
     def problems(self) -> list[str]:
-        """Those of the newest cycle."""
+        """Return the problems of the last cycle."""
         return [problem["message"] for problem in self.status()["problems"]]
 
     def is_well(self) -> None:
-        """Wait for a cycle without problems: on a busy machine, some are late."""
+        """Wait for a cycle without problems. On a busy machine, cycles may be late."""
         wait_until(lambda: not self.problems(), self.problems, 60)
 
     def start(self) -> None:
-        """Start it, and wait for its first cycle; what one before it has left does not count."""
+        """Start mom, and wait for its first cycle."""
         before = self._written()
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen([*self.program, "run", "-c", self.config], stdout=log, stderr=log)
@@ -88,7 +90,7 @@ class MomRun:
         assert not self._ended(), self.log
 
     def _written(self) -> int | None:
-        """When the newest cycle was written, in ns; None where there is none."""
+        """Return the time of the last status file in ns; None without one."""
         try:
             return (self.folder / "run" / "status.json").stat().st_mtime_ns
         except FileNotFoundError:
@@ -103,23 +105,23 @@ class MomRun:
         wait_until(lambda: self._written() != before, lambda: self.log, 60)
 
     def guest_rows(self) -> dict[str, dict[str, Any]]:
-        """What `mom guests` knows of each guest, by name."""
+        """Return the rows of `mom guests`, keyed by name."""
         rows: list[dict[str, Any]] = json.loads(self.says("guests", "--json"))
         return {row["name"]: row for row in rows}
 
     def kill(self) -> None:
-        """End it without warning, if it still runs."""
+        """Kill mom if it runs."""
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
 
     def reload(self) -> None:
-        """Have it read its configuration again."""
+        """Reload the configuration."""
         assert self.process is not None
         self.process.send_signal(signal.SIGHUP)
 
     def stop(self) -> None:
-        """SIGTERM, after which it puts back what it has changed, and ends well, within a minute at most."""
+        """Stop mom by SIGTERM. It restores everything, and ends within a minute."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(60) == 0, self.log

@@ -1,8 +1,7 @@
-"""The container of the DaemonSet in packaging/kubernetes, as far as a machine without Kubernetes goes: its namespaces, its capabilities and
-no others, its read-only root and its mounts. The test plays kubelet's part: probes, preStop, SIGTERM, and SIGKILL at last.
+"""Container like that of the DaemonSet in packaging/kubernetes: namespaces, capabilities, read-only root and mounts.
 
-What plays no part: seccomp, SELinux and the limits of resources. The root is this machine's, with the mom that is tested, or that of an
-unpacked image, which MOM_NODE_ROOT names.
+Tests act like kubelet: probes, preStop, SIGTERM, and finally SIGKILL. seccomp, SELinux and resource limits are missing. The root is this
+machine's, or that of an unpacked image in MOM_NODE_ROOT.
 """
 
 from __future__ import annotations
@@ -61,10 +60,10 @@ exec chroot "$root" "$@"
 
 
 class NodeContainer:
-    """One container. `shared` is what the node keeps for all that follow each other: state, run folder, and here also the configuration.
+    """Container. `shared` remains on the node for the next container: state, run directory, and here also the configuration.
 
-    :param pod_logs: kubelet's folder of logs of pods, mounted where the first process's root cannot be looked into; see `node_root_is_seen`
-    :param without: capabilities that it is not given though the manifest says so
+    :param pod_logs: kubelet's folder of pods' logs, mounted if `node_root_is_seen` is false
+    :param without: capabilities of the manifest that it does not get
     """
 
     def __init__(self, shared: Path, pod_logs: Path, without: Collection[str] = ()) -> None:
@@ -88,7 +87,7 @@ class NodeContainer:
         self._environment = ["/usr/bin/env", "-i", f"PATH={self._path}", "NODE_NAME=node", "LANG=C.UTF-8", "MOM_HUNG_SECONDS=1"]
         self._group = groups_root() / f"kubepods-{self._folder.name}/pod{uuid.uuid4()}/mom"
         self._group.mkdir(parents=True)
-        self._namespaces = ["--mount", "--uts", "--ipc", "--net", "--cgroup"]  # and not --pid: hostPID
+        self._namespaces = ["--mount", "--uts", "--ipc", "--net", "--cgroup"]  # not --pid, because of hostPID
         assert self.spec["hostPID"]
         logs = "" if node_root_is_seen() else str(pod_logs)
         enter = ["sh", "-c", _ENTER, "sh", str(self._folder), str(lower), str(shared), logs, str(groups_root())]
@@ -102,7 +101,7 @@ class NodeContainer:
 
     @property
     def log(self) -> str:
-        """What it has printed."""
+        """Output of the container."""
         return self._log.read_text()
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
@@ -112,28 +111,31 @@ class NodeContainer:
         return subprocess.run(whole, capture_output=True, text=True, timeout=60, check=False)
 
     def probe(self, name: str) -> bool:
-        """Whether that probe succeeds."""
+        """Run a probe. Return whether it succeeds."""
         return self.run(*self.told[name]["exec"]["command"]).returncode == 0
 
     @property
     def state(self) -> str:
-        """What it says of itself, which is in its own /tmp."""
+        """State that mom-node has written in its /tmp."""
         return self.run("cat", "/tmp/mom-node/state").stdout.strip()
 
     def wait_until(self, state: str) -> None:
-        """Wait until it is so, and kubelet would take it for started."""
+        """Wait until it has this state, and the startup probe succeeds."""
         wait_until(
             lambda: self.state == state and self.probe("startupProbe"), lambda: f"{self.state!r}, not {state}: {self.log[-3000:]}", 60
         )
 
     def mom_pid(self) -> int:
-        """The process of mom itself."""
+        """Pid of mom."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         (pid,) = [int(one) for one in children if b"mom\0run\0" in Path(f"/proc/{one}/cmdline").read_bytes()]
         return pid
 
     def delete(self) -> tuple[int, int]:
-        """As kubelet ends a pod: preStop, SIGTERM, and after the grace period SIGKILL. What preStop and the container ended with."""
+        """End the container like kubelet:
+
+        preStop, SIGTERM, and SIGKILL after the grace period. Return the exit codes of preStop and the container.
+        """
         grace = self.spec["terminationGracePeriodSeconds"]
         asked = self.run(*self.told["lifecycle"]["preStop"]["exec"]["command"])
         self.process.send_signal(signal.SIGTERM)
@@ -144,14 +146,14 @@ class NodeContainer:
         return asked.returncode, self.process.returncode
 
     def kill(self) -> None:
-        """All of it at once, as when it has more memory than it may."""
+        """Kill all its processes, as for exceeding its memory limit."""
         for pid in (self._group / "cgroup.procs").read_text().split() if self._group.exists() else ():
             with suppress(ProcessLookupError):
                 os.kill(int(pid), signal.SIGKILL)
         self.process.wait(20)
 
     def remove(self) -> None:
-        """What is left of it; the kernel keeps a group until all that was killed in it is reaped."""
+        """Remove its remains. The kernel keeps a group until all its killed processes are reaped."""
         with suppress(OSError):
             self.kill()
 
@@ -165,12 +167,12 @@ class NodeContainer:
 
 
 def node_root_is_seen() -> bool:
-    """Whether the root of the first process can be looked into, by which mom finds files of its node. In a sandbox it may not be."""
+    """Return whether the root of process 1 is readable. mom finds the node's files there. A sandbox may forbid it."""
     return os.access("/proc/1/root/proc", os.R_OK)
 
 
 def _ours() -> Collection[str]:
-    """The capabilities that this process can give to others, in lower case."""
+    """Return the capabilities that this process can pass on, in lower case."""
     said = subprocess.check_output(["setpriv", "--dump"], text=True)
     (line,) = re.findall(r"^Capability bounding set: (.*)$", said, re.M)
     return set(line.split(","))

@@ -1,6 +1,6 @@
-"""Gives memory of this host back page by page, in no order, as QEMU does with what a balloon takes:  page_by_page.py MIB
+"""Return memory to this host page by page in random order, as QEMU does for a balloon:  page_by_page.py MIB
 
-Says `ready`, and for each line on its standard input what it has done: it takes and gives back MIB of memory (`given`), and then ends.
+Print `ready`. For each line of standard input, take and return MIB of memory, and print `given`; then end.
 """
 
 import mmap
@@ -9,7 +9,7 @@ import sys
 
 
 def give(mib: int) -> mmap.mmap:
-    """Take so much memory, in pages of the base size, and give all of it back."""
+    """Take memory in pages of the base size, and return all of it."""
     memory = mmap.mmap(-1, mib << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     memory.madvise(mmap.MADV_NOHUGEPAGE)
     pages = list(range(0, len(memory), mmap.PAGESIZE))
@@ -22,7 +22,7 @@ def give(mib: int) -> mmap.mmap:
 
 
 def say(what: str) -> None:
-    """Tell whoever started this."""
+    """Print a line."""
     sys.stdout.write(f"{what}\n")
     sys.stdout.flush()
 

@@ -1,4 +1,4 @@
-"""Real guests that a test starts without libvirt, each with a monitor at a socket."""
+"""Real guests without libvirt, each with a monitor socket."""
 
 import json
 import socket
@@ -15,11 +15,11 @@ from real_guests import COMMAND_LINE, PrintingGuest, not_here
 from mom_devkit import wait_until
 
 BALLOON = "/machine/peripheral/balloon0"
-"""Where QEMU has a guest's balloon."""
+"""QEMU's path of the balloon device."""
 
 
 class PlainGuest(PrintingGuest):
-    """One QEMU process."""
+    """QEMU process with a guest."""
 
     def __init__(self, process: subprocess.Popen[bytes], name: str, identity: str, folder: Path) -> None:
         super().__init__(name, identity, folder / f"{name}.log")
@@ -29,26 +29,26 @@ class PlainGuest(PrintingGuest):
 
     @property
     def pid(self) -> int:
-        """Its process."""
+        """Pid of QEMU."""
         return self.process.pid
 
     def ask(self, command: str, **arguments: object) -> Any:
-        """What the second monitor, which is the test's own, returns."""
+        """Send a command to the second monitor, which only tests use. Return the result."""
         return ask(self.second, command, **arguments)
 
     @property
     def size_mib(self) -> int:
-        """What it has now, by its balloon."""
+        """Balloon's actual size in MiB."""
         return int(self.ask("query-balloon")["actual"]) >> 20
 
     @property
     def period(self) -> int:
-        """Every how many seconds it is asked for statistics."""
+        """Polling interval of statistics in seconds."""
         return int(self.ask("qom-get", path=BALLOON, property="guest-stats-polling-interval"))
 
 
 def ask(monitor: Path, command: str, **arguments: object) -> Any:
-    """What a monitor returns to a client that connects, asks and leaves, as `qm` does."""
+    """Connect to a monitor, send a command and disconnect, like `qm`. Return the result."""
     with socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(30)
         sock.connect(str(monitor))
@@ -63,7 +63,7 @@ def ask(monitor: Path, command: str, **arguments: object) -> Any:
 
 
 class PlainHost:
-    """Starts guests in a folder, in sessions of their own as other programs start guests, and ends them."""
+    """Host of guests in a folder. Each guest runs in a new session."""
 
     def __init__(self, folder: Path, image: GuestImage) -> None:
         self.folder = folder
@@ -84,11 +84,11 @@ class PlainHost:
     ) -> PlainGuest:
         """Start a guest.
 
-        :param arguments: more for its kernel's command line
-        :param options: more of QEMU's
-        :param balloon_options: more of the balloon device's, each after a comma
-        :param identity: its UUID; without one, a new one
-        :param vmid: start it as Proxmox VE starts the guest with this number
+        :param arguments: additional arguments for the kernel
+        :param options: additional options of QEMU
+        :param balloon_options: additional options of the balloon device, each after a comma
+        :param identity: UUID; by default a new one
+        :param vmid: number of a guest that is started like on Proxmox VE
         """
         identity = identity or str(uuid.uuid4())
         name = vmid or name
@@ -112,7 +112,7 @@ class PlainHost:
         return guest
 
     def destroy_all(self) -> None:
-        """End all."""
+        """End all guests."""
         for guest in self._guests:
             with suppress(OSError):
                 guest.process.kill()
@@ -121,7 +121,7 @@ class PlainHost:
 
 @contextmanager
 def plain_host(folder: Path) -> Iterator[PlainHost]:
-    """Starts guests in this folder, which end with the block."""
+    """Yield a host of guests in this folder. They end with the block."""
     try:
         host = PlainHost(folder, build())
     except CannotBuild as error:

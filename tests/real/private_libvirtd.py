@@ -1,7 +1,7 @@
-"""A libvirtd of the tests' own: own configuration, sockets, state and logs, so that the guests of whoever runs the tests are never touched.
+"""Private libvirtd with its own configuration, sockets, state and logs. Tests never touch other guests of this machine.
 
-As root it runs in mount and network namespaces of its own, in which /run, /etc/libvirt and /var/*/libvirt are folders of the test; the
-guests are ordinary processes of this host. As another user it is a session libvirtd with XDG folders of its own.
+As root, it runs in its own mount and network namespaces, with test folders as /run, /etc/libvirt and /var/*/libvirt. Guests are ordinary
+processes of this host. As another user, it is a session libvirtd with its own XDG folders.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from relay import Relay  # the folder of a test is on the path
+from relay import Relay  # pytest adds this folder to the path
 
 from mom_kvm import Destination
 
 PREFIX = "momtest-"
-"""Every guest of the tests is named so."""
+"""Prefix of all guests' names."""
 
 _LIBVIRTD_CONF = """auth_unix_ro = "none"
 auth_unix_rw = "none"
@@ -61,27 +61,27 @@ _SYSTEM_FOLDERS = ("/etc/libvirt", "/var/lib/libvirt", "/var/log/libvirt", "/var
 _REAPER = Path(__file__).resolve().with_name("reaper.py")
 
 _END_SECONDS = 10.0
-"""For libvirtd after SIGTERM, and for what it has left."""
+"""Time limit for libvirtd after SIGTERM, and for its remaining processes."""
 
 _KILLED_SECONDS = 60.0
-"""For libvirtd after SIGKILL: one that waits for a disk ends when that answers."""
+"""Time limit for libvirtd after SIGKILL. A process that waits for a disk ends when the disk answers."""
 
 _START_SECONDS = 180.0
-"""The first start asks QEMU for everything that it can do, which takes ten seconds; later ones find that in the cache."""
+"""Time limit for a start. The first start probes QEMU for ten seconds; later ones use the cache."""
 
 
 class CannotStart(Exception):
-    """What is missing on this machine for a libvirtd of the tests' own."""
+    """This machine cannot run a private libvirtd."""
 
 
 class PrivateLibvirtd:
-    """Started by `start`; `stop` ends it and everything that it runs.
+    """Private libvirtd. `start` starts it; `stop` ends it and all its processes.
 
-    :param controllers: the cgroup controllers that it uses for its guests: none, as a rule
-    :param programs: a folder whose programs it finds before others of their names
-    :param beside: another one, which runs; both are in one network, so that guests can be moved between them
-    :param settings: what its libvirtd.conf says
-    :param beforehand: a file of shell that runs, as root, in its namespaces before it starts
+    :param controllers: cgroup controllers for its guests, usually none
+    :param programs: folder that comes first in its PATH
+    :param beside: another running libvirtd in the same network, so that guests can be moved between them
+    :param settings: lines of libvirtd.conf
+    :param beforehand: shell script that runs in its namespaces as root before the start
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class PrivateLibvirtd:
         if shutil.which("libvirtd") is None or shutil.which("qemu-system-x86_64") is None:
             raise CannotStart("libvirtd or qemu-system-x86_64 is missing: apt-get install libvirt-daemon-system qemu-system-x86")
         _clear_up_after_others()
-        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir="/tmp"))  # a short path: sockets live below it
+        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir="/tmp"))  # a short path, because paths of sockets are limited
         self.folder.chmod(0o755)
         (self.folder / "owner").write_text(str(os.getpid()))
         self._system = os.geteuid() == 0
@@ -108,7 +108,7 @@ class PrivateLibvirtd:
         kept = cache / "libvirt"
         kept.mkdir(parents=True, exist_ok=True)
         (self.folder / "cache").symlink_to(kept)
-        host = f'host_uuid = "{host_uuid}"\n' if host_uuid else ""  # libvirt migrates to another host only
+        host = f'host_uuid = "{host_uuid}"\n' if host_uuid else ""  # libvirt migrates only to another host
         (self.folder / "etc" / "libvirtd.conf").write_text(settings + host)
         (self.folder / "etc" / "qemu.conf").write_text(_QEMU_CONF.format(controllers=", ".join(f'"{name}"' for name in controllers)))
         self._controllers = controllers
@@ -119,33 +119,33 @@ class PrivateLibvirtd:
 
     @property
     def socket(self) -> Path:
-        """Where it listens."""
+        """Path of its socket."""
         return self.folder / "run" / "libvirt" / "libvirt-sock"
 
     @property
     def uri(self) -> str:
-        """How to reach it."""
+        """URI of its socket."""
         return f"qemu+unix:///{'system' if self._system else 'session'}?socket={self.socket}"
 
     def settings(self, **more: object) -> dict[str, object]:
-        """Those of the plugin libvirt."""
+        """Return settings of the plugin libvirt."""
         return {"uri": self.uri, "pid_directory": str(self.pid_folder), **more}
 
     @property
     def destination(self) -> Destination:
-        """Where mom moves guests to, for those of the one that this is beside: by TCP, as sockets are none for mom."""
+        """Destination of migrations to this libvirtd. It uses TCP, because mom does not migrate through sockets."""
         self._relay = self._relay or Relay(self.socket)
         path = "/system" if self._system else "/session"
         return Destination.parse(f"qemu+tcp://127.0.0.1:{self._relay.port}{path} tcp://127.0.0.1")
 
     @property
     def pid_folder(self) -> Path:
-        """Where it keeps its guests' process ids."""
+        """Folder of guests' pid files."""
         return self.folder / "run" / "libvirt" / "qemu" / ("" if self._system else "run")
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """Pid of libvirtd."""
         return int(self._pid_file.read_text())
 
     @property
@@ -154,11 +154,11 @@ class PrivateLibvirtd:
 
     @property
     def _runs(self) -> bool:
-        """Whether it is there; what ended is reaped at once."""
+        """Return whether libvirtd runs. Ended processes are reaped at once."""
         return self._pid_file.exists() and Path(f"/proc/{self.pid}").exists()
 
     def start(self) -> None:
-        """Start it, or start it again; returns when it answers. Raises `CannotStart` with what its log says."""
+        """Start or restart libvirtd, and wait until it answers. Raise `CannotStart` with its log."""
         if self._system:
             for folder in _SYSTEM_FOLDERS:
                 Path(folder).mkdir(parents=True, exist_ok=True)
@@ -183,7 +183,7 @@ class PrivateLibvirtd:
             time.sleep(0.1)
 
     def kill(self) -> None:
-        """End it without warning; its guests go on. Fails if it outlives that: whoever goes on would meet it somewhere else."""
+        """Kill libvirtd. Guests continue. Fail if it does not end, because later tests would find it."""
         pid = self.pid
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -197,8 +197,8 @@ class PrivateLibvirtd:
         return not self._runs
 
     def stop(self) -> None:
-        """End the guests, then libvirtd, and remove its folder; fails, after all that, if libvirtd cannot be ended."""
-        with suppress(Exception):  # whatever state a test left it in
+        """End guests and libvirtd, and remove the folder. Then fail if libvirtd has not ended."""
+        with suppress(Exception):  # in any state
             self._destroy_guests()
         try:
             if self._runs:
@@ -218,12 +218,12 @@ class PrivateLibvirtd:
         for reaper in self._reapers:
             try:
                 reaper.wait(_END_SECONDS)
-            except subprocess.TimeoutExpired:  # something is left below it that does not end
+            except subprocess.TimeoutExpired:  # a process below it does not end
                 reaper.kill()
                 reaper.wait()
 
     def _unmount_what_got_out(self) -> None:
-        """Folders that were mounted in the namespace of libvirtd are mounted outside of it too where that could not be prevented."""
+        """Unmount folders that a mount in libvirtd's namespace has also mounted outside."""
         for mount in Path("/proc/self/mountinfo").read_text().splitlines():
             source, target = mount.split()[3:5]
             if f"{self.folder}/" in source:
@@ -235,7 +235,7 @@ class PrivateLibvirtd:
             return False
         try:
             connection = libvirt.open(self.uri)
-            connection.getCapabilities()  # asks QEMU now, rather than in the first call of a test
+            connection.getCapabilities()  # probe QEMU now, not in the first call of a test
             connection.close()
         except libvirt.libvirtError:
             return False
@@ -257,7 +257,7 @@ def _binding() -> Any:
 
 
 def _threads(pid: int) -> str:
-    """What the threads of a process are doing: their states, and where in the kernel they wait."""
+    """Return states of a process's threads, and where in the kernel they wait."""
     found = []
     for task in Path(f"/proc/{pid}/task").glob("[0-9]*"):
         with suppress(OSError):  # it has ended
@@ -267,7 +267,7 @@ def _threads(pid: int) -> str:
 
 
 def _clear_up_after_others() -> None:
-    """End what test runs have left that were killed."""
+    """End processes of earlier, killed test runs."""
     for owner in Path("/tmp").glob(f"{PREFIX}*/owner"):
         with suppress(OSError, ValueError):
             if not Path(f"/proc/{int(owner.read_text())}").exists():
@@ -275,7 +275,7 @@ def _clear_up_after_others() -> None:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a private libvirtd's folder, and kill its processes first, should there be any."""
+    """Kill the processes of a private libvirtd, and remove its folder."""
     for file in [*folder.glob("run/libvirt/qemu/**/*.pid"), *folder.glob("run/**/libvirtd.pid")]:
         with suppress(OSError, ValueError):
             pid = int(file.read_text())

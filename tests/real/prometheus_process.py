@@ -1,4 +1,4 @@
-"""A real Prometheus that scrapes what a test says."""
+"""Real Prometheus with a test's configuration."""
 
 import shutil
 import subprocess
@@ -13,20 +13,20 @@ from real_guests import not_here
 
 
 class Prometheus:
-    """One that listens on a port of the loopback, and what it answers."""
+    """Prometheus on a port of the loopback."""
 
     def __init__(self, client: httpx.Client) -> None:
         self.client = client
 
     def ask(self, query: str) -> list[dict[str, Any]]:
-        """The series that it has for a query; the answer has to be one."""
+        """Return the series for a query. Fail on an error."""
         answer = self.client.get("/api/v1/query", params={"query": query})
         assert answer.status_code == httpx.codes.OK, f"{query}: {answer.text}"
         found: list[dict[str, Any]] = answer.json()["data"]["result"]
         return found
 
     def has(self, query: str) -> bool:
-        """True if there are any, and it is no longer starting."""
+        """Return whether Prometheus is ready and has series for a query."""
         with suppress(httpx.HTTPError):
             return self.client.get("/-/ready").status_code == httpx.codes.OK and bool(self.ask(query))
         return False
@@ -34,7 +34,7 @@ class Prometheus:
 
 @contextmanager
 def running_prometheus(folder: Path, config: Mapping[str, object], port: int) -> Iterator[Prometheus]:
-    """Until the end of the block it runs with this configuration; its data and its log (`prometheus.log`) are in the folder."""
+    """Run Prometheus with this configuration until the end of the block. The folder has its data and `prometheus.log`."""
     if shutil.which("prometheus") is None or shutil.which("promtool") is None:
         not_here("there is no prometheus (apt-get install prometheus)")
     path = folder / "prometheus.yml"

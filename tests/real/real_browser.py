@@ -1,4 +1,4 @@
-"""A Chromium of this machine, for tests of pages."""
+"""Chromium of this machine, for tests of pages."""
 
 import os
 import shutil
@@ -10,15 +10,15 @@ from real_guests import not_here
 
 
 def chromium() -> str:
-    """The browser of this machine."""
+    """Return the path of the browser."""
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     return found or not_here("there is no Chromium")
 
 
 @contextmanager
 def browsing() -> Iterator[Any]:
-    """A Chromium that Playwright drives; no other place than this machine has the name of a hostile site."""
-    from playwright.sync_api import sync_playwright  # most tests need none
+    """Start a Chromium under Playwright. Names of hostile sites resolve to this machine."""
+    from playwright.sync_api import sync_playwright  # most tests do not need it
 
     arguments = ["--disable-gpu", "--disable-dev-shm-usage", "--host-resolver-rules=MAP evil.example 127.0.0.1"]
     with sync_playwright() as playwright:
