@@ -66,7 +66,7 @@ def test_nil_in_a_function_is_found_where_it_is_called_with_it() -> None:
 
 
 @pytest.mark.parametrize(("text", "rule", "words"), rows("checks_words.txt"))
-def test_a_remark_says_which_units_are_mixed_and_which_name_is_meant(text: str, rule: str, words: str) -> None:
+def test_a_remark_says_which_name_is_meant(text: str, rule: str, words: str) -> None:
     (found,) = remarks_on(text)
     assert found.kind == rule
     assert words in (found.message, found.hint)
@@ -144,11 +144,6 @@ def test_the_checks_take_time_in_proportion_to_the_text(name: str) -> None:
     assert time.process_time() - began < 25, (
         "a second or two, where each argument or name was compared with each other: half a minute and more"
     )
-
-
-def test_units_are_compared_with_those_of_all_arguments() -> None:
-    (found,) = [one for one in remarks_on(in_loop("(max 1 guest.balloon_cur 2 guest.mem_unused guest.swap_in)")) if one.kind == "units"]
-    assert found.message == "KiB and KiB/s are compared"
 
 
 def faults_of(text: str) -> Sequence[Fault]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from policy_declared import declared
 
-from mom_core import ConfigError, ControlSpec, Decision, PluginContext, Problem, Scope, ShadowDecisions, Unit
+from mom_core import ConfigError, ControlSpec, Decision, PluginContext, Problem, Scope, Unit
 from mom_core.testing import snapshot
 from mom_kvm import PolicyTexts
 from mom_plugins_policy import PolicyPlugin
@@ -30,7 +30,7 @@ def plugin(tmp_path: Path, **shadow: str) -> PolicyPlugin:
 
 def split(it: PolicyPlugin) -> tuple[list[object], list[object] | None, list[Problem]]:
     items = list(it.mom_evaluate(SNAPSHOT, ()))
-    trials = [item for item in items if isinstance(item, ShadowDecisions)]
+    trials = [item for item in items if isinstance(item, Decision.Trial)]
     considered: list[object] | None = [decision.value for trial in trials for decision in trial.decisions] if trials else None
     return ([item.value for item in items if isinstance(item, Decision)], considered, [item for item in items if isinstance(item, Problem)])
 

@@ -23,7 +23,6 @@ from mom_core import (
     Problem,
     Scope,
     Severity,
-    ShadowDecisions,
     Snapshot,
     Source,
     Suggestion,
@@ -134,7 +133,7 @@ class PolicyPlugin:
         return commit
 
     @hookimpl
-    def mom_evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | ShadowDecisions | Problem]:
+    def mom_evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | Decision.Trial | Problem]:
         self._keep()
         policy = self._policies.policy
         if policy is None:
@@ -142,7 +141,7 @@ class PolicyPlugin:
         result = policy.evaluate_with(self._notes, snapshot, history, _EVALUATION * self._settings.deadline)
         ignored = self._settings.ignore
         decisions = [decision for decision in result.decisions if decision.control not in ignored] if ignored else result.decisions
-        report: list[Decision | ShadowDecisions | Problem] = [
+        report: list[Decision | Decision.Trial | Problem] = [
             *(_problem(fault, result) for fault in result.errors),
             *self._not_read,
             *self._refused,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from mom_core import PluginContext, Problem, Severity, ShadowDecisions, Snapshot, Source, printable
+from mom_core import Decision, PluginContext, Problem, Severity, Snapshot, Source, printable
 from mom_kvm import PolicyState
 from mom_plugins_policy.language.errors import PolicyError
 from mom_plugins_policy.language.policy import Policy
@@ -41,14 +41,14 @@ class Shadow:
 
         return commit
 
-    def evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot], in_force: PolicyState) -> list[ShadowDecisions | Problem]:
+    def evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot], in_force: PolicyState) -> list[Decision.Trial | Problem]:
         """Evaluate the policies on trial; return their decisions and errors."""
         if self._beside != in_force.version:
             self._compile(in_force)
         if self._policy is None:
             return [*self._trouble]
         result = self._policy.evaluate_with(self.notes, snapshot, history, self._seconds)
-        report: list[ShadowDecisions | Problem] = [ShadowDecisions(result.decisions)]
+        report: list[Decision.Trial | Problem] = [Decision.Trial(result.decisions)]
         for fault in result.errors[:_SHOWN]:
             source = fault.source._replace(name=f"shadow {fault.source.name}")
             report.append(Problem(source, f"{fault.kind}: {fault.message}", fault.entity, Severity.WARNING))

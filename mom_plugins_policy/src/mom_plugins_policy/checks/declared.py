@@ -1,4 +1,4 @@
-"""Declared fields, properties and controls, with units and bounds."""
+"""Declared fields, properties and controls, with types and bounds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from mom_plugins_policy.checks.knowledge import EntityKey, FieldKey, Value
 from mom_plugins_policy.language.errors import Trouble
 from mom_plugins_policy.language.syntax import Form
 from mom_plugins_policy.language.values import requested, show
-from mom_plugins_policy.language.words.functions import FunctionWord
 from mom_plugins_policy.language.words.types import DATA, INT, LIST, NIL, NUMBER, STRING
 
 _PROPERTIES: Final = {Scope.HOST: ("name", "interval"), Scope.GUEST: ("name", "uuid", "pid")}
@@ -55,16 +54,15 @@ class DeclaredNames:
         return self._everything_goes or (scope, name) in self._fields
 
     def value_of(self, field: FieldKey) -> Value:
-        """Return the types and the unit of a field's value."""
+        """Return the types of a field's value."""
         spec = self._fields.get((field.entity.scope, field.name))
-        unit = "" if spec is None else _written(spec.unit)
         if spec is None:
             types = DATA
         elif spec.unit in (Unit.TEXT, Unit.LIST):
             types = NIL | (STRING if spec.unit is Unit.TEXT else LIST)
         else:
             types = NIL | (INT if spec.unit in _WHOLE else NUMBER)
-        return Value(types, unit, doubt=field, key=field)
+        return Value(types, doubt=field, key=field)
 
     # --- names ---------------------------------------------------------------------------------------------------------------------
 
@@ -130,8 +128,6 @@ class DeclaredNames:
         if len(values) < 2:
             return
         value, place = values[1], places[1]
-        if value.unit and value.unit != _written(spec.unit):
-            self._say("units", place, f"{name} is in {spec.unit}, but this is {value.unit}")
         number = value.constant[0] if value.constant is not None else None
         if not isinstance(number, int | float) or spec.unit is Unit.TEXT:
             return
@@ -152,18 +148,3 @@ class DeclaredNames:
                 self._say("type", place, "a number is required, but this is not a number")
         except Trouble as error:
             self._say(error.kind, place, error.message.rstrip(","))
-
-    def units(self, word: FunctionWord, args: Sequence[Value], places: Sequence[Form]) -> None:
-        """Check that the values that a function adds or compares have the same unit."""
-        first = ""
-        for arg, place in zip(args, places, strict=True):
-            first = first or arg.unit
-            if arg.unit and arg.unit != first:
-                self._say("units", place, f"{first} and {arg.unit} {word.mixing}")
-                return
-
-
-def _written(unit: Unit) -> str:
-    if unit in (Unit.TEXT, Unit.LIST):
-        return ""
-    return "a ratio or count" if unit in (Unit.COUNT, Unit.RATIO, Unit.FLAG) else unit.value

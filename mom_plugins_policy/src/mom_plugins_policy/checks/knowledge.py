@@ -35,15 +35,12 @@ class Value:
     """Knowledge about a value before the evaluation.
 
     :param doubt: field (or `nil`) that may make this value nil
-    :param unit: unit of a number; empty if it has none, or if it is not known
     :param if_true: other values that cannot be nil if this value is true
     :param if_false: other values that cannot be nil if this value is false
-    :param if_there: other values that cannot be nil if this value is not nil
     :param held: name of the function or method, if this value is one
     """
 
     types: int
-    unit: str = ""
     constant: tuple[object] | None = None
     entity: EntityKey | None = None
     doubt: FieldKey | str | None = None
@@ -51,7 +48,6 @@ class Value:
     key: Hashable = None
     if_true: Keys = NO_KEYS
     if_false: Keys = NO_KEYS
-    if_there: Keys = NO_KEYS
 
     @property
     def identity(self) -> Hashable:
@@ -69,8 +65,8 @@ class Value:
         return self.if_true | self.existing() if truth else self.if_false
 
     def existing(self) -> Keys:
-        """Return the values that cannot be nil if this value is not nil."""
-        return self.if_there | frozenset((self.identity,)) if self.types & NIL else self.if_there
+        """Return this value's identity, if it may be nil."""
+        return frozenset((self.identity,)) if self.types & NIL else NO_KEYS
 
 
 NIL_VALUE: Final = Value(NIL, constant=(None,), doubt="nil")
@@ -90,28 +86,17 @@ def either(then: Value, otherwise: Value, if_true: Keys = NO_KEYS, if_false: Key
     if then is otherwise or (then.constant is not None and (then.types, then.constant) == (otherwise.types, otherwise.constant)):
         return then
 
-    def of(first: Keys | None, second: Keys | None) -> Keys:
-        chosen, other = (None if keys is None else keys | own for keys, own in ((first, if_true), (second, if_false)))
-        return chosen or other or NO_KEYS if chosen is None or other is None else chosen & other
-
     def where(truth: bool) -> Keys:
-        return of(*(item.keys(truth) if item.can_be(truth) else None for item in (then, otherwise)))
+        possible = [item.keys(truth) | own for item, own in ((then, if_true), (otherwise, if_false)) if item.can_be(truth)]
+        return frozenset.intersection(*possible) if possible else NO_KEYS
 
     return Value(
         then.types | otherwise.types,
-        common_unit((then, otherwise)),
         entity=then.entity if then.entity == otherwise.entity else None,
         doubt=then.doubt or otherwise.doubt,
         if_true=where(True),
         if_false=where(False),
-        if_there=of(*(item.existing() if item.types != NIL else None for item in (then, otherwise))),
     )
-
-
-def common_unit(values: Sequence[Value]) -> str:
-    """Return the unit of all values that have one; empty if there is none, or if they differ."""
-    units = {value.unit for value in values if value.unit}
-    return units.pop() if len(units) == 1 else ""
 
 
 def bound(value: Value) -> Value:
@@ -123,11 +108,13 @@ Key: TypeAlias = "tuple[str, Hashable] | tuple[str, Hashable, str]"
 """(`variable`, scope, name), (`function`, name), or (`not nil`, key of a value)."""
 
 
-class Facts(dict[Key, Any]):
-    """Facts keyed by `Key`. `begin` and `end` enclose a branch."""
+class Knowledge(dict[Key, Any]):
+    """Facts at one point of a walk, keyed by `Key`. `begin` and `end` enclose a branch."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.chain = [0]
+        self._scopes = 0
         self._frames: list[dict[Key, Any]] = []
 
     def learn(self, key: Key, fact: Any) -> None:
@@ -149,38 +136,29 @@ class Facts(dict[Key, Any]):
                 self[key] = before
         return learnt
 
-
-class Knowledge:
-    """Facts known at one point of a walk."""
-
-    def __init__(self) -> None:
-        self.chain = [0]
-        self.store = Facts()
-        self._scopes = 0
-
     def know(self, keys: Keys) -> None:
         """Record that these values are not nil."""
         for key in keys:
-            if ("not nil", key) not in self.store:
-                self.store.learn(("not nil", key), True)
+            if ("not nil", key) not in self:
+                self.learn(("not nil", key), True)
 
     def is_known(self, value: Value) -> bool:
         """Return whether a value is not nil here."""
-        return ("not nil", value.identity) in self.store
+        return ("not nil", value.identity) in self
 
     def join(self, first: Mapping[Key, Any], second: Mapping[Key, Any], if_true: Keys, if_false: Keys) -> None:
         """Merge the facts that two branches changed."""
         for key in {**first, **second}:
-            now = self.store.get(key)
+            now = self.get(key)
             then, otherwise = first.get(key, now), second.get(key, now)
             kind = key[0]
             if kind == "not nil":
                 if then and otherwise:
-                    self.store.learn(key, True)
+                    self.learn(key, True)
             elif kind == "function":
-                self.store.learn(key, tuple(dict.fromkeys((*(then or ()), *(otherwise or ())))))
+                self.learn(key, tuple(dict.fromkeys((*(then or ()), *(otherwise or ())))))
             else:
-                self.store.learn(key, either(then or NOT_BOUND, otherwise or NOT_BOUND, if_true, if_false))
+                self.learn(key, either(then or NOT_BOUND, otherwise or NOT_BOUND, if_true, if_false))
 
     @contextlib.contextmanager
     def scoped(self) -> Iterator[None]:
@@ -196,10 +174,10 @@ class Knowledge:
     def bind(self, name: str, value: Value) -> Value:
         """Bind a name in the innermost scope, unless it is already bound there; return the name's value."""
         key = ("variable", self.chain[-1], name)
-        before = self.store.get(key)
+        before = self.get(key)
         if before is None or before.types & UNBOUND:
             value = value if before is None else either(bound(before), value)
-            self.store.learn(key, value)
+            self.learn(key, value)
             return value
         return before  # type: ignore[no-any-return]  # the fact of a variable is a value
 
@@ -207,7 +185,7 @@ class Knowledge:
         """Return a variable's value; None if unbound."""
         result: Value | None = None
         for scope in reversed(self.chain) if name != "nil" else ():
-            value = self.store.get(("variable", scope, name))
+            value = self.get(("variable", scope, name))
             if value is not None:
                 result = bound(value) if result is None else either(result, bound(value))
                 if not value.types & UNBOUND:

@@ -1,12 +1,14 @@
-"""Rules of the checks."""
+"""Rules of the checks, and remarks on unused and reserved names, independent of control flow."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from mom_core import Severity
 from mom_kvm import PolicyProblem
+from mom_plugins_policy.language.analysis import Program
 from mom_plugins_policy.language.syntax import Form
+from mom_plugins_policy.language.words.functions import PREDEFINED
 
 _ERRORS = (
     # mom rejects the policy.
@@ -18,7 +20,7 @@ _ERRORS = (
 
 _WARNINGS = (
     # Legal, but suspicious.
-    "empty-policy", "unknown-control", "unknown-property", "wrong-scope", "control-bounds", "units", "possible-nil",
+    "empty-policy", "unknown-control", "unknown-property", "wrong-scope", "control-bounds", "possible-nil",
     "average-of-nothing", "no-short-circuit", "unused-variable", "unused-function", "duplicate-variable",
     "def-of-builtin",
 )  # fmt: skip
@@ -30,3 +32,27 @@ RULES: Mapping[str, Severity] = {**dict.fromkeys(_ERRORS, Severity.ERROR), **dic
 def remark(rule: str, form: Form, message: str, hint: str = "", *, severity: Severity | None = None) -> PolicyProblem:
     """Return a remark on a form. `severity` overrides the rule's severity."""
     return PolicyProblem(*form.source, rule, message, str(severity or RULES[rule]), hint)
+
+
+def remarks_on_names(program: Program) -> Iterator[PolicyProblem]:
+    """Yield remarks on a program's names."""
+    yield from _unused(program)
+    for definition in program.functions():
+        form = definition.form.items[1]
+        if form.name in PREDEFINED:
+            yield remark("def-of-builtin", form, f"{form.name} is a variable of the language, which hides this function")
+    for form in program.ineffective:
+        yield remark("def-of-builtin", form, f"{form.name} is a word of the language: the definition has no effect")
+
+
+def _unused(program: Program) -> Iterator[PolicyProblem]:
+    libraries, hint = program.libraries(), "delete it, or begin its name with _"
+    for (form, value), top in program.bindings:
+        kept = value is None or form.name in program.read or form.name.startswith("_") or (top and form.text.name in libraries)
+        if not kept:
+            yield remark("unused-variable", form, f"nothing reads the variable {form.name}", hint)
+    for definition in program.functions():
+        form = definition.form.items[1]
+        kept = form.name in program.called or form.name.startswith("_") or (definition.unconditional and form.text.name in libraries)
+        if not kept:
+            yield remark("unused-function", form, f"nothing calls the function {form.name}", hint)

@@ -22,7 +22,6 @@ from mom_plugins_policy.checks.knowledge import (
     Keys,
     Knowledge,
     Value,
-    common_unit,
     constant,
     either,
 )
@@ -80,7 +79,6 @@ class Walk:
         self._active = Counter[int]()
         self._together: list[_Together] = []
         self._bound_in: dict[tuple[int, str], str] = {}
-        self._definition_of = {function.form.index: function for function in program.functions()}
         self._now.bind("Host", Value(ENTITY, entity=EntityKey(Scope.HOST)))
         self._now.bind("Guests", Value(OTHER, held="Guests"))
         for name in CALLABLES:
@@ -240,19 +238,19 @@ class Walk:
         if value is None:
             raise _Fails
         for key, after in changed.items():
-            self._now.store.learn(key, after)
+            self._now.learn(key, after)
         return value
 
     def _branch(self, work: Callable[[], Value], keys: Keys) -> tuple[Value | None, dict[Key, Any]]:
         # `work` may assume that `keys` are not nil. Its changes are undone; its value is None if it fails.
-        self._now.store.begin()
+        self._now.begin()
         self._now.know(keys)
         value = None
         try:
             with contextlib.suppress(_Fails):
                 value = work()
         finally:
-            changed = self._now.store.end()
+            changed = self._now.end()
         return value, changed
 
     def _let(self, form: Form, arguments: Sequence[Form]) -> Value:
@@ -269,7 +267,7 @@ class Walk:
 
     def _bind(self, name: Form, value: Value) -> Value:
         key = (self._now.chain[-1], name.name)
-        before = self._now.store.get(("variable", *key))
+        before = self._now.get(("variable", *key))
         if before is not None and not before.types & UNBOUND and self._bound_in.get(key) == name.text.name:
             message = f"{name.name} is bound in this scope already and keeps its value: the new value has no effect"
             self.say("duplicate-variable", name, message, "use `set` to change the value")
@@ -282,10 +280,10 @@ class Walk:
         held = False
         for scope in reversed(self._now.chain):
             key = ("variable", scope, name.name)
-            before = self._now.store.get(key)
+            before = self._now.get(key)
             if before is not None and name.name != "nil":
                 held = True
-                self._now.store.learn(key, either(before, value) if before.types & UNBOUND else value)
+                self._now.learn(key, either(before, value) if before.types & UNBOUND else value)
                 if not before.types & UNBOUND:
                     break
         if not held:
@@ -294,9 +292,9 @@ class Walk:
         return value
 
     def _def(self, form: Form, arguments: Sequence[Form]) -> Value:
-        definition = self._definition_of.get(form.index)
-        if definition is not None:
-            self._now.store.learn(("function", definition.name), (definition,))
+        for definition in self.program.definitions.get(arguments[0].name, ()):
+            if definition.form is form:
+                self._now.learn(("function", definition.name), (definition,))
         return constant(arguments[0].name)
 
     def _with(self, form: Form, arguments: Sequence[Form]) -> Value:
@@ -315,7 +313,7 @@ class Walk:
 
         self._forget_assigned(body)
         self._loops += 1
-        before = set(self._now.store)
+        before = set(self._now)
         _, learnt = self._branch(step, NO_KEYS)  # a failure ends only one guest's step
         self._loops -= 1
         changed = {key: value for key, value in learnt.items() if key in before or key[0] == "function"}
@@ -325,16 +323,16 @@ class Walk:
     def _forget_assigned(self, form: Form) -> None:
         for name in self.program.assigned_in(form):
             for scope in self._now.chain:
-                before = self._now.store.get(("variable", scope, name))
+                before = self._now.get(("variable", scope, name))
                 if before is not None:  # it may be unchanged, or unbound
-                    self._now.store.learn(("variable", scope, name), replace(self._unknown, types=self._unknown.types | before.types))
+                    self._now.learn(("variable", scope, name), replace(self._unknown, types=self._unknown.types | before.types))
 
     # --- functions -----------------------------------------------------------------------------------------------------------------
 
     def _call(self, form: Form, name: str, arguments: Sequence[Form]) -> Value:
         # A definition under a condition, in a loop or in a function may already have been evaluated.
         perhaps = [item for item in self.program.definitions.get(name, ()) if not item.unconditional]
-        candidates: Sequence[Definition] = list(dict.fromkeys([*perhaps, *self._now.store.get(("function", name), ())]))
+        candidates: Sequence[Definition] = list(dict.fromkeys([*perhaps, *self._now.get(("function", name), ())]))
         if self._afterwards:  # a later policy may have replaced the definition
             candidates = self.program.definitions.get(name, ())
         if not candidates:
@@ -393,8 +391,6 @@ class Walk:
         if word.strict is not None and len(args) >= word.strict:
             for arg, place in zip(args, places, strict=True):
                 self._look_for_nil(form, arg, place)
-        if word.mixing and len(args) > 1:
-            self.declared.units(word, args, places)
         value = self._computed(form, word, args)
         if word.strict is not None and len(args) >= word.strict:
             for arg in args:
@@ -420,9 +416,8 @@ class Walk:
             raise self._wrong(form, "type", _CERTAIN["type"].format(form.items[0].name))
         if word.name == "div" and args[1].constant is not None and args[1].constant[0] == 0:
             raise self._wrong(form, "zero-division", _CERTAIN["zero-division"])
-        unit = common_unit(args) if word.keeps_unit else ""
         tell = CONDITIONS.get(word.name)
-        value = Value(types & ~NIL if word.strict is not None else types, unit)
+        value = Value(types & ~NIL if word.strict is not None else types)
         return value if tell is None else tell(self._now, value, args)
 
     def _look_for_nil(self, form: Form, arg: Value, place: Form) -> None:
@@ -477,9 +472,9 @@ class Walk:
         entity = base.entity
         if method == "StatAvg" and entity is not None:
             key = FieldKey(entity, name)
-            if entity.scope is Scope.GUEST and ("not nil", key) not in self._now.store:
+            if entity.scope is Scope.GUEST and ("not nil", key) not in self._now:
                 self.declared.average(places[0], name)
-            return Value(FLOAT, self.declared.value_of(key).unit)
+            return Value(FLOAT)
         if method == "Stat" and entity is not None:
             value = self._now.narrowed(self.declared.value_of(FieldKey(entity, name)))
             return value if len(values) == 1 else replace(either(value, values[1]), doubt=None)

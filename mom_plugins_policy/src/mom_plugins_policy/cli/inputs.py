@@ -174,10 +174,10 @@ def policies_for(
 
 
 def _in_force(config: Config) -> Mapping[str, PolicyState.Text] | None:
-    answer = mom_daemon.ask(config, lambda running: running.policies())
-    if answer is None:
+    try:
+        policies, where = mom_daemon.ask(config, lambda running: running.policies())
+    except mom_daemon.NotRunning:
         return None
-    policies, where = answer
     click.echo(f"using the policies in force, from {printable(where, 400)}", err=True)
     return policies
 

@@ -18,8 +18,6 @@ from mom_plugins_policy.language.values import UNBOUND, Any_, Function
 from mom_plugins_policy.language.words.forms import DEFINING, FormWord, clauses_of
 from mom_plugins_policy.language.words.functions import BUILTINS, OPERATORS, PREDEFINED, FunctionWord
 
-_COMPARES: Final = "are compared"
-
 
 def code_of(program: Program) -> Sequence[Code]:
     """Return the code of each top-level form."""
@@ -110,7 +108,7 @@ class _Coder:
         parts = form.items[1:]
         if not word.takes(len(parts)):
             return _failing(form, "arity", f"{form.items[0].name} takes {word.counted}, not {len(parts)}")
-        codes, compares, compute = self.codes_of(parts), word.mixing == _COMPARES, word.compute
+        codes, compares, compute = self.codes_of(parts), word.compares, word.compute
 
         def call(run: Evaluation) -> Any_:
             values = []

@@ -4,7 +4,7 @@ To add a function, add its record here and its rows to the tests. The record dec
 
 - the code, which calls `compute`. The time of a call must not grow with the values. `compute` raises `TypeError` for the error `type`,
   `ZeroDivisionError` for `zero-division`, `OverflowError` or `ValueError` for `range`, and `MemoryError` for `limit`.
-- the checks. They use `keeps_unit`, and `types`, which returns every type that the result may have. A `strict` function fails on nil.
+- the checks. They use `types`, which returns every type that the result may have. A `strict` function fails on nil.
 - the tables of the reference and the editors' grammars (`docs/generate.py`).
 """
 
@@ -32,10 +32,8 @@ class FunctionWord(Word):
     """Function from the arguments' types to the result's types; 0 if the call always fails."""
     strict: int | None = 1
     """With this many arguments or more, a nil argument is an error. None: nil is never an error."""
-    keeps_unit: bool = False
-    """Whether the result has the unit of the arguments."""
-    mixing: str = ""
-    """Verb phrase for messages, such as `are added`, if the arguments must have the same unit."""
+    compares: bool = False
+    """Whether the function compares its arguments, which takes steps for lists."""
     operator: str = ""
     """Operator that may stand for the name at the head of a list."""
     variable: bool = False
@@ -95,15 +93,15 @@ def _write_to_log(*values: Any) -> Any:
 
 _FUNCTIONS = (
     FunctionWord(name="add", operator="+", least=2, most=2, meaning="sum of numbers; concatenation of strings or lists",
-                 compute=operator.add, types=types.total, keeps_unit=True, mixing="are added"),
+                 compute=operator.add, types=types.total),
     FunctionWord(name="sub", operator="-", least=2, most=2, meaning="difference",
-                 compute=operator.sub, types=types.number, keeps_unit=True, mixing="are subtracted"),
+                 compute=operator.sub, types=types.number),
     FunctionWord(name="mul", operator="*", least=2, most=2, meaning="product; repetition of a string or list",
                  compute=_product, types=types.product),
     FunctionWord(name="div", operator="/", least=2, most=2, meaning="quotient, always a float", compute=operator.truediv,
                  types=types.fraction),
     *(
-        FunctionWord(name=name, operator=sign, least=2, most=2, meaning=meaning, compute=compute, types=types.order, mixing="are compared")
+        FunctionWord(name=name, operator=sign, least=2, most=2, meaning=meaning, compute=compute, types=types.order, compares=True)
         for name, sign, meaning, compute in (
             ("lt", "<", "less than", operator.lt),
             ("gt", ">", "greater than", operator.gt),
@@ -112,22 +110,22 @@ _FUNCTIONS = (
         )
     ),
     FunctionWord(name="eq", operator="==", least=2, most=2, meaning="equal; never an error", compute=operator.eq, strict=None,
-                 types=types.truth, mixing="are compared"),
+                 types=types.truth, compares=True),
     FunctionWord(name="neq", operator="!=", least=2, most=2, meaning="not equal; never an error", compute=operator.ne, strict=None,
-                 types=types.truth, mixing="are compared"),
+                 types=types.truth, compares=True),
     FunctionWord(name="shl", operator="<<", least=2, most=2, meaning="shift to the left", compute=_shifted_left, types=types.integer),
     FunctionWord(name="shr", operator=">>", least=2, most=2, meaning="arithmetic shift to the right", compute=_shifted_right,
                  types=types.integer),
     FunctionWord(name="and", least=1, most=None, meaning="the first false argument, or else the last; evaluates all arguments",
-                 compute=_first(False), strict=None, types=types.joined, keeps_unit=True),
+                 compute=_first(False), strict=None, types=types.joined),
     FunctionWord(name="or", least=1, most=None, meaning="the first true argument, or else the last; evaluates all arguments",
-                 compute=_first(True), strict=None, types=types.joined, keeps_unit=True),
+                 compute=_first(True), strict=None, types=types.joined),
     FunctionWord(name="not", least=1, most=1, meaning="whether the argument is false", compute=operator.not_, strict=None,
                  types=types.truth),
     FunctionWord(name="min", least=1, most=None, meaning="the smallest argument; of equal arguments the first",
-                 compute=lambda *values: min(values), strict=2, types=types.extreme, keeps_unit=True, mixing="are compared"),
+                 compute=lambda *values: min(values), strict=2, types=types.extreme, compares=True),
     FunctionWord(name="max", least=1, most=None, meaning="the largest argument; of equal arguments the first",
-                 compute=lambda *values: max(values), strict=2, types=types.extreme, keeps_unit=True, mixing="are compared"),
+                 compute=lambda *values: max(values), strict=2, types=types.extreme, compares=True),
     FunctionWord(name="null", least=0, most=None, meaning="whether every argument is nil or empty", compute=_all_nothing, strict=None,
                  types=types.truth),
     FunctionWord(name="valid", least=0, most=None, meaning="whether no argument is nil", compute=_none_missing, strict=None,
@@ -135,7 +133,7 @@ _FUNCTIONS = (
     FunctionWord(name="sqrt", extension=True, least=1, most=1, meaning="square root as a float; an error for a negative number",
                  compute=math.sqrt, types=types.fraction),
     FunctionWord(name="abs", variable=True, least=1, most=1, meaning="absolute value, of the argument's type", compute=abs,
-                 types=types.number, keeps_unit=True),
+                 types=types.number),
     FunctionWord(name="debug", variable=True, least=1, most=None, meaning="writes its arguments to the debug log; returns the last one",
                  compute=_write_to_log, strict=None, types=types.joined),
 )  # fmt: skip
