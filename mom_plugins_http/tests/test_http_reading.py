@@ -8,7 +8,7 @@ import httpx
 import pytest
 from served_mom import Serve, Served
 
-from mom_core import Condition, Decision, Outcome, PluginReport, Problem, Report, Revision, ShadowDecisions, Source, Status, Value, Verdict
+from mom_core import Condition, Decision, Outcome, PluginReport, Problem, Report, Revision, Source, Status, Value, Verdict
 from mom_core.testing import snapshot
 from mom_plugins_http.cli.client import ApiRefusedError, Client
 from mom_plugins_http.cli.looking_verbs import _cycle_line
@@ -33,7 +33,7 @@ def busy_report(number: int = 7) -> Report:
         [Problem(Source("sim"), "it broke", vm1, hint="mend it")],
         [plugin],
         0.5,
-        considered=ShadowDecisions([Decision(vm1, "balloon_target", 80)]).decisions,
+        considered=Decision.Trial([Decision(vm1, "balloon_target", 80)]).decisions,
     )
 
 

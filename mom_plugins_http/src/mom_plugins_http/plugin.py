@@ -19,8 +19,13 @@ if TYPE_CHECKING:
 SOCKET: Final = "mom.sock"
 
 
+def page_path(path: Path) -> Path:
+    """Return the page's own socket, beside the API's."""
+    return path.with_name(f"{path.stem}-page{path.suffix}")
+
+
 def _check_path(path: Path) -> Path:
-    if not Address.parse(str(path)).path:
+    if not Address.parse(str(page_path(path))).path:
         raise ValueError("write a path that begins with /")
     return path
 

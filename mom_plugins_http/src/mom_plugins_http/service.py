@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mom_core import MomError, PluginContext, Report, read_secret
-from mom_kvm import Address, Callers, Listener
+from mom_kvm import Address, Callers
 from mom_plugins_http.page.document import WebPage
+from mom_plugins_http.plugin import page_path
 from mom_plugins_http.routes.api import Api
 from mom_plugins_http.routes.cycles import CycleRoutes
 from mom_plugins_http.routes.events import Events, Item, News
 from mom_plugins_http.routes.guests import GuestRoutes
 from mom_plugins_http.routes.launches import LaunchRoutes
-from mom_plugins_http.routes.metrics import MetricsRoutes
 from mom_plugins_http.routes.page_keys import PageKeys
 from mom_plugins_http.routes.policies import PolicyRoutes
 from mom_plugins_http.routes.published import Published
@@ -66,7 +66,6 @@ class Service:
             CycleRoutes(published, self._record_worker),
             GuestRoutes(published),
             self._events,
-            MetricsRoutes(published),
             PolicyRoutes(context, self._worker, self._check_worker),
             LaunchRoutes(context, self._room_worker, self._room_reading),
         ]
@@ -89,7 +88,7 @@ class Service:
             doors.append(Door(lambda: address.listen(ours=self._server.waits), tls=lambda: self._tls))
         return doors
 
-    def _listen(self, path: Path, access: LocalAccess) -> Listener:
+    def _listen(self, path: Path, access: LocalAccess) -> Address.Listener:
         # The socket belongs to the group that may change policies; an access control list admits readers, or both groups if mom may not
         # change the file's group. Without such lists, every user can connect, and the API rejects strangers.
         group = access.read if access.change is None else access.change
@@ -97,13 +96,7 @@ class Service:
         return Address(str(path)).listen(mode=0o600 if group is None else 0o660, group=group, second_group=second)
 
     def _page_path(self) -> Path | None:
-        if not self._settings.page:
-            return None
-        path = self._path.with_name(f"{self._path.stem}-page{self._path.suffix}")
-        try:
-            return Path(Address.parse(str(path)).path)
-        except ValueError:
-            return None
+        return page_path(self._path) if self._settings.page else None
 
     def start(self) -> None:
         """Start to listen and serve."""

@@ -97,7 +97,11 @@ class Api:
         if peer.right >= route.right:
             return peer
         self._note_refusal(peer, f"{route.method} {route.path}")
-        raise ProblemError(403, f"{peer.name} is not allowed to do this", self._needed(route.right, local=peer.local))
+        group = "read_group or change_group" if route.right is Right.READ else "change_group"
+        hint = f"root may do this, and members of the group that `{group}` of the http plugin names; a new member must log in again"
+        if not peer.local:
+            hint = "this request needs the token for changes (`change_token`)"
+        raise ProblemError(403, f"{peer.name} is not allowed to do this", hint)
 
     def _refuse_other_sites(self, request: Request, route: Route, peer: Peer) -> None:
         headers = request.headers
@@ -127,23 +131,17 @@ class Api:
         return peer.right, peer.name
 
     def _unknown(self, request: Request, peer: Peer) -> ProblemError:
-        # The page's first request has no token.
-        noun, hint = "token", "send `Authorization: Bearer TOKEN` with a token from a file in the http plugin's settings"
+        message = "the request has no valid token or session"
+        has_any = "authorization" in request.headers  # the page's first request has none
+        self._note_refusal(peer, message, logging.WARNING if has_any else logging.INFO)
+        hint = "send `Authorization: Bearer TOKEN` with a token from a file in the http plugin's settings"
         if peer.keyed:
-            noun, hint = "session of the page", "open the address that `mom page` prints on the host"
-        sent = "authorization" in request.headers
-        self._note_refusal(peer, f"an unknown {noun}" if sent else f"a request without a {noun}", logging.WARNING if sent else logging.INFO)
-        return ProblemError(401, f"the request has no valid {noun}", hint, headers={"www-authenticate": "Bearer"})
+            hint = "open the address that `mom page` prints on the host"
+        return ProblemError(401, message, hint, headers={"www-authenticate": "Bearer"})
 
     def _note_refusal(self, peer: Peer, why: str, level: int = logging.WARNING) -> None:
         # The log never contains the token, and limits repeated lines.
         self._context.log.log(level, "mom refused a request of %s: %s", peer.name, why)
-
-    def _needed(self, right: Right, *, local: bool) -> str:
-        if not local:
-            return "this request needs the token for changes (`change_token`)"
-        group = "read_group or change_group" if right is Right.READ else "change_group"
-        return f"root may do this, and members of the group that `{group}` of the http plugin names; a new member must log in again"
 
     @Route("GET", "/v1/openapi.json", Mapping[str, Any])
     async def describe(self, call: ApiCall) -> object:

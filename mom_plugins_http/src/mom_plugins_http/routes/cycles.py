@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 from pydantic import Field
+from starlette.responses import Response
 from typing_extensions import TypedDict
 
 from mom_core import Scope, Severity
@@ -14,6 +15,7 @@ from mom_daemon import report_models as reports
 from mom_daemon.report_words import common_problems
 from mom_kvm import RecordedPoints
 from mom_plugins_http.routes.acts import STEP_GAP_SECONDS, ActModel, Words, acts
+from mom_plugins_http.routes.metrics import MEDIA_TYPE, exposition
 from mom_plugins_http.routes.published import GUEST_HISTORY, CycleSample, Items, PastModel, Published, ReportView, as_object, offered
 from mom_plugins_http.routes.route import ApiCall, FieldsQuery, GuestQuery, LimitQuery, NewestQuery, Query, Route, Text
 from mom_plugins_http.server.access import Right
@@ -147,6 +149,12 @@ class CycleRoutes:
     async def status(self, call: ApiCall) -> bytes:
         """Return the state of mom: the report without guests, fields and decisions."""
         return self._published.status()
+
+    @Route("GET", "/metrics", str, media_type="text/plain")
+    async def metrics(self, call: ApiCall) -> Response:
+        """Return metrics for Prometheus."""
+        view = self._published.view()
+        return Response(view.answer("metrics", lambda: exposition(view)), media_type=MEDIA_TYPE)
 
     @Route("GET", "/v1/configuration", Mapping[str, Any])
     async def configuration(self, call: ApiCall) -> object:

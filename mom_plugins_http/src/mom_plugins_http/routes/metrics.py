@@ -10,28 +10,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from starlette.responses import Response
-
 from mom_core import FieldSpec, Guest, GuestColumn, PluginReport, Report, Scope, Severity, Snapshot, Status, Unit, __version__
 from mom_daemon import guest_columns
-from mom_plugins_http.routes.published import Published, ReportView, Totals
-from mom_plugins_http.routes.route import ApiCall, Route
+from mom_plugins_http.routes.published import ReportView, Totals
 
 MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-
-
-class MetricsRoutes:
-    """Operation for Prometheus."""
-
-    def __init__(self, published: Published) -> None:
-        self._published = published
-
-    @Route("GET", "/metrics", str, media_type="text/plain")
-    async def metrics(self, call: ApiCall) -> Response:
-        """Return metrics for Prometheus."""
-        view = self._published.view()
-
-        return Response(view.answer("metrics", lambda: exposition(view)), media_type=MEDIA_TYPE)
 
 
 def exposition(view: ReportView) -> bytes:

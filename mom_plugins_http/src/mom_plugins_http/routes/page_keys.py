@@ -87,8 +87,7 @@ class PageKeys:
         if not call.peer.local or call.peer.keyed:
             raise ProblemError(403, "mom gives keys for the page only through the control socket", "run on the host: mom page")
         if not self._socket:
-            hint = "in the settings of the http plugin, set `page: true`; if it is set, set `socket` to a shorter path"
-            raise ProblemError(409, "this mom has no socket for the page", hint)
+            raise ProblemError(409, "this mom serves no web page", "in the settings of the http plugin, set `page: true`")
         key = self.key_for(call.peer)
         return {"key": key, "seconds": KEY_SECONDS, "socket": self._socket}
 

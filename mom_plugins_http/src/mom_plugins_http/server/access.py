@@ -9,7 +9,6 @@ import grp
 import hashlib
 import hmac
 import os
-import pwd
 import re
 import socket
 from array import array
@@ -90,8 +89,8 @@ class LocalAccess:
         process, user, group = PeerCredentials.of(sock)
         try:
             groups = set(array("I", sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUP_BYTES)))
-        except OSError:  # very many groups, or an old kernel
-            groups = _listed_groups(user, group)
+        except OSError:  # too many groups
+            groups = set()
         right = self.right(user, groups | {group})
         return Peer(f"user {printable(user_name(user))}, process {process}", right, local=True, process=process)
 
@@ -102,13 +101,6 @@ def group_id(name: str) -> int:
         return grp.getgrnam(name).gr_gid
     except KeyError:
         raise MomError(f"there is no group {printable(name)} on this host", hint=f"run: groupadd --system {printable(name)}") from None
-
-
-def _listed_groups(user: int, group: int) -> set[int]:
-    try:
-        return set(os.getgrouplist(pwd.getpwuid(user).pw_name, group))
-    except (KeyError, OSError):
-        return set()
 
 
 class Tokens:

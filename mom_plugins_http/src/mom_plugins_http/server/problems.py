@@ -34,11 +34,5 @@ class ProblemError(Exception):
 
 def problem_body(status: int, detail: str, hint: str = "", more: Mapping[str, Any] | None = None) -> bytes:
     """Return a problem document as JSON."""
-    try:
-        title = HTTPStatus(status).phrase
-    except ValueError:
-        title = "Error"
-    document: dict[str, Any] = {"type": "about:blank", "title": title, "status": status, "detail": detail}
-    if hint:
-        document["hint"] = hint
-    return json_text({**document, **(more or {})})
+    document = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    return json_text({**document, **({"hint": hint} if hint else {}), **(more or {})})

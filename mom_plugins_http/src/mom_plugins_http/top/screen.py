@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from itertools import takewhile
 from typing import Final
 
-from rich.cells import cell_len
-
 from mom_core import Severity, Source, Status, count_of, printable
 from mom_daemon.report_words import Said, plugin_lines
 from mom_plugins_http.top.feed import Feed
@@ -35,17 +33,12 @@ _SEVERE: Final = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severi
 _MARKS: Final = {Severity.ERROR: "WRONG: ", Severity.WARNING: "warning: ", Severity.OK: "", None: "  "}
 _STATUSES: Final = {"failed": "bold red", "refused": "yellow", "gone": "yellow", "observed": "cyan"}
 
-TALL: Final = 40
-"""Screens with at least this many lines show the last acts above the guests."""
-
-_ACTS: Final = 5
-
 
 def body_lines(size: tuple[int, int], picture: Picture | None = None) -> int:
     """Return how many guests fit below the verdict."""
     width, height = size
-    above = [] if picture is None else [*brief_verdict(picture, width, height), *_last_acts(picture, width, height)]
-    return max(1, height - _HEAD - 1 - len(above))
+    above = 0 if picture is None else len(brief_verdict(picture, width, height))
+    return max(1, height - _HEAD - 1 - above)
 
 
 def screen(look: Looking, feed: Feed, picture: Picture | None, size: tuple[int, int], now: float) -> list[Line]:
@@ -59,23 +52,18 @@ def screen(look: Looking, feed: Feed, picture: Picture | None, size: tuple[int, 
     if picture is None:
         return [*head, *_waiting(feed, width)]
     if not verdict_below:
-        head = [*brief_verdict(picture, width, height), *head, *_last_acts(picture, width, height)]
+        head = [*brief_verdict(picture, width, height), *head]
     return [*head, *below_head(look, picture, width, lines, lambda: _text(look, feed, picture, width))]
 
 
 def brief_verdict(picture: Picture, width: int, height: int) -> list[Line]:
     """Return the present conditions, then reason and fix of the worst, in at most a third of the lines."""
-    said = picture.verdict
-    heads, details = [line for line in said if line.severity is not None], [*takewhile(lambda line: line.severity is None, said[1:])]
-    lines = [line for one in (*heads, *details) for line in _said(one, width)]
-    most = max(1, (height - 8) // 3)
-    if len(lines) > most:  # one line each
-        kept = [*heads[: max(1, most - len(details))], *details][:most]
-        lines = [[(cell(_marked(one), width - 1), _SEVERE[one.severity])] for one in kept]
-        if len(kept) < len(heads) + len(details):
-            text, style = lines[-1][0]
-            lines[-1] = [(f"{text[: max(0, width - 12)].rstrip()} … (!: all)", style)]
-    return lines
+    said, most = picture.verdict, max(1, (height - 8) // 3)
+    told = [*(line for line in said if line.severity is not None), *takewhile(lambda line: line.severity is None, said[1:])]
+    lines = [part for line in told for part in _said(line, width)]
+    if len(lines) > most:
+        lines = [[(cell(_marked(line), width - 1), _SEVERE[line.severity])] for line in told]
+    return lines[:most]
 
 
 def _marked(line: Said) -> str:
@@ -86,22 +74,14 @@ def _said(line: Said, width: int) -> list[Line]:
     return wrapped(_marked(line), width, _SEVERE[line.severity])
 
 
-def _last_acts(picture: Picture, width: int, height: int) -> list[Line]:
-    if height < TALL or not picture.acts:
-        return []
-    return [[("what mom did last", "bold"), (" (d: all)", "dim")], *(_act_line(act, width) for act in picture.acts[:_ACTS])]
-
-
 def _host_lines(picture: Picture | None, look: Looking, feed: Feed, width: int, now: float) -> list[Line]:
     if picture is None:
         return [[("mom top", "bold")], [], [], []]
     lines = [_mom_line(picture, look, now), _memory_line(picture, width), _pressure_line(picture.host)]
     if (trouble := feed.trouble) is not None:
         lost = f" {now - feed.lost_at:.0f} s" if feed.lost_at is not None else ""
-        words = in_lines(f"NOT REACHED{lost}: {'; '.join(filter(None, trouble))}", width - 1)
-        kept = max(1, 4 - len(words))  # the fix is more important than old figures
-        told = [*words[: 3 - kept], " ".join(words[3 - kept :])]
-        return [*lines[:kept], *([(text, "bold red")] for text in told)]
+        told = wrapped(f"NOT REACHED{lost}: {'; '.join(filter(None, trouble))}", width, "bold red")
+        return [lines[0], *told, *lines[1:]][:4]  # the fix is more important than old figures
     if late := picture.late_by(now):
         fourth: Line = [(f"mom has not finished a cycle for {late:.0f} s: it has hung, or is suspended (see mom status)", "bold red")]
     else:
@@ -213,12 +193,6 @@ def _who(act: Json) -> str:
 
 def _clock(act: Json) -> str:
     return time.strftime("%H:%M:%S", time.localtime(act["time"]))
-
-
-def _act_line(act: Json, width: int) -> Line:
-    who = _who(act)
-    text = cell(printable(act["text"], 400), max(20, width - 12 - cell_len(who)))
-    return [(f"{_clock(act)} ", "dim"), (f"{who} ", "bold"), (text, _STATUSES.get(act["status"], ""))]
 
 
 def _act(act: Json, width: int, *, named: bool = True) -> list[Line]:
