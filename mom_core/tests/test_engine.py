@@ -25,13 +25,11 @@ from mom_core import (
     ControlSpec,
     Decision,
     Declarations,
-    Derived,
     Engine,
     FieldSpec,
     Guest,
     GuestColumn,
     HypervisorError,
-    InTransition,
     MomError,
     PluginError,
     PluginReport,
@@ -40,7 +38,6 @@ from mom_core import (
     Report,
     Revision,
     Scope,
-    ShadowDecisions,
     Snapshot,
     Source,
     StateFile,
@@ -212,7 +209,7 @@ def test_a_field_belongs_to_the_plugin_that_collects_it(tmp_path: Path, machine:
 
 def test_what_is_decided_on_trial_is_reported_and_nothing_else(tmp_path: Path, machine: Machine) -> None:
     def decide(snapshot: Snapshot) -> list[object]:
-        return [*want(50, "a")(snapshot), *([ShadowDecisions([*want(40)(snapshot)])] if snapshot.number == 2 else ())]
+        return [*want(50, "a")(snapshot), *([Decision.Trial([*want(40)(snapshot)])] if snapshot.number == 2 else ())]
 
     with engine_with(tmp_path, machine, evaluator(decide)) as engine:
         report = engine.cycle()
@@ -419,7 +416,7 @@ READ_AS = "mom_read: odd should be a"
     ("unit", "found", "value", "status", "error"),
     [
         (Unit.COUNT, "5", 77, Status.FAILED, f"{READ_AS} number and is str '5'"),
-        (Unit.COUNT, InTransition(math.nan), 77, Status.FAILED, f"{READ_AS} number below 2**63 and is float nan"),
+        (Unit.COUNT, ControlSpec.InTransition(math.nan), 77, Status.FAILED, f"{READ_AS} number below 2**63 and is float nan"),
         (Unit.TEXT, 5, "77", Status.FAILED, f"{READ_AS} text and is int 5"),
         (Unit.LIST, ["x"], [{"name": "x"}], Status.FAILED, f"{READ_AS} list of mappings and is list ['x']"),
         (Unit.TEXT, LARGE, "5", Status.REFUSED, "its present value is not JSON of at most 64 KiB: the ledger cannot save the value"),
@@ -546,8 +543,8 @@ ODD: Any = 5
     ("bad", "message"),
     [
         (sized(lambda d: replace(d, control=["size"])), "mom_evaluate: the answer is invalid: TypeError"),
-        (sized(lambda d: ShadowDecisions([ODD])), "mom_evaluate: the answer is invalid"),
-        (sized(lambda d: ShadowDecisions(ODD)), "mom_evaluate: the answer is invalid: TypeError"),
+        (sized(lambda d: Decision.Trial([ODD])), "mom_evaluate: the answer is invalid"),
+        (sized(lambda d: Decision.Trial(ODD)), "mom_evaluate: the answer is invalid: TypeError"),
         (evaluator(lambda snapshot: HalfWay()), "mom_evaluate: ValueError: the rest is away"),
     ],
 )
@@ -624,9 +621,9 @@ def deriving(derive: Callable[..., object]) -> type:
 
 
 def test_evaluators_get_derived_fields(tmp_path: Path, machine: Machine) -> None:
-    def derive(snapshot: Snapshot) -> Derived:
+    def derive(snapshot: Snapshot) -> Snapshot.Derived:
         sizes = [size for size in snapshot.column("size") if isinstance(size, int)]
-        return Derived({"all": sum(sizes)}, Columns({"half": [size // 2 for size in sizes], "stray": sizes}))
+        return Snapshot.Derived({"all": sum(sizes)}, Columns({"half": [size // 2 for size in sizes], "stray": sizes}))
 
     seen: list[tuple[Value, Value]] = []
 
@@ -646,7 +643,7 @@ def test_evaluators_get_derived_fields(tmp_path: Path, machine: Machine) -> None
     assert dict(again.snapshot.guests["a"].fields) == {"size": 8, "half": 4}, "a recorded one is derived anew"
 
 
-@pytest.mark.parametrize("wrong", [None, Derived(guests=Columns({"half": [1]}))])
+@pytest.mark.parametrize("wrong", [None, Snapshot.Derived(guests=Columns({"half": [1]}))])
 def test_invalid_derived_fields_are_dropped(cycle: OneCycle, wrong: object) -> None:
     def fails(snapshot: Snapshot) -> object:
         raise ValueError("no law")

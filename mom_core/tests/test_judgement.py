@@ -18,7 +18,6 @@ from mom_core import (
     Guest,
     GuestGone,
     HypervisorError,
-    InTransition,
     LedgerEntry,
     NoChangeNeeded,
     NotSupported,
@@ -220,7 +219,7 @@ ROUNDED = entry(COUNT, 5, 399)._replace(found=392)
         (COUNT, None, ROUNDED, None),
         (COUNT, 5, None, None),
         (COUNT, 399, None, Status.UNCHANGED),
-        (COUNT, InTransition(399), None, None),
+        (COUNT, ControlSpec.InTransition(399), None, None),
         (SIZE, 399, None, None),  # its controller says
         (RENEWED, 399, None, None),
         (COUNT, 392, None, None),

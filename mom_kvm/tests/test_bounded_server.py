@@ -10,14 +10,14 @@ import pytest
 
 from mom_core import MomError
 from mom_devkit import wait_until
-from mom_kvm import Address, BoundedServer, ServerDoor
+from mom_kvm import Address, BoundedServer
 
 
-class Small(BoundedServer[ServerDoor]):
+class Small(BoundedServer[BoundedServer.Door]):
     """Has one client, which stays, and takes no more where it is told so."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__([ServerDoor(lambda: Address(str(path)).listen())], 1, logging.getLogger("mom.test"))
+        super().__init__([BoundedServer.Door(lambda: Address(str(path)).listen())], 1, logging.getLogger("mom.test"))
         self.connected = 0
         self.dropped = 0
         self.open = True
@@ -27,18 +27,18 @@ class Small(BoundedServer[ServerDoor]):
     def clients(self) -> int:
         return self.connected
 
-    def make_room(self, door: ServerDoor, sock: socket.socket | None) -> bool:
+    def make_room(self, door: BoundedServer.Door, sock: socket.socket | None) -> bool:
         self.dropped += 1
         return True
 
-    def takes(self, door: ServerDoor) -> bool:
+    def takes(self, door: BoundedServer.Door) -> bool:
         return self.open
 
     def begin(self) -> None:
         if self.failure is not None:
             raise self.failure
 
-    async def connect(self, door: ServerDoor, sock: socket.socket) -> None:
+    async def connect(self, door: BoundedServer.Door, sock: socket.socket) -> None:
         self.connected += 1
         await asyncio.get_running_loop().sock_recv(sock, 1)
         sock.close()

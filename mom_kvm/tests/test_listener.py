@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mom_core import MomError
-from mom_kvm import Address, Listener
+from mom_kvm import Address
 
 MOM, READERS, CHANGERS, STRANGERS = 61_000, 61_001, 61_002, 61_003
 """Numbers of users and groups that no host has."""
@@ -39,7 +39,7 @@ def test_a_file_that_another_program_has_put_there_stays(tmp_path: Path) -> None
     path = tmp_path / "mom.sock"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as ours, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as theirs:
         ours.bind(str(path))
-        listener = Listener(ours, path)
+        listener = Address.Listener(ours, path)
         path.unlink()
         theirs.bind(str(path))
         listener.close()

@@ -14,7 +14,7 @@ from mom_core import GuestGone, HypervisorError, NotSupported, PermissionDenied
 from mom_devkit.without_root import HelperProcess, MomPower, StandInGuest, another_user, why_not_another_user
 from mom_helper import orders
 from mom_helper.orders import Answer, Order, OrderNumber
-from mom_kvm import Address, Helper, PeerCredentials, open_process_file, why_not_writable, write_file, write_group_files
+from mom_kvm import Address, Helper, PeerCredentials, ProcessStat, why_not_writable, write_file, write_group_files
 from mom_kvm.kernel_files import read_process_file
 
 pytestmark = [pytest.mark.processes, pytest.mark.skipif(bool(why_not_another_user()), reason=why_not_another_user())]
@@ -118,12 +118,12 @@ def test_what_only_a_guests_own_user_may_read_of_it_is_read(mom_power: MomPower,
     if not (folder / name).exists():
         pytest.skip(f"this kernel has no {name}")
     with another_user(), pytest.raises(PermissionError):
-        open_process_file(folder, name)
+        ProcessStat.open_file(folder, name)
     with mom_power(guest.DECLARATION):
         content = read_process_file(folder, name)
         assert read_process_file(f"/proc/{os.getppid()}", name) == b"", "it is no guest"
         with pytest.raises(PermissionError):
-            open_process_file(folder, "environ")
+            ProcessStat.open_file(folder, "environ")
     assert content.splitlines()[0] == read_process_file(folder, name).splitlines()[0]
 
 

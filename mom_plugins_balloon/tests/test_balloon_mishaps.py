@@ -10,6 +10,7 @@ from guest_facts import GIB, MIB
 import mom_core
 from mom_core import (
     Change,
+    ControlSpec,
     Decision,
     Declarations,
     EngineState,
@@ -17,7 +18,6 @@ from mom_core import (
     FieldSpec,
     Guest,
     GuestBusy,
-    InTransition,
     LedgerEntry,
     NoChangeNeeded,
     PluginContext,
@@ -199,7 +199,7 @@ class TestRestore:
         assert host.cycle(1300 * MIB) == ([], "")
         host.hypervisor.sizes["a"], host.hypervisor.targets = 1700 * MIB, {}  # it has given no more: its memory is in use
         after = host.again()
-        assert after.reads() == InTransition(1700 * MIB), "mom's own doing"
+        assert after.reads() == ControlSpec.InTransition(1700 * MIB), "mom's own doing"
         assert after.asked == 1300 * MIB
         after.cycle(mem_usable=30 * MIB, swap_in=5000.0)
         assert host.hypervisor.commands[-1] == ("a", 1700 * MIB), "the shrink is stopped"
@@ -210,7 +210,7 @@ class TestRestore:
         host.without_it()
         for mom in (host.again(), host.again()):
             mom.without_it()
-            assert mom.reads() == InTransition(1700 * MIB)
+            assert mom.reads() == ControlSpec.InTransition(1700 * MIB)
         host.without_it(LISTS_UNTIL_GONE)
         assert host.again().reads() == 1700 * MIB, "it is gone"
 
@@ -341,7 +341,7 @@ class TestPluggedMemory:
         after = host.again()
         host.hypervisor.targets, host.hypervisor.sizes["a"] = {}, size * MIB
         looks = LooksAt(host.hypervisor, after.snapshot(balloon_max=maximum * MIB))
-        assert after.reads(looks) == (InTransition(size * MIB) if moms else size * MIB)
+        assert after.reads(looks) == (ControlSpec.InTransition(size * MIB) if moms else size * MIB)
 
     @pytest.mark.parametrize(("size", "back"), [(1412, 2012), (2112, 2012), (1500, 0)], ids=["smaller", "larger", "another's"])
     def test_restore_of_partly_started_guest_includes_plugged_memory(self, tmp_path: Path, hypervisor, size: int, back: int) -> None:
@@ -356,7 +356,7 @@ class TestPluggedMemory:
         hypervisor.sizes["a"] = size * MIB
         seen = after.snapshot(balloon_max=2560 * MIB, mem_usable=(size - 300) * MIB)
         looks = LooksAt(hypervisor, seen)
-        assert isinstance(after.reads(looks), InTransition) == bool(back)
+        assert isinstance(after.reads(looks), ControlSpec.InTransition) == bool(back)
         if back:
             after.restores(1500 * MIB, size * MIB, looks)
             assert hypervisor.commands[-1] == ("a", back * MIB), "its 1,500 MiB, and the 512 that came since"

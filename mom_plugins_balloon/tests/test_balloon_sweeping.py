@@ -12,10 +12,10 @@ from guest_facts import MIB
 
 from mom_core import (
     Change,
+    ControlSpec,
     Decision,
     EngineState,
     HypervisorError,
-    InTransition,
     LedgerEntry,
     NoChangeNeeded,
     PluginContext,
@@ -105,7 +105,7 @@ def bench(tmp_path: Path, hypervisor, seen_by) -> Bench:
 
 def test_suggested_sweep_inflates_and_deflates_in_a_single_operation(bench: Bench) -> None:
     assert bench.write() is None
-    assert isinstance(bench.plugin.mom_read(bench.hypervisor, [bench.target])[bench.target], int | InTransition)
+    assert isinstance(bench.plugin.mom_read(bench.hypervisor, [bench.target])[bench.target], int | ControlSpec.InTransition)
     bench.join()
     columns, slices = bench.columns(), [int(SIZE - FIRST_SLICE_KIB - number * SLICE_KIB) for number in range(3)]
     assert bench.hypervisor.commands == [*(("a", size) for size in slices), ("a", SIZE)], "its process holds what it did"
@@ -189,7 +189,9 @@ def test_another_size_ends_the_sweep(bench: Bench) -> None:
 @pytest.mark.parametrize("size", [SIZE - int(SLICE_KIB), SIZE - 3 * int(SLICE_KIB)])
 def test_guest_whose_sweep_a_crash_cut_off_gets_its_headroom_back(bench: Bench, size: int) -> None:
     after = bench.crash(size)
-    assert after.plugin.mom_read(after.hypervisor, [after.target]) == {after.target: InTransition(size)}, "restored, as mom changed it"
+    assert after.plugin.mom_read(after.hypervisor, [after.target]) == {after.target: ControlSpec.InTransition(size)}, (
+        "restored, as mom changed it"
+    )
     [back] = after.returned()
     assert (back.entity.id, back.value) == ("a", SIZE)
     assert after.returned(balloon_cur=None) == []

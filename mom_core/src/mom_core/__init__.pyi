@@ -18,7 +18,7 @@ from .errors import (
     NoChangeNeeded as NoChangeNeeded,
 )
 from .files import is_there as is_there, read_file as read_file, replace_file as replace_file
-from .guest_patterns import GuestPattern as GuestPattern, GuestPatterns as GuestPatterns
+from .guest_patterns import GuestPattern as GuestPattern
 from .hookspecs import hookimpl as hookimpl
 from .hypervisor import (
     BalloonControl as BalloonControl,
@@ -30,12 +30,10 @@ from .hypervisor import (
 from .model import (
     Change as Change,
     Condition as Condition,
-    ShadowDecisions as ShadowDecisions,
     ControlSpec as ControlSpec,
     Decision as Decision,
     Declaration as Declaration,
     DefaultPolicy as DefaultPolicy,
-    Derived as Derived,
     EngineState as EngineState,
     Entity as Entity,
     FieldSpec as FieldSpec,
@@ -44,7 +42,6 @@ from .model import (
     GuestColumn as GuestColumn,
     Host as Host,
     LedgerEntry as LedgerEntry,
-    InTransition as InTransition,
     Outcome as Outcome,
     PluginReport as PluginReport,
     Problem as Problem,

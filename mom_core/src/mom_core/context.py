@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from mom_core.columns import Columns
 from mom_core.files import RUN_DIRECTORY, STATE_DIRECTORY
-from mom_core.model import ControlSpec, Derived, EngineState, FieldSpec, Guest, GuestColumn, Scope, Snapshot, Value
+from mom_core.model import ControlSpec, EngineState, FieldSpec, Guest, GuestColumn, Scope, Snapshot, Value
 from mom_core.settings import GuestSettings
 from mom_core.state_files import StateFile
 
@@ -37,7 +37,7 @@ class Declarations:
     policies: Mapping[str, str] = field(default_factory=dict)
     field_owners: Mapping[tuple[Scope, str], str] = field(default_factory=dict)
     explainers: Mapping[str, Callable[[], object]] = field(default_factory=dict)
-    derivations: Sequence[Callable[[Snapshot], Derived]] = ()
+    derivations: Sequence[Callable[[Snapshot], Snapshot.Derived]] = ()
     guest_columns: Sequence[GuestColumn] = ()
 
     def derived(self, snapshot: Snapshot) -> Snapshot:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar, Final
@@ -19,8 +19,6 @@ NAME: Final = "name"
 _PROPERTY: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
 
 REMEMBERED_GUESTS: Final = 32_768
-
-_MAGIC: Final = re.compile(r"[*?\[]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,31 +69,18 @@ class GuestPatterns:
     """List of guest patterns. Thread-safe. The constructor raises the errors of `GuestPattern.of`."""
 
     def __init__(self, patterns: Sequence[str]) -> None:
-        # A file may name thousands of guests: look up plain names, and try only patterns in turn.
-        self._exact: dict[tuple[str, str], list[int]] = {}
-        self._tried: list[tuple[int, str, Callable[[str], object]]] = []
-        properties = {NAME: 0}
-        for number, text in enumerate(patterns):
-            pattern = GuestPattern.of(text)
-            properties.setdefault(pattern.property, len(properties))
-            if _MAGIC.search(pattern.pattern):
-                self._tried.append((number, pattern.property, re.compile(fnmatch.translate(pattern.pattern)).match))
-            else:
-                self._exact.setdefault((pattern.property, pattern.pattern), []).append(number)
-        self._properties = tuple(properties)
+        parsed = [GuestPattern.of(text) for text in patterns]
+        self._properties = tuple(dict.fromkeys((NAME, *(pattern.property for pattern in parsed))))
+        self._matchers = [(pattern.property, re.compile(fnmatch.translate(pattern.pattern)).match) for pattern in parsed]
         self._found = lru_cache(maxsize=REMEMBERED_GUESTS)(self._find)
 
     def matching(self, guest: Guest) -> tuple[int, ...]:
         """Return the indices of matching patterns, in order."""
-        if not self._exact and not self._tried:  # most plugins have no patterns: do not fill the cache
+        if not self._matchers:  # most plugins have no patterns: do not fill the cache
             return ()
         values = (guest.name, *(guest.properties.get(name) for name in self._properties[1:]))
         return self._found(*map(_texts, values))
 
     def _find(self, *values: tuple[str, ...]) -> tuple[int, ...]:
         texts = dict(zip(self._properties, values, strict=True))
-        indices = {
-            number for name, values_of_guest in texts.items() for text in values_of_guest for number in self._exact.get((name, text), ())
-        }
-        indices.update(number for number, name, match in self._tried if any(map(match, texts[name])))
-        return tuple(sorted(indices))
+        return tuple(number for number, (name, match) in enumerate(self._matchers) if any(map(match, texts[name])))

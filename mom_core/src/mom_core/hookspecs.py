@@ -26,16 +26,14 @@ if TYPE_CHECKING:
     from mom_core.model import (
         Change,
         Condition,
+        ControlSpec,
         Decision,
         Declaration,
-        Derived,
         Finding,
         Guest,
-        InTransition,
         Problem,
         Report,
         Revision,
-        ShadowDecisions,
         Snapshot,
         Target,
         Value,
@@ -137,7 +135,7 @@ def mom_collect_guests(hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mappi
 
 
 @hookspec
-def mom_derive(snapshot: Snapshot, history: Sequence[Snapshot]) -> Derived:
+def mom_derive(snapshot: Snapshot, history: Sequence[Snapshot]) -> Snapshot.Derived:
     """Return fields computed from the collected ones, for example the suggestion of a control law.
 
     Called between collection and evaluation, and during replay, where the result replaces the recorded fields. All plugins get the same
@@ -151,7 +149,7 @@ def mom_derive(snapshot: Snapshot, history: Sequence[Snapshot]) -> Derived:
 
 
 @hookspec
-def mom_evaluate(snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | ShadowDecisions | Problem]:
+def mom_evaluate(snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | Decision.Trial | Problem]:
     """Return decisions, decisions on trial, and problems that prevented a decision.
 
     If several evaluators decide the same control of an entity in one cycle, mom drops all decisions but the first in file order.
@@ -195,7 +193,7 @@ def mom_review(snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Re
 
 
 @hookspec
-def mom_read(hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | InTransition | HypervisorError]:
+def mom_read(hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | ControlSpec.InTransition | HypervisorError]:
     """Return the current values of these controls. Change nothing.
 
     Called before and after a write, and on restore, possibly in a process that has not collected anything. Omit unknown values, or set them

@@ -126,13 +126,6 @@ class GuestTable(Mapping[str, Guest]):
         return Guest(guest.id, guest.name, GuestRow(self.columns, place), guest.properties, guest.blocked, guest.incarnation)
 
 
-class Derived(NamedTuple):
-    """Fields computed from a snapshot; `guests` maps guest ids to fields, or field names to columns in the guests' order."""
-
-    host: Mapping[str, Value] = MappingProxyType({})
-    guests: Mapping[str, Mapping[str, Value]] | Columns = MappingProxyType({})
-
-
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """State of host and guests at one moment.
@@ -140,6 +133,12 @@ class Snapshot:
     `time` is in seconds since the epoch; `monotonic` in seconds, for durations. `guests` are sorted by name, then id. `history` is only for
     tests and recordings.
     """
+
+    class Derived(NamedTuple):
+        """Fields computed from a snapshot; `guests` maps guest ids to fields, or field names to columns in the guests' order."""
+
+        host: Mapping[str, Value] = MappingProxyType({})
+        guests: Mapping[str, Mapping[str, Value]] | Columns = MappingProxyType({})
 
     host: Host = _field(default_factory=Host)
     guests: Mapping[str, Guest] = _field(default_factory=dict)
@@ -224,6 +223,11 @@ class ControlSpec:
     Values are integers unless `unit` is text, ratio, percent, seconds or list (of mappings). The controller checks limits that depend on
     the guest.
     """
+
+    class InTransition(NamedTuple):
+        """Value of a gradual control that is still moving to mom's setting."""
+
+        value: Value
 
     name: str
     unit: Unit
@@ -325,6 +329,16 @@ class Source(NamedTuple):
 class Decision:
     """Request to set a control of an entity to a value, in the control's unit."""
 
+    @dataclass(frozen=True, slots=True)
+    class Trial:
+        """Decisions on trial: reported, but neither reviewed nor applied."""
+
+        decisions: Sequence[Decision]
+
+        def signed(self, plugin: str) -> Decision.Trial:
+            """Return a copy in which decisions without a source get the plugin as source."""
+            return Decision.Trial(tuple(decision.signed(plugin) for decision in self.decisions))
+
     entity: Entity
     control: str
     value: Value
@@ -334,17 +348,6 @@ class Decision:
     def signed(self, plugin: str) -> Decision:
         """Return this decision; if the decision has no source, return a copy with the plugin as source."""
         return self if self.source.name else replace(self, source=Source(plugin))
-
-
-@dataclass(frozen=True, slots=True)
-class ShadowDecisions:
-    """Decisions on trial: reported, but neither reviewed nor applied."""
-
-    decisions: Sequence[Decision]
-
-    def signed(self, plugin: str) -> ShadowDecisions:
-        """Return a copy in which decisions without a source get the plugin as source."""
-        return ShadowDecisions(tuple(decision.signed(plugin) for decision in self.decisions))
 
 
 @dataclass(frozen=True, slots=True)
@@ -409,12 +412,6 @@ class Target(NamedTuple):
 
     entity: Entity
     control: str
-
-
-class InTransition(NamedTuple):
-    """Value of a gradual control that is still moving to mom's setting."""
-
-    value: Value
 
 
 class Change(NamedTuple):

@@ -17,7 +17,7 @@ from mom_core import (
     ControlSpec,
     Finding,
     Guest,
-    GuestPatterns,
+    GuestPattern,
     MomError,
     PluginError,
     Scope,
@@ -251,9 +251,7 @@ def _of_plugins(plugins: PluginSet, config: Config) -> Iterable[Said]:
 def _patterns(config: Config, guests: Sequence[Guest]) -> Iterable[Finding]:
     # A hypervisor may not have read the properties of all guests yet: judge only patterns of names.
     patterns = [rule.pattern for rule in config.guests if "=" not in rule.pattern]
-    matching = GuestPatterns(patterns).matching
-    matched = {number for guest in guests for number in matching(guest)}
-    unmatched = [pattern for number, pattern in enumerate(patterns) if number not in matched]
+    unmatched = [pattern for pattern in patterns if not any(map(GuestPattern.of(pattern).matches, guests))]
     if guests and unmatched:
         message = f"these patterns of `guests` match no guest here: {first_names(unmatched, 10)}"
         yield Finding(Severity.WARNING, "guests", message, "correct the patterns that should match guests")

@@ -1,4 +1,4 @@
-from .bounded_server import BoundedServer as BoundedServer, ServerDoor as ServerDoor
+from .bounded_server import BoundedServer as BoundedServer
 from .callers import CallPatience as CallPatience, Callers as Callers
 from .capabilities import NodeTune as NodeTune, GuestState as GuestState, SwapStore as SwapStore
 from .cgroup_mounts import Hierarchies as Hierarchies
@@ -13,7 +13,6 @@ from .kernel_files import (
     Pressure as Pressure,
     ProcessStat as ProcessStat,
     boot_id as boot_id,
-    open_process_file as open_process_file,
     parse_number_list as parse_number_list,
     pid_of as pid_of,
     read_kernel_file as read_kernel_file,
@@ -54,7 +53,7 @@ from .services.past_cycles import (
     RecordedPoints as RecordedPoints,
 )
 from .simulation import SimulationSetup as SimulationSetup
-from .sockets import Address as Address, Listener as Listener, PeerCredentials as PeerCredentials
+from .sockets import Address as Address, PeerCredentials as PeerCredentials
 from .doctor import Cures as Cures
 from .fields import GuestField as GuestField
 from .host_side import HostSide as HostSide

@@ -14,31 +14,30 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 from mom_core import MomError
-from mom_kvm.sockets import Listener, OccupiedByOurselvesError
+from mom_kvm.sockets import Address, OccupiedByOurselvesError
 
 _AGAIN_SECONDS: Final = 0.05
 
 
-@dataclass(frozen=True, slots=True)
-class ServerDoor:
-    """Address at which a server listens.
-
-    :param open_listener: starts to listen; raises `OccupiedByOurselvesError` while the plugin that a reload replaces is still listening
-    """
-
-    open_listener: Callable[[], Listener]
+D = TypeVar("D", bound="BoundedServer.Door")
 
 
-Door = TypeVar("Door", bound=ServerDoor)
-
-
-class BoundedServer(ABC, Generic[Door]):
+class BoundedServer(ABC, Generic[D]):
     """Server that listens from `start` to `close`. A subclass serves the clients.
 
     :param most: maximum number of concurrent clients; a further client may displace a connected one
     """
 
-    def __init__(self, doors: Sequence[Door], most: int, log: logging.Logger) -> None:
+    @dataclass(frozen=True, slots=True)
+    class Door:
+        """Address at which a server listens.
+
+        :param open_listener: starts to listen; raises `OccupiedByOurselvesError` while the plugin that a reload replaces is still listening
+        """
+
+        open_listener: Callable[[], Address.Listener]
+
+    def __init__(self, doors: Sequence[D], most: int, log: logging.Logger) -> None:
         self.log = log
         self.waits = False
         """Whether another plugin of this process was still listening at a door at the start."""
@@ -51,7 +50,7 @@ class BoundedServer(ABC, Generic[Door]):
 
     def start(self, name: str) -> None:
         """Start to listen and serve. Raise `MomError` if mom cannot listen at a door."""
-        listeners: list[Listener | None] = []
+        listeners: list[Address.Listener | None] = []
         self.waits = False
         try:
             for door in self._doors:
@@ -66,7 +65,7 @@ class BoundedServer(ABC, Generic[Door]):
                 listener.close()
             raise
 
-    def _begun(self, listeners: Sequence[Listener | None], name: str) -> threading.Thread:
+    def _begun(self, listeners: Sequence[Address.Listener | None], name: str) -> threading.Thread:
         ready: Future[None] = Future()
         thread = threading.Thread(target=self._run, args=(listeners, ready), name=f"mom-{name}-server", daemon=True)
         try:
@@ -97,17 +96,17 @@ class BoundedServer(ABC, Generic[Door]):
         """Number of connected and connecting clients."""
 
     @abstractmethod
-    def make_room(self, door: Door, sock: socket.socket | None) -> bool:
+    def make_room(self, door: D, sock: socket.socket | None) -> bool:
         """Close a connection to make room for a new client. Return False if no connection may be closed.
 
         :param sock: the new client's socket; None if accepting it failed
         """
 
     @abstractmethod
-    async def connect(self, door: Door, sock: socket.socket) -> None:
+    async def connect(self, door: D, sock: socket.socket) -> None:
         """Serve the client, then close its non-blocking socket."""
 
-    def takes(self, door: Door) -> bool:
+    def takes(self, door: D) -> bool:
         """Return whether this door accepts another client."""
         return True
 
@@ -124,7 +123,7 @@ class BoundedServer(ABC, Generic[Door]):
         kept.add_done_callback(self._tasks.discard)
         return kept
 
-    def _run(self, listeners: Sequence[Listener | None], ready: Future[None]) -> None:
+    def _run(self, listeners: Sequence[Address.Listener | None], ready: Future[None]) -> None:
         try:
             with asyncio.Runner() as runner:  # may fail, so create no task before
                 runner.run(self._serve(listeners, ready))
@@ -133,7 +132,7 @@ class BoundedServer(ABC, Generic[Door]):
                 raise
             ready.set_exception(error)  # `start` waits for this
 
-    async def _serve(self, listeners: Sequence[Listener | None], ready: Future[None]) -> None:
+    async def _serve(self, listeners: Sequence[Address.Listener | None], ready: Future[None]) -> None:
         self._loop, self._ending = asyncio.get_running_loop(), asyncio.Event()
         self.begin()
         for door, listener in zip(self._doors, listeners, strict=True):
@@ -142,7 +141,7 @@ class BoundedServer(ABC, Generic[Door]):
         await self._ending.wait()
         self.end()  # then the loop cancels all tasks
 
-    async def _listen(self, door: Door, listener: Listener | None) -> None:
+    async def _listen(self, door: D, listener: Address.Listener | None) -> None:
         while listener is None:
             await asyncio.sleep(_AGAIN_SECONDS)
             try:
@@ -157,7 +156,7 @@ class BoundedServer(ABC, Generic[Door]):
         finally:
             listener.close()
 
-    async def _accept(self, door: Door, listener: Listener) -> None:
+    async def _accept(self, door: D, listener: Address.Listener) -> None:
         while True:
             try:
                 sock = await accepted(listener.sock)

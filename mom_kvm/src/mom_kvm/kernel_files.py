@@ -142,21 +142,10 @@ def unwritable_finding(path: Path | str, subject: str, effect: str, *, observes:
     return Finding(Severity.ERROR, subject, f"{path} is not writable: {effect}", hindrance.hint)
 
 
-def open_process_file(process: Path | str, name: str) -> int:
-    """Open, directly or through mom-helper, a file that only a process's user and root may read. Raise `OSError` on failure."""
-    try:
-        return os.open(f"{process}/{name}", os.O_RDONLY | os.O_CLOEXEC)
-    except PermissionError:
-        helper, guest = Helper.reached(), guest_of(process)
-        if helper is None or guest is None:
-            raise
-        return helper.open_of_guest(*guest, name)
-
-
 def read_process_file(process: Path | str, name: str, most: int = MOST_BYTES) -> bytes:
-    """Return the content of a file that `open_process_file` opens; empty if it is unreadable."""
+    """Return the content of a file that `ProcessStat.open_file` opens; empty if it is unreadable."""
     try:
-        with os.fdopen(open_process_file(process, name), "rb") as file:
+        with os.fdopen(ProcessStat.open_file(process, name), "rb") as file:
             return file.read(most)
     except (OSError, ValueError):  # ValueError: invalid path
         return b""
@@ -308,6 +297,17 @@ class ProcessStat(NamedTuple):
         """Return the process as `of` does, but None for a zombie."""
         stat = cls.of(process)
         return None if stat is None or stat.state in {"Z", "X"} else stat
+
+    @staticmethod
+    def open_file(process: Path | str, name: str) -> int:
+        """Open, directly or through mom-helper, a file that only a process's user and root may read. Raise `OSError` on failure."""
+        try:
+            return os.open(f"{process}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        except PermissionError:
+            helper, guest = Helper.reached(), guest_of(process)
+            if helper is None or guest is None:
+                raise
+            return helper.open_of_guest(*guest, name)
 
     @staticmethod
     def sizes(process: Path | str) -> dict[str, int]:

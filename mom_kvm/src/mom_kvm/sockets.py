@@ -45,6 +45,22 @@ _CREDENTIALS: Final = struct.Struct("3i")
 class Address:
     """Path of a unix socket, or TCP host and port."""
 
+    class Listener:
+        """Listening socket. `close` removes its file, unless another server has replaced the file."""
+
+        def __init__(self, sock: socket.socket, path: Path | None = None) -> None:
+            self.sock = sock
+            self._path = path
+            self._identity = _identity(path)
+
+        def close(self) -> None:
+            """Stop listening."""
+            # Remove the file first: another server may later create one with the same inode.
+            if self._path is not None and self._identity is not None and _identity(self._path) == self._identity:
+                with contextlib.suppress(OSError):  # if the file stays, the next server finds that no program serves it
+                    self._path.unlink(missing_ok=True)
+            self.sock.close()
+
     path: str = ""
     host: str = ""
     port: int = 0
@@ -71,7 +87,9 @@ class Address:
             raise ValueError("a port is a number from 1 to 65535")
         return cls(host=written, port=int(match[3]))
 
-    def listen(self, *, mode: int = 0o600, group: int | None = None, second_group: int | None = None, ours: bool = False) -> Listener:
+    def listen(
+        self, *, mode: int = 0o600, group: int | None = None, second_group: int | None = None, ours: bool = False
+    ) -> Address.Listener:
         """Listen on this address with a non-blocking socket.
 
         :param mode: permissions of a unix socket's file; clients need write permission
@@ -132,24 +150,7 @@ class PeerCredentials(NamedTuple):
         return cls(*_CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)))
 
 
-class Listener:
-    """Listening socket. `close` removes its file, unless another server has replaced the file."""
-
-    def __init__(self, sock: socket.socket, path: Path | None = None) -> None:
-        self.sock = sock
-        self._path = path
-        self._identity = _identity(path)
-
-    def close(self) -> None:
-        """Stop listening."""
-        # Remove the file first: another server may later create one with the same inode.
-        if self._path is not None and self._identity is not None and _identity(self._path) == self._identity:
-            with contextlib.suppress(OSError):  # if the file stays, the next server finds that no program serves it
-                self._path.unlink(missing_ok=True)
-        self.sock.close()
-
-
-def _listen_at_path(path: Path, mode: int, group: int | None, second_group: int | None) -> Listener:
+def _listen_at_path(path: Path, mode: int, group: int | None, second_group: int | None) -> Address.Listener:
     _free(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -171,8 +172,8 @@ def _listen_at_path(path: Path, mode: int, group: int | None, second_group: int 
         if sock.getsockname() == str(path):
             path.unlink(missing_ok=True)
         sock.close()
-        raise MomError(f"cannot listen on {path}: {error.strerror}", hint=_advice(path, error)) from error
-    return Listener(sock, path)
+        raise MomError(f"cannot listen on {path}: {error.strerror or error}", hint=_advice(path, error)) from error
+    return Address.Listener(sock, path)
 
 
 def _let_in(path: Path, mode: int, groups: Sequence[int]) -> None:
@@ -188,7 +189,7 @@ def _let_in(path: Path, mode: int, groups: Sequence[int]) -> None:
         path.chmod(mode | shared)
 
 
-def _listen_at_port(address: Address, *, ours: bool) -> Listener:
+def _listen_at_port(address: Address, *, ours: bool) -> Address.Listener:
     try:
         addresses = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, protocol, _, where = addresses[0]
@@ -207,7 +208,7 @@ def _listen_at_port(address: Address, *, ours: bool) -> Listener:
         message = "stop the other program that listens on this port; if it is mom itself, restart mom"
         hint = message if error.errno == errno.EADDRINUSE else "specify an address of this host"
         raise MomError(f"cannot listen on {address}: {error.strerror}", hint=hint) from error
-    return Listener(sock)
+    return Address.Listener(sock)
 
 
 def _advice(path: Path, error: OSError) -> str:

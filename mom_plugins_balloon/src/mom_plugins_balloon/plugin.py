@@ -12,15 +12,14 @@ from mom_core import (
     Change,
     Columns,
     Condition,
+    ControlSpec,
     Decision,
     Declaration,
     DefaultPolicy,
-    Derived,
     Finding,
     Guest,
     Hypervisor,
     HypervisorError,
-    InTransition,
     PluginContext,
     Problem,
     Report,
@@ -159,7 +158,7 @@ class BalloonPlugin:
         return f"the balloon law suggests no sizes: no plugin declares {', '.join(missing)}" if missing else ""
 
     @hookimpl
-    def mom_derive(self, snapshot: Snapshot) -> Derived:
+    def mom_derive(self, snapshot: Snapshot) -> Snapshot.Derived:
         guests = None
         if self._runs:
             self._see(snapshot)
@@ -174,7 +173,7 @@ class BalloonPlugin:
         }
         if any(size.gain for size in suggested):
             columns[GAIN] = [None if size.gain is None else int(size.gain) for size in suggested]
-        return Derived({**harm.host_fields(snapshot, self._killed), **({AHEAD: int(ahead)} if ahead else {})}, Columns(columns))
+        return Snapshot.Derived({**harm.host_fields(snapshot, self._killed), **({AHEAD: int(ahead)} if ahead else {})}, Columns(columns))
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
@@ -280,7 +279,9 @@ class BalloonPlugin:
         return ShrinkLimits(settings.reserve / 1024, settings.reserve_percent / 100, stale_seconds(self._context.interval))
 
     @hookimpl
-    def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | InTransition | HypervisorError]:
+    def mom_read(
+        self, hypervisor: Hypervisor, targets: Sequence[Target]
+    ) -> Mapping[Target, Value | ControlSpec.InTransition | HypervisorError]:
         return self._resizer.read(hypervisor, targets)
 
     @hookimpl

@@ -12,12 +12,12 @@ from typing import Final
 from mom_core import (
     BalloonControl,
     Change,
+    ControlSpec,
     Decision,
     Guest,
     GuestGone,
     Hypervisor,
     HypervisorError,
-    InTransition,
     NoChangeNeeded,
     PermissionDenied,
     PluginContext,
@@ -80,26 +80,26 @@ class Resizer:
     limits: Callable[[], ShrinkLimits]
     see: Callable[[Snapshot], None]
 
-    def read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | InTransition]:
+    def read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | ControlSpec.InTransition]:
         """Return guests' sizes. Sizes on the way to mom's target count as set by mom."""
         sizes = capable(hypervisor, BalloonControl, "resize guests").balloon_sizes([target.entity for target in targets])
         self.see_at_restore(hypervisor)
         plugged = self.started.plugged(self.guests.snapshot.guests, sizes)
-        read: dict[Target, Value | InTransition] = {}
+        read: dict[Target, Value | ControlSpec.InTransition] = {}
         for target in targets:
             identity = target.entity.id
             if (size := sizes.get(identity)) is not None:
-                read[target] = InTransition(size) if identity in plugged else self._as_asked(identity, size)
+                read[target] = ControlSpec.InTransition(size) if identity in plugged else self._as_asked(identity, size)
         return read
 
-    def _as_asked(self, identity: str, size: int) -> int | InTransition:
+    def _as_asked(self, identity: str, size: int) -> int | ControlSpec.InTransition:
         past, note = self.guests.of(identity), self.file.state.requests.get(identity)
         before = None if note is None else SizeRequest(note.target, note.before, 0.0)
         request = before if past is None else past.request
         if request is None or request.arrived:
             return size
         low, high = sorted((request.began_at, request.target))
-        return InTransition(size) if low - TOLERANCE_KIB <= size <= high + TOLERANCE_KIB else size
+        return ControlSpec.InTransition(size) if low - TOLERANCE_KIB <= size <= high + TOLERANCE_KIB else size
 
     def see_at_restore(self, hypervisor: Hypervisor) -> None:
         """Record the hypervisor's fields for `mom restore`. Without them, mom shrinks no guest."""

@@ -13,7 +13,6 @@ from mom_core import (
     Decision,
     Declaration,
     DefaultPolicy,
-    Derived,
     Finding,
     Hypervisor,
     HypervisorError,
@@ -99,8 +98,8 @@ class KsmPlugin:
         return collected
 
     @hookimpl
-    def mom_derive(self, snapshot: Snapshot) -> Derived:
-        return Derived(host=self._suggested.of(snapshot))
+    def mom_derive(self, snapshot: Snapshot) -> Snapshot.Derived:
+        return Snapshot.Derived(host=self._suggested.of(snapshot))
 
     @hookimpl
     def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem]:

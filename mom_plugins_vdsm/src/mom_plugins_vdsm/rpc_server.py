@@ -14,7 +14,7 @@ from http import HTTPStatus
 from typing import Final
 
 from mom_core import printable
-from mom_kvm import BoundedServer, Listener, PeerCredentials, ServerDoor
+from mom_kvm import Address, BoundedServer, PeerCredentials
 from mom_plugins_vdsm.rpc_verbs import Verbs
 
 LONGEST_HEAD: Final = 16 << 10
@@ -43,23 +43,23 @@ class _RefusedError(Exception):
         self.status = status
 
 
-class RpcServer(BoundedServer[ServerDoor]):
+class RpcServer(BoundedServer[BoundedServer.Door]):
     """XML-RPC server in a thread."""
 
     clients = 0
 
-    def __init__(self, open_listener: Callable[[], Listener], verbs: Verbs, log: logging.Logger) -> None:
-        super().__init__([ServerDoor(open_listener)], CLIENTS, log)
+    def __init__(self, open_listener: Callable[[], Address.Listener], verbs: Verbs, log: logging.Logger) -> None:
+        super().__init__([BoundedServer.Door(open_listener)], CLIENTS, log)
         self._verbs = verbs
         self._changing = asyncio.Lock()
 
     # --- in the loop's thread ------------------------------------------------------------------------------------------------------
 
-    def make_room(self, door: ServerDoor, sock: socket.socket | None) -> bool:
+    def make_room(self, door: BoundedServer.Door, sock: socket.socket | None) -> bool:
         """Refuse further clients: each connected client ends soon."""
         return False
 
-    async def connect(self, door: ServerDoor, sock: socket.socket) -> None:
+    async def connect(self, door: BoundedServer.Door, sock: socket.socket) -> None:
         """Answer a client's call."""
         peer = _peer(sock)
         self.clients += 1

@@ -27,7 +27,6 @@ from mom_core.model import (
     Report,
     Revision,
     Severity,
-    ShadowDecisions,
     Snapshot,
     Source,
     Verdict,
@@ -42,7 +41,7 @@ _PARTS: Final[Mapping[type, Mapping[str, Any]]] = {
 
 class _Plan(NamedTuple):
     proposed: Sequence[Decision]
-    trials: Sequence[ShadowDecisions]
+    trials: Sequence[Decision.Trial]
     decisions: list[Decision]
     revisions: list[Revision]
     conditions: dict[str, Sequence[Condition] | None]
@@ -107,7 +106,7 @@ class CycleSteps:
         conditions: dict[str, Sequence[Condition] | None] = {plugin.name: None for plugin in self.plugins.having("mom_problems")}
         if self.stopping.is_set():
             return _Plan((), [], [], [], conditions)
-        trials: list[ShadowDecisions] = []
+        trials: list[Decision.Trial] = []
         proposals = self._proposals(snapshot, problems, trials)
         conditions.update(self._conditions(snapshot, problems))
         proposed = tuple(item for proposal in proposals for item in proposal.items if isinstance(item, Decision))
@@ -144,13 +143,13 @@ class CycleSteps:
         name = None if owner is None else owner.name
         return next((p for p in problems if p.source.name == name and p.message.startswith(GUESTS_UNKNOWN)), None)
 
-    def _proposals(self, snapshot: Snapshot, problems: list[Problem], considered: list[ShadowDecisions]) -> list[Proposal]:
+    def _proposals(self, snapshot: Snapshot, problems: list[Problem], considered: list[Decision.Trial]) -> list[Proposal]:
         proposals: list[Proposal] = []
         for hook in ("mom_evaluate", "mom_act"):
             for plugin, items in self._lists(hook, problems, snapshot=snapshot, history=tuple(self.history)):
                 with contained(plugin, hook, problems):
-                    considered.extend(item.signed(plugin) for item in items if isinstance(item, ShadowDecisions))
-                    proposed = [item for item in items if not isinstance(item, ShadowDecisions)]
+                    considered.extend(item.signed(plugin) for item in items if isinstance(item, Decision.Trial))
+                    proposed = [item for item in items if not isinstance(item, Decision.Trial)]
                     signed = [item.signed(plugin) if isinstance(item, Decision) else item for item in proposed]
                     proposals.append(Proposal(plugin, signed, acts=hook == "mom_act"))
         rank = {plugin.name: rank for rank, plugin in enumerate(self.plugins.plugins)}

@@ -10,13 +10,13 @@ from typing import Final, TypeAlias
 
 from mom_core.errors import GuestGone, HypervisorError, NoChangeNeeded, NotSupported, Refused
 from mom_core.hypervisor import Hypervisor, NoHypervisor
-from mom_core.model import Change, ControlSpec, Decision, InTransition, LedgerEntry, Outcome, Scope, Source, Status, Target
+from mom_core.model import Change, ControlSpec, Decision, LedgerEntry, Outcome, Scope, Source, Status, Target
 from mom_core.plugins.registry import Hooks
 from mom_core.texts import printable
 from mom_core.units import Unit, format_kib
 from mom_core.values import Value, why_unfit
 
-Found: TypeAlias = "Value | InTransition | HypervisorError"
+Found: TypeAlias = "Value | ControlSpec.InTransition | HypervisorError"
 Answer: TypeAlias = "HypervisorError | str | None"
 Items: TypeAlias = "dict[str, Mapping[str, Value]]"
 
@@ -190,7 +190,7 @@ class Controller:
             now, least = later[target], self.specs[target.control].gradual
             requested = [value for value in (entry.applied, *entry.attempted) if isinstance(value, int | float)]
             if isinstance(now, int | float) and any(abs(first - value) - abs(now - value) >= least for value in requested):
-                later[target] = InTransition(now)
+                later[target] = ControlSpec.InTransition(now)
         return later
 
     def _write(self, changes: Sequence[Change]) -> tuple[Mapping[Target, HypervisorError | str], Sequence[Found]]:
@@ -223,7 +223,7 @@ def back(entry: LedgerEntry) -> Decision:
 
 def known(found: Found) -> Value:
     """Return the value that was read; None if unknown."""
-    if isinstance(found, InTransition):
+    if isinstance(found, ControlSpec.InTransition):
         return found.value
     return None if isinstance(found, HypervisorError) else found
 
@@ -245,7 +245,7 @@ def without_writing(spec: ControlSpec, decision: Decision, found: Found, entry: 
             return None
         reason = f"its present value ({spec.field}) is unknown, so mom could not restore it"
         return Outcome(decision, None, None, Status.REFUSED, reason)
-    if isinstance(found, InTransition) or spec.gradual:
+    if isinstance(found, ControlSpec.InTransition) or spec.gradual:
         return None
     if not spec.renewed and (same(spec, decision.value, found) or _rounded_to(spec, decision, found, entry)):
         return Outcome(decision, found, found, Status.UNCHANGED)
@@ -314,7 +314,7 @@ def judged(spec: ControlSpec, entry: LedgerEntry, found: Found) -> Judgement:
         return Judgement(Status.FAILED, "the ledger does not contain the original value")
     if found is None:
         return Judgement(Status.FAILED, f"the present value of {entry.control} is unknown")
-    if isinstance(found, InTransition):
+    if isinstance(found, ControlSpec.InTransition):
         return Judgement(None, value=entry.before)
     if isinstance(found, int | float) and not isinstance(entry.before, int | float):
         return Judgement(Status.FAILED, f"{entry.before!r:.40} cannot be the original value of {entry.control}")

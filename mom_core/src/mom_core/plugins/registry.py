@@ -18,7 +18,7 @@ from mom_core import hookspecs
 from mom_core.context import Declarations, PluginContext
 from mom_core.errors import MomError, PluginError
 from mom_core.hypervisor import Hypervisor, NoHypervisor
-from mom_core.model import ControlSpec, Declaration, DefaultPolicy, Derived, FieldSpec, GuestColumn, Scope, Snapshot
+from mom_core.model import ControlSpec, Declaration, DefaultPolicy, FieldSpec, GuestColumn, Scope, Snapshot
 from mom_core.plugins.bounded import located
 from mom_core.plugins.discovery import LoadedPlugin
 from mom_core.plugins.invoker import PluginWorker
@@ -391,9 +391,9 @@ def _columns(plugins: Iterable[Plugin]) -> list[GuestColumn]:
     return list(columns.values())
 
 
-def _derived(plugin: Plugin, snapshot: Snapshot) -> Derived:
+def _derived(plugin: Plugin, snapshot: Snapshot) -> Snapshot.Derived:
     result = plugin.work("mom_derive", snapshot=snapshot, history=())()
-    return result if isinstance(result, Derived) else Derived()
+    return result if isinstance(result, Snapshot.Derived) else Snapshot.Derived()
 
 
 def explainers_of(plugins: Iterable[LoadedPlugin]) -> Mapping[str, Callable[[], object]]:

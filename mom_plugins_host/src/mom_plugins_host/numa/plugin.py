@@ -13,6 +13,7 @@ from pydantic import Field
 
 from mom_core import (
     Change,
+    ControlSpec,
     Decision,
     Declaration,
     Duration,
@@ -20,7 +21,6 @@ from mom_core import (
     Guest,
     Hypervisor,
     HypervisorError,
-    InTransition,
     PluginContext,
     PluginSettings,
     Revision,
@@ -34,7 +34,7 @@ from mom_core import (
     format_kib,
     hookimpl,
 )
-from mom_kvm import Promises, late_hook, listed_guests, open_process_file, pid_of, root_cure
+from mom_kvm import ProcessStat, Promises, late_hook, listed_guests, pid_of, root_cure
 from mom_plugins_host.capabilities import CpuPinControl, NodeTuneControl
 from mom_plugins_host.numa import nodes
 from mom_plugins_host.numa.sampler import NodeSampler, Process
@@ -70,7 +70,7 @@ def _about_guests(guests: Sequence[Guest], root: Path) -> Iterable[Finding]:
             continue
         process = Process(root / "proc" / str(pid))
         try:
-            os.close(open_process_file(process.folder, "numa_maps"))
+            os.close(ProcessStat.open_file(process.folder, "numa_maps"))
         except OSError:
             unreadable.append(name)
     if without:
@@ -155,13 +155,15 @@ class NumaPlugin:
         return nodes.reviewed(snapshot, decisions, self._context.service(Promises) or Promises())
 
     @hookimpl
-    def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | InTransition | HypervisorError]:
+    def mom_read(
+        self, hypervisor: Hypervisor, targets: Sequence[Target]
+    ) -> Mapping[Target, Value | ControlSpec.InTransition | HypervisorError]:
         # Pins that mom had set only in part when it was killed are in transition.
-        values: dict[Target, Value | InTransition | HypervisorError] = {**nodes.read(self._context.root, hypervisor, targets)}
+        values: dict[Target, Value | ControlSpec.InTransition | HypervisorError] = {**nodes.read(self._context.root, hypervisor, targets)}
         for entry in self._context.engine_state().changes:
             target = Target(entry.entity, entry.control)
             if entry.control == nodes.PINS and isinstance(pins := values.get(target), str) and nodes.is_between(pins, entry):
-                values[target] = InTransition(pins)
+                values[target] = ControlSpec.InTransition(pins)
         return values
 
     @hookimpl

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mom_core import Value
-from mom_kvm import LookThread, ProcessStat, open_process_file, parse_number_list, read_kernel_file
+from mom_kvm import LookThread, ProcessStat, parse_number_list, read_kernel_file
 from mom_plugins_host.numa.nodes import format_list, remote_share, shares
 
 MOST_MAPS = 64 << 20
@@ -58,7 +58,7 @@ class Process:
     def memory(self) -> dict[int, int]:
         """Return the KiB on each node; empty if unreadable."""
         try:
-            with os.fdopen(open_process_file(self.folder, "numa_maps"), "rb") as file:
+            with os.fdopen(ProcessStat.open_file(self.folder, "numa_maps"), "rb") as file:
                 return parse_numa_maps(file.read(MOST_MAPS))
         except OSError:
             return {}

@@ -22,7 +22,7 @@ from typing import Final
 import mom_helper
 from mom_core import HypervisorError
 from mom_helper.orders import MOST_PIECE_KIB, ORDER, Answer, Order, OrderNumber
-from mom_kvm import Helper, Hierarchies, open_process_file
+from mom_kvm import Helper, Hierarchies, ProcessStat
 
 LEAST_AREA_KIB: Final = 16 << 10
 """In a QEMU process, areas of at least this size contain the guest's memory. QEMU's own areas are smaller, except for translated code,
@@ -36,7 +36,7 @@ _STEP: Final = MOST_PIECE_KIB << 10
 def areas_of(process: str) -> Sequence[tuple[int, int]]:
     """Return bounds of the large writable data areas of `process`, a folder in /proc. Raise `OSError` if unreadable."""
     areas: list[tuple[int, int]] = []
-    with os.fdopen(open_process_file(process, "maps"), "rb") as file:
+    with os.fdopen(ProcessStat.open_file(process, "maps"), "rb") as file:
         for line in file:
             span, rights = line.split(None, 2)[:2]
             first, last = (int(word, 16) for word in span.split(b"-"))

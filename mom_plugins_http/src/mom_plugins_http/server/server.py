@@ -20,7 +20,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from mom_kvm import BoundedServer, Callers, ServerDoor
+from mom_kvm import BoundedServer, Callers
 from mom_plugins_http.server.access import LocalAccess, Peer, Right
 from mom_plugins_http.server.problems import MEDIA_TYPE, ProblemError, problem_body
 
@@ -52,7 +52,7 @@ UNKNOWN_PEER: Final = Peer("unknown", Right.NOTHING, local=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Door(ServerDoor):
+class Door(BoundedServer.Door):
     """Listening socket, and its rules.
 
     :param tls: returns the TLS context for a new connection
