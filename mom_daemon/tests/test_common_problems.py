@@ -17,8 +17,8 @@ def of(name: str | None, message: str = NO_STATISTICS, hint: str = "", since: fl
     ("names", "who"),
     [
         (["a"], "a"),
-        (["a", "b"], "2 guests (a and b)"),
-        (["a", "b", "c", "d"], "4 guests (a, b, c and d)"),
+        (["a", "b"], "2 guests (a, b)"),
+        (["a", "b", "c", "d"], "4 guests (a, b, c and 1 more)"),
         (["a", "b", "c", "d", "e"], "5 guests (a, b, c and 2 more)"),
     ],
 )

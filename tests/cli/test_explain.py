@@ -91,13 +91,6 @@ def test_a_mom_that_has_hung_is_told(simulated: Mom) -> None:
 # --- without a mom ---------------------------------------------------------------------------------------------------------
 
 
-def test_without_the_socket_it_says_what_to_do(mom: Mom, simulating: Simulating) -> None:
-    simulating(mom, "record: {}")
-    told = mom("explain", a_guest(mom))
-    assert (told.returncode, told.stdout) == (1, "")
-    assert "write `http: {}` under `plugins`, or use --at" in told.stderr
-
-
 def test_without_a_running_mom_it_says_what_to_do(mom: Mom) -> None:
     told = mom("explain", "web-1")
     assert (told.returncode, told.stdout) == (1, "")

@@ -25,6 +25,7 @@ from mom_core import (
     Status,
     Verdict,
     count_of,
+    first_names,
     lasting,
     printable,
 )
@@ -108,13 +109,8 @@ class CommonProblem:
     @property
     def who(self) -> str:
         """Return the guest's name, or the number of guests and the first names; empty without a guest."""
-        names = [printable(entity.name, 60) for entity in self.about[: NAMED + 1]]
-        if len(self.about) < 2:
-            return "".join(names)
-        more = len(self.about) - NAMED
-        # One further name is as short as `1 more`.
-        named = f"{', '.join(names[:NAMED])} and {more} more" if more > 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-        return f"{len(self.about)} guests ({named})"
+        named = first_names([entity.name for entity in self.about], NAMED)
+        return named if len(self.about) < 2 else f"{len(self.about)} guests ({named})"
 
     @property
     def text(self) -> str:

@@ -66,34 +66,26 @@ def run(arguments: Sequence[str] | None = None, command: click.Command | None = 
             code = _run(arguments, command or mom)
         if sys.stdout is not None:
             sys.stdout.flush()
-    except BrokenPipeError:  # the reader of the output, such as `head`, has exited
-        return EXIT_NO
     except OSError as error:
-        if not code:  # otherwise, the verb has printed this error
+        # After a broken pipe, nobody reads. With another code, the verb has printed this error.
+        if not code and not isinstance(error, BrokenPipeError):
             _tell(f"mom: the output cannot be written: {error.strerror or error}")
-        return EXIT_NO
-    else:
-        return code
-    finally:
-        _discard_what_cannot_be_written()
+        code = EXIT_NO
+    _discard_unwritable_output()
+    return code
 
 
 def run_program(command: click.Command) -> int:
     """Run this process's command line. Threads that remain get a second before the process ends."""
     code = run(None, command)
-    if _left():
-        threading.Thread(target=_end, args=(code,), daemon=True).start()
+    threading.Thread(target=_end_later, args=(code,), daemon=True).start()
     return code
 
 
-def _left() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if not thread.daemon and thread is not threading.main_thread()]
-
-
-def _end(code: int) -> None:
-    # Do not wait for other threads. Python itself ends the threads of a pool.
+def _end_later(code: int) -> None:
     time.sleep(ENDING_SECONDS)
-    _tell(f"mom: these threads did not end: {', '.join(_left())}")
+    left = [thread.name for thread in threading.enumerate() if not thread.daemon and thread is not threading.main_thread()]
+    _tell(f"mom: these threads did not end: {', '.join(left)}")
     os._exit(code)
 
 
@@ -111,26 +103,11 @@ def _run(arguments: Sequence[str] | None, command: click.Command) -> int:
             return error.code or 0
         _tell(f"mom: {error.code}")
         return EXIT_NO
-    except MomError as error:
-        _tell_error(error)
-        misused = isinstance(error, ConfigError | PluginError | ValueError) and not may_pass(error)
-        return EXIT_MISUSE if misused else EXIT_NO
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        _tell(f"mom: {where}{error.strerror or error} (MOM_DEBUG=1 shows more)")
-        _tell_notes(error)
-        _tell_traceback(error)
-        return EXIT_NO
     except Exception as error:  # noqa: BLE001  # the outermost handler: operators get an error line, not a traceback
-        if lacking := what_it_lacks(error):
-            _tell(f"mom: this command {lacking[0]} ({lacking[1]})")
-            _tell_traceback(error)
-            return EXIT_NO
-        frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<")]
-        where = f"{frames[-1].filename}:{frames[-1].lineno}"
-        _tell(f"mom: a bug in mom or in a plugin, at {where}: {describe(error)} (MOM_DEBUG=1 shows more)")
-        _tell_traceback(error)
-        return EXIT_BROKEN
+        code = _tell_error(error)
+        if os.environ.get("MOM_DEBUG", "") not in ("", "0"):
+            _tell("".join(traceback.format_exception(error)).rstrip())
+        return code
     # After `ctx.exit`, click returns the exit code, otherwise the command's return value.
     return result if isinstance(result, int) and not isinstance(result, bool) else 0
 
@@ -150,29 +127,30 @@ def _tell_misuse(error: click.ClickException) -> None:
         _tell(f"{context.command_path} --help lists commands and options")
 
 
-def _tell_error(error: MomError) -> None:
+def _tell_error(error: Exception) -> int:
     if isinstance(error, ConfigError):
         for problem in error.problems[:SHOWN_PROBLEMS]:
             _tell(str(problem) if problem.line else f"mom: {problem}")
         more = len(error.problems) - SHOWN_PROBLEMS
         if more > 0:
             _tell(f"mom: … and {more:,} more")
-    else:
-        errors = error.errors if isinstance(error, PluginError) else [error]
-        for part in errors:
+    elif isinstance(error, MomError):
+        for part in error.errors if isinstance(error, PluginError) else [error]:
             _tell(f"mom: {part}")
-    _tell_notes(error)
-    _tell_traceback(error)
-
-
-def _tell_notes(error: BaseException) -> None:
+    elif isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        _tell(f"mom: {where}{error.strerror or error} (MOM_DEBUG=1 shows more)")
+    elif lacking := what_it_lacks(error):
+        _tell(f"mom: this command {lacking[0]} ({lacking[1]})")
+        return EXIT_NO
+    else:
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<")]
+        where = f"{frames[-1].filename}:{frames[-1].lineno}"
+        _tell(f"mom: a bug in mom or in a plugin, at {where}: {describe(error)} (MOM_DEBUG=1 shows more)")
+        return EXIT_BROKEN
     for note in getattr(error, "__notes__", ()):
         _tell(f"mom: {note}")
-
-
-def _tell_traceback(error: BaseException) -> None:
-    if os.environ.get("MOM_DEBUG", "") not in ("", "0"):
-        _tell("".join(traceback.format_exception(error)).rstrip())
+    return EXIT_MISUSE if isinstance(error, ConfigError | PluginError | ValueError) and not may_pass(error) else EXIT_NO
 
 
 def _tell(text: str) -> None:
@@ -182,16 +160,10 @@ def _tell(text: str) -> None:
         print_prose(printable_lines(text), 2, err=True)
 
 
-def _discard_what_cannot_be_written() -> None:
+def _discard_unwritable_output() -> None:
     for stream in (sys.stdout, sys.stderr):
-        if stream is None:
-            continue
-        try:
-            stream.flush()
-        except OSError:
-            with suppress(OSError, ValueError):
-                nowhere = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(nowhere, stream.fileno())
-                os.close(nowhere)
-        except ValueError:
-            pass  # it is closed
+        with suppress(ValueError, AttributeError):  # it is closed, or there is none
+            try:
+                stream.flush()
+            except OSError:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

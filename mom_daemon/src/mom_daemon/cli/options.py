@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import wraps
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -32,23 +32,19 @@ def as_caller(function: Function) -> Function:
 
 def runs_as_caller(context: click.Context) -> bool:
     """Return whether `as_caller` marked this verb or its group."""
-    above: click.Context | None = context
-    while above is not None:
-        if hasattr(above.command.callback, _AS_CALLER):
-            return True
-        above = above.parent
-    return False
+    return any(hasattr(each.command.callback, _AS_CALLER) for each in _with_parents(context))
 
 
 def named_config(context: click.Context) -> str | None:
     """Return the configuration file that the operator specified; None for the default."""
-    above: click.Context | None = context
-    while above is not None:
-        named = above.params.get("config_file") or above.params.get("config_path")
-        if named:
-            return str(named)
-        above = above.parent
-    return os.environ.get("MOM_CONFIG") or None
+    files = (each.params.get("config_file") or each.params.get("config_path") for each in _with_parents(context))
+    return next((str(file) for file in files if file), os.environ.get("MOM_CONFIG") or None)
+
+
+def _with_parents(context: click.Context) -> Iterator[click.Context]:
+    yield context
+    if context.parent is not None:
+        yield from _with_parents(context.parent)
 
 
 def config_option(function: Function) -> Function:

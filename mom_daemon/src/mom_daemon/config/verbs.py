@@ -18,11 +18,12 @@ from mom_core import ConfigError, Finding, MomError, Severity, format_duration, 
 from mom_core.files import DEFAULT_CONFIG
 from mom_daemon import VerbGroup, as_caller, brief, json_option, print_prose, print_text
 from mom_daemon.cli.options import config_argument
-from mom_daemon.cli.output import terminal_columns
 from mom_daemon.look.here import how_to_act, how_to_start
 from mom_daemon.owner import load_as_owner
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from mom_core import Config
     from mom_core.config.document import KeyPath
     from mom_daemon.config.draft import Draft
@@ -71,7 +72,6 @@ def check_command(config_path: str | None, as_json: bool) -> None:
 
 def _checked(path: str | None) -> tuple[Config, list[tuple[str, Finding]]]:
     from mom_core.config.document import dotted
-    from mom_daemon.config.needed_files import missing_files
     from mom_daemon.plugins.declared import about_enabled, check_plugins
 
     config = load_as_owner(path)  # plugins read and trust files as the daemon's user does
@@ -83,12 +83,41 @@ def _checked(path: str | None) -> tuple[Config, list[tuple[str, Finding]]]:
     cure = "create this file, or set the path of another file"
     problems += [
         ConfigError.Problem(file, *config.places.get(place, (0, 0)), f"{dotted(place)}: there is no file {path}", cure)
-        for place, path in missing_files(config)
+        for name, plugin in config.plugins.items()
+        for place, path in _missing_files(plugin.settings, ("plugins", name))
     ]
     if problems:
         raise ConfigError(sorted(problems))
     warnings = [("core", finding) for finding in about_enabled(config)]
     return config, warnings + [(name, finding) for name, finding in checked.findings if finding.severity is Severity.WARNING]
+
+
+def _missing_files(settings: BaseModel, place: KeyPath) -> Iterator[tuple[KeyPath, Path]]:
+    # Yield settings that need an existing file and have none.
+    from pydantic import BaseModel
+
+    from mom_core.config.wording import marks_of
+    from mom_core.settings import FileMustExist
+
+    for name, field in type(settings).model_fields.items():
+        value: object = getattr(settings, name)
+        here = (*place, field.alias or name)
+        must_exist = any(isinstance(mark, FileMustExist) for mark in marks_of(field.annotation, field.metadata))
+        if isinstance(value, BaseModel):
+            yield from _missing_files(value, here)
+        elif isinstance(value, list | tuple):
+            for number, item in enumerate(value):
+                if isinstance(item, BaseModel):
+                    yield from _missing_files(item, (*here, number))
+        elif must_exist and isinstance(value, Path) and not _may_exist(value):
+            yield here, value
+
+
+def _may_exist(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except PermissionError:
+        return True
 
 
 # --- show ----------------------------------------------------------------------------------------------------------------------
@@ -120,25 +149,15 @@ def show_command(config_path: str | None, of_running: bool, as_json: bool) -> No
         settings = [{"setting": name, "value": value, "from": origin} for name, value, origin in rows]
         click.echo(json.dumps({"file": config.file, "settings": settings}, indent=2))
         return
-    if terminal_columns() is not None:  # on a terminal, name the file only once, below the table
-        rows = [(name, value, origin.replace(f"{config.file}:", "line ")) for name, value, origin in rows]
     print_table(("setting", TableColumn("value", prose=True), "from"), [(name, _shown(value), origin) for name, value, origin in rows])
-    if terminal_columns() is not None:
-        print_prose(f"line numbers refer to {config.file}", 2)
 
 
 def _show_running(config: Config, *, as_json: bool) -> None:
     from mom_core.config.document import dotted
     from mom_daemon.cli.output import TableColumn, print_table
-    from mom_daemon.look.sources import ask, running_mom
+    from mom_daemon.look.sources import ask
 
-    answer = ask(config, lambda running: running.configuration())
-    if answer is None:
-        why = (
-            "mom is not running with this configuration" if running_mom(config) else "no enabled plugin answers queries for the running mom"
-        )
-        raise MomError(why, hint="`mom config show`, without --running, shows the settings that mom would use")
-    settings, where = answer
+    settings, where = ask(config, lambda running: running.configuration())
     if as_json:
         click.echo(json.dumps({"from": where, "settings": settings}, indent=2))
         return

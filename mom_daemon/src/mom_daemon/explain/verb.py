@@ -20,8 +20,7 @@ from mom_core.plugins.registry import explainers_of
 from mom_daemon import KeptPath, config_option, json_option, moment
 from mom_daemon.cli.output import terminal_columns, wrapped
 from mom_daemon.explain.explanation import Explainers
-from mom_daemon.look.here import how_to_start
-from mom_daemon.look.sources import ask, find_guest, newest, recording, running_mom
+from mom_daemon.look.sources import NotRunning, ask, find_guest, newest, recording
 from mom_kvm import PastCycle, PastCycles
 
 GAP_CYCLES: Final = 3
@@ -85,13 +84,10 @@ def explain_command(guest: str, at: str | None, path: Path | None, config_path: 
 
 def _now(guest: str, config_path: str | None) -> _FoundExplanation:
     config = load_config(config_path)
-    answer = ask(config, lambda running: running.explanation(guest))
-    if answer is None and running_mom(config) is None:
-        raise MomError("no enabled plugin answers queries for the running mom", hint="write `http: {}` under `plugins`, or use --at")
-    if answer is None:
-        hint = f"start it with {how_to_start(config_path)}; or use --at to read a recording"
-        raise MomError("mom is not running on this host", hint=hint)
-    content, where = answer
+    try:
+        content, where = ask(config, lambda running: running.explanation(guest))
+    except NotRunning as error:
+        raise MomError(error.message, hint=f"{error.hint}, or use --at to read a recording") from None
     age = max(0.0, time.time() - float(content["time"]))
     return _FoundExplanation(content, where, (), age, "sim" not in config.plugins)
 

@@ -29,7 +29,7 @@ class NoSuchGuest(MomError):
 
 
 class NotRunning(MomError):
-    """No mom is running."""
+    """No mom is running, or no plugin connects to it."""
 
 
 class RunningMom(Protocol):
@@ -81,31 +81,25 @@ Found = TypeVar("Found")
 Kind = TypeVar("Kind")
 
 
-def running_mom(config: Config) -> RunningMom | None:
-    """Return the first connection that a plugin offers. mom need not be running."""
-    return _of_enabled(RunningMom, config)
+def ask(config: Config, question: Callable[[RunningMom], Found]) -> tuple[Found, str]:
+    """Ask the running mom. Return its answer and address. Raise `NotRunning` without a running mom."""
+    running = _of_enabled(RunningMom, config)
+    if running is None:
+        raise NotRunning("no enabled plugin answers queries for the running mom", hint="write `http: {}` under `plugins`")
+    return question(running), running.where
 
 
-def ask(config: Config, question: Callable[[RunningMom], Found]) -> tuple[Found, str] | None:
-    """Ask the running mom. Return its answer and address; None without a connection, or if no mom is running."""
-    running = running_mom(config)
-    try:
-        return None if running is None else (question(running), running.where)
-    except NotRunning:
-        return None
-
-
-def told(config: Config) -> RunningStatus | None:
+def running_status(config: Config) -> RunningStatus | None:
     """Return the running mom's status; None if no mom is running. Raise `MomError` if the status is unknown."""
     try:
         return read_status(config.run_directory)
     except MomError as error:
         if not isinstance(error.__cause__, PermissionError):
             raise
-        answer = ask(config, lambda running: running.report())  # for users who may only read the socket
-        if answer is None:
-            raise
-        return RunningStatus.of(*answer)
+        try:
+            return RunningStatus.of(*ask(config, lambda running: running.report()))  # for users who may only read the socket
+        except NotRunning:
+            raise error from None
 
 
 def recording(config: Config | None, path: Path | None) -> PastCycles:

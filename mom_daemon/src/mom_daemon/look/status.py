@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mom_core import Config, GuestColumn, MomError, Report, Scope, Severity, Source, Unit, count_of, load_config, printable
+from mom_core import Config, GuestColumn, MomError, Report, Scope, Severity, Source, Status, Unit, count_of, load_config, printable
 from mom_core.ledger import changes_left
 from mom_core.plugins.discovery import LoadedPlugin
 from mom_daemon import StatusPart, amount, brief, json_option, print_prose
@@ -18,7 +18,7 @@ from mom_daemon import report_words as words
 from mom_daemon.cli.options import config_argument
 from mom_daemon.cli.output import mark
 from mom_daemon.look.here import how_to_act, how_to_start
-from mom_daemon.look.sources import told
+from mom_daemon.look.sources import running_status
 from mom_daemon.plugins.declared import lacking, offered
 from mom_daemon.status_file import RunningStatus
 
@@ -36,7 +36,7 @@ def status_command(config_path: str | None, as_json: bool) -> None:
     running, or has hung. A warning does not change the exit code.
     """
     config = load_config(config_path)
-    status = told(config)
+    status = running_status(config)
     if status is None:
         try:
             left, unknown = changes_left(config.state_directory), ""
@@ -69,7 +69,7 @@ def status_command(config_path: str | None, as_json: bool) -> None:
 def guests_command(config_path: str | None, as_json: bool) -> None:
     """Show all guests with their memory, from the running mom. If mom is not running, read the guests now."""
     config = load_config(config_path)
-    status = told(config)
+    status = running_status(config)
     if status is not None:
         content = status.content
         if unknown := words.guests_unknown(content):
@@ -166,25 +166,27 @@ def _who(entity: EntityModel) -> str:
 
 def _recent(content: ReportDocument) -> list[str]:
     units = content["controls"]
-    outcomes = [o for o in content["outcomes"] if o["status"] != "unchanged"]
-    lines = ["last cycle:"] if outcomes or content["revisions"] else []
-    for outcome in outcomes[:SHOWN]:
+    outcomes = []
+    for outcome in content["outcomes"]:
+        if outcome["status"] == Status.UNCHANGED:
+            continue
         who = _who(outcome["entity"])
         error = f" ({brief(outcome['error'], 160)})" if outcome["error"] else ""
         unit = units.get(outcome["control"], "")
         move = f"{amount(outcome['before'], unit)} → {amount(outcome['value'], unit)}"
-        lines.append(f"  {who}: {outcome['control']} {move}: {outcome['status']}{error}, by {Source(**outcome['source'])}")
-    if len(outcomes) > SHOWN:
-        lines.append(f"  and {len(outcomes) - SHOWN} more (`mom status --json`)")
-    for revision in content["revisions"][:SHOWN]:
+        outcomes.append(f"  {who}: {outcome['control']} {move}: {outcome['status']}{error}, by {Source(**outcome['source'])}")
+    revisions = []
+    for revision in content["revisions"]:
         who = _who(revision["entity"])
         unit = units.get(revision["control"], "")
         became = "dropped" if revision["dropped"] else f"made {amount(revision['became'], unit)}"
         change = f"{revision['control']} {amount(revision['wanted'], unit)} {became} by {revision['reviewer']}"
-        lines.append(f"  {who}: {change}: {brief(revision['reason'], 160)}")
-    if len(content["revisions"]) > SHOWN:
-        lines.append(f"  and {len(content['revisions']) - SHOWN} more revisions")
-    return lines
+        revisions.append(f"  {who}: {change}: {brief(revision['reason'], 160)}")
+    return ["last cycle:", *_first(outcomes), *_first(revisions)] if outcomes or revisions else []
+
+
+def _first(lines: Sequence[str]) -> Sequence[str]:
+    return lines if len(lines) <= SHOWN else [*lines[:SHOWN], f"  and {len(lines) - SHOWN} more (`mom status --json`)"]
 
 
 def _trial(content: ReportDocument) -> list[str]:
@@ -193,17 +195,15 @@ def _trial(content: ReportDocument) -> list[str]:
         return []
     if not trial["differing"]:
         return [f"on trial: no difference in {trial['decisions']} decisions"]
-    lines = [f"on trial: {trial['differing']} of {trial['decisions']} decisions differ"]
+    lines = []
     units = content["controls"]
-    for difference in trial["differences"][:SHOWN]:
+    for difference in trial["differences"]:
         unit = units.get(difference["control"], "")
         decided, considered = (
             "nothing" if side is None else amount(side, unit) for side in (difference["decided"], difference["considered"])
         )
         lines.append(f"  {_who(difference['entity'])}: {difference['control']} {considered} instead of {decided}")
-    if trial["differing"] > SHOWN:
-        lines.append(f"  and {trial['differing'] - SHOWN} more")
-    return lines
+    return [f"on trial: {trial['differing']} of {trial['decisions']} decisions differ", *_first(lines)]
 
 
 def show_guests(rows: Sequence[Mapping[str, Any]], columns: Sequence[GuestColumnModel]) -> None:

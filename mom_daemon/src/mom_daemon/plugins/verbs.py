@@ -49,9 +49,9 @@ def list_command(config_path: str | None, with_others: bool, as_json: bool) -> N
             is_own = listed is not None and listed.distribution == about["distribution"]
             summary = listed.summary if listed and is_own else "" if plugin is None else _distribution(plugin.distribution)[0]
             on = None if enabled is None else name in enabled
-            rows.append({"name": name, **about, "installed": plugin is not None, "summary": summary, "enabled": on, "times": len(plugins)})
+            rows.append({"name": name, **about, "installed": plugin is not None, "summary": summary, "enabled": on})
     if as_json:
-        click.echo(json.dumps([{key: value for key, value in row.items() if key != "times"} for row in rows], indent=2))
+        click.echo(json.dumps(rows, indent=2))
     else:
         _show_list(rows, enabled)
     if trouble and (config_path is not None or not as_json):
@@ -73,7 +73,6 @@ def _show_list(rows: Sequence[Mapping[str, Any]], enabled: Sequence[str] | None)
     cells = []
     for row in rows:
         on = "?" if enabled is None else f"yes, number {enabled.index(row['name']) + 1}" if row["enabled"] else "no"
-        on += ", but several packages provide it" if row["times"] > 1 else ""
         version = row["version"] if row["installed"] else "not installed"
         cells.append((printable(row["name"]), row["distribution"] or "", version, on, row["summary"]))
     if cells:
