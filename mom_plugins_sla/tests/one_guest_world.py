@@ -7,7 +7,7 @@ from typing import TypeVar
 from mom_core import Declaration, FieldSpec, Guest, Hypervisor, PluginContext, PluginSettings, Scope, Unit, Value, hookimpl
 from mom_devkit import FakeGuest, FakeHypervisor, run_plugins
 from mom_plugins_sla import SlaPlugin
-from mom_plugins_sla.settings import SlaSettings
+from mom_plugins_sla.classes import SlaSettings
 
 Seen = TypeVar("Seen")
 

@@ -13,7 +13,7 @@ from mom_devkit import wait_until
 from mom_kvm import Destination
 from mom_plugins_sla.eviction.movers import command
 from mom_plugins_sla.eviction.movers.command import CommandMoverPlugin, arguments_of
-from mom_plugins_sla.eviction.protocols import MoveJob, MoveReport, MoveStanding
+from mom_plugins_sla.eviction.movers.mover import MoveJob, MoveReport, MoveStanding
 
 pytestmark = pytest.mark.processes
 

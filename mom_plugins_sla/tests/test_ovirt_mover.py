@@ -9,9 +9,9 @@ from movers_server import Server
 
 from mom_core import Entity, HypervisorError, PluginContext, Scope
 from mom_kvm import Destination
+from mom_plugins_sla.eviction.movers.mover import MoveJob
 from mom_plugins_sla.eviction.movers.ovirt import OvirtMoverPlugin
 from mom_plugins_sla.eviction.movers.server_api import UnclearAnswerError
-from mom_plugins_sla.eviction.protocols import MoveJob
 
 VM = "6f2c7c1e-0000-4000-8000-000000000001"
 HOST = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"

@@ -7,9 +7,7 @@ import pytest
 from mom_core import ConfigError, FieldSpec, Guest, GuestSettings, PluginContext, Portion, Problem, Severity, Snapshot, load_config
 from mom_devkit import declared
 from mom_plugins_sla import SlaPlugin
-from mom_plugins_sla.assignment import Assigned, ClassAssignment
-from mom_plugins_sla.classes import READY, ServiceClass, safest
-from mom_plugins_sla.settings import SlaGuestSettings, SlaSettings
+from mom_plugins_sla.classes import READY, Assigned, ClassAssignment, ServiceClass, SlaGuestSettings, SlaSettings, safest
 
 GIB = 1 << 20
 IN_YAML, IN_METADATA = "the section guests of the YAML file", "the guest's metadata"

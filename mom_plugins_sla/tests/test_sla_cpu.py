@@ -9,7 +9,7 @@ from one_guest_world import OneGuestWorld
 
 from mom_core import CpuTune, Entity, HypervisorError, Value
 from mom_devkit import FakeGuest
-from mom_plugins_sla.settings import SlaSettings
+from mom_plugins_sla.classes import SlaSettings
 
 OWN = 300
 VAPOR, GOLD = 50, 200

@@ -9,7 +9,7 @@ from one_guest_world import OneGuestWorld
 
 from mom_core import DiskTune, Entity, HypervisorError, Value
 from mom_devkit import FakeGuest
-from mom_plugins_sla.settings import SlaSettings
+from mom_plugins_sla.classes import SlaSettings
 
 AGREED = {"total_bytes_sec": 10_000_000, "total_iops_sec": 100}
 FREE = {**dict.fromkeys(DiskTune.LIMITS, 0), **AGREED}

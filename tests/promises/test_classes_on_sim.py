@@ -11,7 +11,7 @@ from mom_devkit import PluginRun, declared, run_plugins
 from mom_kvm import field_number
 from mom_plugins_record.report.command import report
 from mom_plugins_sla import SlaPlugin
-from mom_plugins_sla.settings import SlaSettings
+from mom_plugins_sla.classes import SlaSettings
 
 GIB = 1 << 20
 SIM = {

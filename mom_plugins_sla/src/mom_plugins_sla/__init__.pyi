@@ -1,5 +1,5 @@
 from .eviction.plugin import EvictionPlugin as EvictionPlugin
-from .eviction.protocols import (
+from .eviction.movers.mover import (
     LifecycleControl as LifecycleControl,
     MigrationControl as MigrationControl,
     MoveJob as MoveJob,

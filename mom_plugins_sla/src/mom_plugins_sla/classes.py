@@ -1,15 +1,26 @@
-"""Service classes: guarantees, priorities, and permitted steps on a full host."""
+"""Service classes, their settings, and their assignment to guests."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Final
+from typing import Annotated, Any, Final, NamedTuple
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, create_model, field_validator, model_validator
 
-from mom_core import ConfigError, Duration, Portion, SizeOrShare, StrictModel, printable, read_settings
+from mom_core import (
+    ConfigError,
+    Duration,
+    Guest,
+    GuestSettings,
+    PluginSettings,
+    Portion,
+    SizeOrShare,
+    StrictModel,
+    printable,
+    read_settings,
+)
 from mom_plugins_sla.eviction.steps import TERMS, EvictionField
 
 NOTHING: Final = Portion(size=0)
@@ -155,3 +166,93 @@ class SharedClasses:
             first, more = error.problems[0], len(error.problems) - 1
             self.wrong = printable(f"{first}" + (f" (and {more} more)" if more else ""), 400)
         return before != self.classes
+
+
+class SlaSettings(PluginSettings):
+    """Classes, and their assignment to guests."""
+
+    classes: dict[ClassName, ServiceClass] = Field(default_factory=dict)
+    """Classes keyed by name. They extend or replace `platinum`, `gold`, `compute` and `vapor`."""
+
+    classes_file: Path | None = None
+    """A file with more classes under its key `classes`. These take precedence over the classes of this section. The file may change at any
+    time, and may be missing. A fleet's file is `/var/lib/mom/fleet/classes.yaml`."""
+
+    default: str | None = None
+    """The class of all other guests. Unset: no class and no guarantee."""
+
+    cpu: bool = False
+    """Set the CPU shares of guests from their classes, with the policy 62_sla_cpu. It needs the `qos` plugin."""
+
+    io: bool = False
+    """Limit disks to the I/O shares of their guests while disks are overloaded, with the policy 72_sla_io. It needs the `qos` plugin."""
+
+    @property
+    def all_classes(self) -> dict[str, ServiceClass]:
+        """Built-in classes, replaced and extended by the operator's."""
+        return {**READY, **self.classes}
+
+    @field_validator("classes_file")
+    @classmethod
+    def _is_absolute(cls, path: Path | None) -> Path | None:
+        if path is not None and not path.is_absolute():
+            raise ValueError(f"{str(path)!r:.100} is a relative path; write an absolute one")
+        return path
+
+    @model_validator(mode="after")
+    def _default_exists(self) -> SlaSettings:
+        classes = self.all_classes
+        if self.classes_file is not None:
+            return self  # the file may define the name later; mom reports guests of missing classes
+        if self.default is not None and self.default not in classes:
+            raise ValueError(f"default: there is no class {self.default!r:.50}; known classes: {', '.join(classes)}")
+        return self
+
+
+# `class` is a keyword, so it cannot be an annotated attribute.
+_CLASS = Field(default=None, description="The guest's service class: `platinum`, `gold`, `compute`, `vapor`, or one of your own.")
+_MODEL: Any = {"__base__": GuestSettings, "__module__": __name__, "__doc__": "Service class of a guest.", "class": (str | None, _CLASS)}
+SlaGuestSettings: type[GuestSettings] = create_model("SlaGuestSettings", **_MODEL)
+
+
+METADATA: Final = "sla_class"
+"""Guest property: class from the guest's metadata or management system."""
+
+
+class Assigned(NamedTuple):
+    """Class and its source. `unknown` is the configured name if no such class exists."""
+
+    name: str
+    source: str
+    unknown: str = ""
+
+    @property
+    def explanation(self) -> str:
+        """Source of the class, and why mom replaced an unknown class."""
+        return (
+            f"{self.source}, which names the class {self.unknown}: that class does not exist, so mom uses the safest class"
+            if self.unknown
+            else self.source
+        )
+
+
+class ClassAssignment:
+    """Rules that assign classes. The first source with a class counts: section `guests`, metadata, default."""
+
+    def __init__(self, classes: Mapping[str, ServiceClass], default: str | None) -> None:
+        self._classes, self._safest = classes, safest(classes)
+        self._default = None if default is None else self._existing(default, "the default of the sla plugin")
+
+    def of(self, guest: Guest, settings: GuestSettings) -> Assigned | None:
+        """Return the guest's class, if any."""
+        configured, metadata = getattr(settings, "class", None), guest.properties.get(METADATA)
+        if isinstance(configured, str):
+            return self._existing(configured, "the section guests of the YAML file")
+        if isinstance(metadata, str):
+            return self._existing(metadata, "the guest's metadata")
+        return self._default
+
+    def _existing(self, name: str, source: str) -> Assigned:
+        if name in self._classes:
+            return Assigned(name, source)
+        return Assigned(self._safest, source, printable(name, 40) or "an empty name")

@@ -152,10 +152,14 @@ class SlaPlugin:
         unclassed |= {"cpu_share": ORDINARY} if self._settings.cpu else {}
         unclassed |= {"io_share": 1.0} if self._settings.io else {}
         fields: dict[str, dict[str, Value]] = {guest.id: {**unclassed} for guest in guests}
-        for identity, assigned in self._assignment.of_all(guests, self._context.guest_settings).items():
-            terms = self._classes[assigned.name]
-            fields[identity] = fields_of(assigned.name, assigned.explanation, terms, self._maxima.get(identity))
+        for guest in guests:
+            if (assigned := self._assigned(guest)) is not None:
+                terms = self._classes[assigned.name]
+                fields[guest.id] = fields_of(assigned.name, assigned.explanation, terms, self._maxima.get(guest.id))
         return fields
+
+    def _assigned(self, guest: Guest) -> Assigned | None:
+        return self._assignment.of(guest, self._context.guest_settings(guest))
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
@@ -169,8 +173,10 @@ class SlaPlugin:
         source = Source(self._context.name)
         if wrong := self._wrong_file():
             yield Problem(source, wrong, severity=Severity.ERROR, hint="correct the file; in a fleet: `mom fleet policy set`")
-        for guest, assigned in self._unknown(list(snapshot.guests.values())):
-            yield Problem(source, _complaint(assigned), guest.entity, Severity.ERROR, self._cure())
+        for guest in snapshot.guests.values():
+            if (assigned := self._assigned(guest)) is not None and assigned.unknown:
+                text = f"there is no class {assigned.unknown} ({assigned.source}): {assigned.name}, the safest class, replaces it"
+                yield Problem(source, text, guest.entity, Severity.ERROR, self._cure())
 
     @hookimpl
     def mom_report(self, report: Report) -> None:
@@ -184,10 +190,6 @@ class SlaPlugin:
         promises = self._context.service(Promises) or Promises()
         return admission_of(new, figures_of(snapshot, self._context.service(Reservations), promises), snapshot)
 
-    def _unknown(self, guests: Sequence[Guest]) -> list[tuple[Guest, Assigned]]:
-        assigned = self._assignment.of_all(guests, self._context.guest_settings)
-        return [(guest, assigned[guest.id]) for guest in guests if guest.id in assigned and assigned[guest.id].unknown]
-
     def _cure(self) -> str:
         return f"known classes: {', '.join(self._classes)}; define more in the settings of the {self._context.name} plugin"
 
@@ -196,7 +198,3 @@ class SlaPlugin:
     mom_status = late_hook("mom_plugins_sla.presentation:class_parts", "report")
 
     mom_explainer = late_hook("mom_plugins_sla.presentation:ClassExplainer")
-
-
-def _complaint(assigned: Assigned) -> str:
-    return f"there is no class {assigned.unknown} ({assigned.source}): {assigned.name}, the safest class, replaces it"

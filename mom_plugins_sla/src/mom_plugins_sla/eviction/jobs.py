@@ -17,15 +17,15 @@ from pydantic import FailFast, Field, TypeAdapter
 
 from mom_core import Entity, GuestBusy, Hypervisor, HypervisorError, MomError, PluginContext, Scope, StateError, format_duration, printable
 from mom_kvm import Callers, Destination, GuestState
-from mom_plugins_sla.eviction.movers.mover_plugin import UNKNOWN, why_failed
-from mom_plugins_sla.eviction.protocols import LifecycleControl, MoveJob, Mover, MoveReport, MoveStanding
+from mom_plugins_sla.eviction.movers.mover import UNKNOWN, LifecycleControl, MoveJob, Mover, MoveReport, MoveStanding, why_failed
 from mom_plugins_sla.eviction.recent_steps import COUNTS_SECONDS, RecentSteps
 from mom_plugins_sla.eviction.steps import TERMS, Step
 
 AT_ONCE: Final = 4
-"""Maximum number of steps in progress. Also the maximum number of abandoned calls of each mover."""
+"""Maximum number of steps in progress."""
 
-CALL_SECONDS: Final = 30.0
+SIMULATED_SECONDS: Final = 30.0
+"""Time limit for steps on simulated guests."""
 
 GIVE_UP_SECONDS: Final = 60.0
 """mom waits this long for a mover to cancel a late move, or for a moved guest to disappear."""
@@ -120,8 +120,6 @@ class _Call:
 
     kind: str
     future: Future[Any]
-    at: float
-    seconds: float
 
 
 @dataclass(slots=True)
@@ -133,7 +131,6 @@ class _Progress:
     looked: float = float("-inf")
     cancelled: bool = False
     done_since: float | None = None
-    unanswered: bool = False
     returns_failed: int = 0
 
 
@@ -150,9 +147,7 @@ class Jobs:
         self._jobs: dict[str, Job] = {}
         self._progress: dict[str, _Progress] = {}
         self._calls: dict[str, _Call] = {}
-        self._abandoned: dict[str, list[Future[Any]]] = {}
         self._errors: dict[str, str] = {}
-        self._unwritten = False
 
     def load(self) -> None:
         """Read an earlier run's jobs. Without their file, create jobs for the ledger's paused guests."""
@@ -222,10 +217,8 @@ class Jobs:
         return self._errors.get(guest, "")
 
     def is_late(self, job: Job) -> bool:
-        """Return whether a step other than a move exceeded its time limit, or the hypervisor did not answer."""
-        if job.is_move or job.state is not JobState.BEGUN:
-            return False
-        return self._progress[job.guest].unanswered or self._age(job) >= self.seconds
+        """Return whether a step other than a move has exceeded its time limit."""
+        return not job.is_move and job.state is JobState.BEGUN and self._age(job) >= self.seconds
 
     def may_pause(self, guest: str) -> bool:
         """Return whether an unanswered pause may still take effect."""
@@ -254,13 +247,11 @@ class Jobs:
                 self._call(job, "ask", lambda: control.shut_down(guest))
             self._wait_for_simulated(hypervisor, job)
 
-    def move(self, mover: Mover, job: Job, preparation: Callable[[], str], seconds: float) -> None:
+    def move(self, mover: Mover, job: Job, preparation: Callable[[], str]) -> None:
         """Start a move. Raise `MomError` if it cannot begin.
 
         :param preparation: prepares the guest, and returns why it must not move, or an empty string
         """
-        if why := self._why_not_by(mover):
-            raise MomError(why, hint="repair the mover, and reload mom")
 
         def begin() -> str:
             if why := preparation():
@@ -268,10 +259,7 @@ class Jobs:
             return mover.begin(job.for_mover())
 
         with self._recorded(job):
-            self._call(job, "begin", begin, seconds + CALL_SECONDS)
-
-    def _why_not_by(self, mover: Mover) -> str:
-        return f"the mover {mover.name} has not returned from {AT_ONCE} calls" if self._is_hanging(mover.name) else ""
+            self._call(job, "begin", begin)
 
     def resume(self, hypervisor: Hypervisor | None, job: Job, why: str) -> None:
         """Begin to resume, restore or start a guest."""
@@ -292,31 +280,32 @@ class Jobs:
         if self.under_way >= AT_ONCE:
             raise MomError(f"{AT_ONCE} steps, the maximum, are already in progress")
         self._write({**self._jobs, job.guest: job})
+        self._errors.pop(job.guest, None)
         self._progress[job.guest] = _Progress(self._context.monotonic())
         try:
             yield
-        except GuestBusy as error:
-            self._unanswered(job, error.message)
+        except GuestBusy as error:  # the step may still take effect
+            self._fail(job, error.message)
             raise
         except MomError:
             self.forget(job.guest)
             raise
 
-    def _call(self, job: Job, kind: str, function: Callable[[], Any], seconds: float = CALL_SECONDS) -> None:
+    def _call(self, job: Job, kind: str, function: Callable[[], Any]) -> None:
         future = self._callers.start(function)
-        self._calls[job.guest] = _Call(kind, future, self._context.monotonic(), seconds)
+        self._calls[job.guest] = _Call(kind, future)
         if kind != "look":
             future.add_done_callback(lambda _: self._context.wake(f"guest {job.entity}: {kind}"))
 
     def _wait_for_simulated(self, hypervisor: Hypervisor, job: Job) -> None:
         if isinstance(hypervisor, StopsAtOnce) and job.guest in self._calls:
-            Callers.came_back(self._calls[job.guest].future, CALL_SECONDS)
+            Callers.came_back(self._calls[job.guest].future, SIMULATED_SECONDS)
 
     # --- each cycle ----------------------------------------------------------------------------------------------------------------
 
     def check_stopped(self, hypervisor: Hypervisor) -> None:
         """Record steps' results, and guests that somebody else has resumed or stopped."""
-        if self._unwritten:
+        if self._file.write_error:
             self._store(self._jobs)
         for guest, call in list(self._calls.items()):
             job = self._jobs.get(guest)
@@ -325,9 +314,6 @@ class Jobs:
             elif call.future.done():
                 del self._calls[guest]
                 self._record_result(job, call)
-            elif job.is_move and self._context.monotonic() - call.at >= call.seconds:
-                del self._calls[guest]
-                self._abandoned.setdefault(job.mover, []).append(call.future)
         stopped = [item for item in self.stopped if item.guest not in self._calls]
         if stopped and isinstance(hypervisor, LifecycleControl):
             with suppress(HypervisorError):  # the next cycle retries
@@ -339,7 +325,6 @@ class Jobs:
 
     def check_moves(self, present: Collection[str], movers: Sequence[Mover]) -> None:
         """Update all moves. `present` contains the ids of the listed guests."""
-        self._errors = {guest: error for guest, error in self._errors.items() if guest in present}
         by_name = {mover.name: mover for mover in reversed(movers)}
         for job in list(self._jobs.values()):
             if job.is_move:
@@ -357,8 +342,8 @@ class Jobs:
                 self._context.log.error("the mover %s: %s", job.mover, message)
             elif call.future.result():
                 self._store({**self._jobs, job.guest: replace(job, reference=printable(str(call.future.result()), 400))})
-        elif call.kind in {"ask", "save"} and isinstance(error, GuestBusy):
-            self._unanswered(job, message)
+        elif call.kind in {"ask", "save"} and isinstance(error, GuestBusy):  # the step may still take effect
+            self._fail(job, message)
         elif call.kind == "save" and error:  # the save may continue; the next state shows its result
             self._fail(job, message)
             self._progress[job.guest].since = float("-inf")
@@ -379,8 +364,6 @@ class Jobs:
         progress.absent = 0 if is_present else progress.absent + 1
         if progress.absent >= GONE_CYCLES:
             self._moved(job)
-        elif job.guest in self._calls:
-            pass
         elif not job.lost and progress.done_since is not None:
             if is_present and now - progress.done_since >= GIVE_UP_SECONDS:
                 self._lose(job, f"the mover {job.mover} reports success, but the guest is still here")
@@ -391,7 +374,7 @@ class Jobs:
             self._lose(
                 job, f"the mover {job.mover} has reported no result within {limit}: mom leaves the guest alone until the mover reports one"
             )
-        elif mover is None or self._is_hanging(mover.name):
+        elif mover is None or job.guest in self._calls:
             pass
         elif not job.lost and age >= job.seconds and not progress.cancelled:
             progress.cancelled = True
@@ -399,10 +382,6 @@ class Jobs:
         elif not job.lost or now - progress.looked >= LOST_LOOK_SECONDS:
             progress.looked = now
             self._call(job, "look", lambda: mover.look(job.for_mover()))
-
-    def _is_hanging(self, mover: str) -> bool:
-        self._abandoned[mover] = [call for call in self._abandoned.get(mover, ()) if not call.done()]
-        return len(self._abandoned[mover]) >= AT_ONCE
 
     def _check_state(self, job: Job, state: GuestState | None) -> None:
         if state is TERMS[job.step].end:
@@ -416,7 +395,7 @@ class Jobs:
                 return
         elif job.state is JobState.BEGUN and (self._age(job) < self.seconds or (job.step is Step.SAVE and state is GuestState.PAUSED)):
             return  # hypervisors pause a guest while saving it
-        elif self.is_late(job) and job.step is not Step.PAUSE and state is GuestState.RUNNING:
+        elif self.is_late(job) and state is GuestState.RUNNING:
             if not self.error(job.guest):
                 result = "was not saved" if job.step is Step.SAVE else "did not shut down"
                 self._fail(job, f"the guest {result} within {format_duration(self.seconds)}")
@@ -431,7 +410,6 @@ class Jobs:
     # --- results --------------------------------------------------------------------------------------------------------------
 
     def _done(self, job: Job) -> None:
-        self._errors.pop(job.guest, None)
         self._context.log.warning("guest %s, %s: done", job.entity, job.step)
         self._store({**self._jobs, job.guest: replace(job, state=JobState.DONE)})
 
@@ -449,10 +427,6 @@ class Jobs:
         self._errors[job.guest] = error
         self._context.log.error("guest %s, %s: %s", job.entity, job.step, printable(error, 300))
         self._recent.spare(job.guest, [job.step])
-
-    def _unanswered(self, job: Job, error: str) -> None:
-        self._progress[job.guest].unanswered = True
-        self._fail(job, error)
 
     def _lose(self, job: Job, why: str) -> None:
         lost = replace(job, state=JobState.LOST, lost=printable(why, 400))
@@ -477,12 +451,12 @@ class Jobs:
         try:
             self._write(jobs)
         except StateError:
-            self._jobs, self._unwritten = dict(jobs), True
+            self._jobs = dict(jobs)
 
     def _write(self, jobs: Mapping[str, Job]) -> None:
         # A `StateError` changes nothing.
         self._file.write(FORM.dump_python(tuple(jobs.values()), mode="json"))
-        self._jobs, self._unwritten = dict(jobs), False
+        self._jobs = dict(jobs)
 
 
 def states_of(control: LifecycleControl, guests: Sequence[Entity]) -> Mapping[str, GuestState | GuestBusy]:

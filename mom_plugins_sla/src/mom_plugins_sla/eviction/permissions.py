@@ -1,16 +1,63 @@
-"""Permissions for steps and moves."""
+"""Permissions for steps and moves, and the hypervisor as a mover, such as from libvirt to libvirt."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Final
 
 from mom_core import Guest, Hypervisor, MomError, PluginContext, Scope, Value, printable
-from mom_kvm import Destination, MoveProgress, MoverAbilities
+from mom_kvm import Callers, Destination, MoveProgress, MoverAbilities
 from mom_plugins_sla.eviction.jobs import MOVED
-from mom_plugins_sla.eviction.movers.hypervisor import HypervisorMover
-from mom_plugins_sla.eviction.protocols import MigrationControl, Mover
+from mom_plugins_sla.eviction.movers.mover import DONE, RUNNING, UNKNOWN, MigrationControl, MoveJob, Mover, MoveReport, failed, why_failed
 from mom_plugins_sla.eviction.settings import EVICTED, EVICTION_ERROR, EvictionSettings
 from mom_plugins_sla.eviction.steps import TERMS, EvictionField, Step
+
+AFTER_SECONDS: Final = 60.0
+"""After a restart of mom, a move has failed if the guest is still here this long after the time limit."""
+
+
+class HypervisorMover:
+    """`Mover` on a hypervisor with `MigrationControl`."""
+
+    name = "hypervisor"
+    abilities = MoverAbilities(live=True)
+
+    def __init__(self, hypervisor: MigrationControl, monotonic: Callable[[], float]) -> None:
+        self.hypervisor, self._monotonic = hypervisor, monotonic
+        self._callers = Callers("mom eviction moves")
+        self._calls: dict[str, Future[None]] = {}
+        self._began = monotonic()
+
+    def why_not(self, destination: Destination) -> str:
+        """Return why the destination is not a hypervisor's URI; empty if it is."""
+        return "" if destination.is_hypervisor else f"the {self.name} moves guests to URIs of hypervisors only, not to {destination}"
+
+    def begin(self, job: MoveJob) -> str:
+        """Start the move in another thread. Return an empty reference."""
+        self._calls[job.id] = self._callers.start(lambda: self.hypervisor.migrate(job.guest, job.destination, job.seconds))
+        return ""
+
+    def look(self, job: MoveJob) -> MoveReport:
+        """Return the state of the move; unknown after a `TimeoutError`."""
+        call = self._calls.get(job.id)
+        if call is None:
+            expired = self._monotonic() >= self._began + job.seconds + AFTER_SECONDS
+            return failed("mom stopped during the move, and the guest is still here") if expired else UNKNOWN
+        if not call.done():
+            return RUNNING
+        error = call.exception()
+        if isinstance(error, TimeoutError):
+            return UNKNOWN
+        self._calls.pop(job.id, None)  # the move is over
+        return DONE if error is None else failed(why_failed(error))
+
+    def cancel(self, job: MoveJob) -> None:
+        """Do nothing: the hypervisor cancels the move at its time limit."""
+
+    def close(self) -> None:
+        """Start no more moves."""
+        self._callers.close(0)
 
 
 class Permissions:

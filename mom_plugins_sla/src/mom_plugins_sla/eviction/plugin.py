@@ -39,12 +39,11 @@ from mom_core import (
     hookimpl,
     printable,
 )
-from mom_kvm import NO_PROMISES, Destination, GuestMoves, GuestState, HostDrain, MovePreparation, Promises, late_hook
+from mom_kvm import Destination, GuestMoves, GuestState, HostDrain, MovePreparation, Promises, late_hook
 from mom_plugins_sla.eviction.jobs import AT_ONCE, Job, Jobs, JobState, states_of
 from mom_plugins_sla.eviction.ladder import Announced, Ladder, climb
-from mom_plugins_sla.eviction.movers.mover_plugin import why_failed
+from mom_plugins_sla.eviction.movers.mover import LifecycleControl, why_failed
 from mom_plugins_sla.eviction.permissions import Permissions
-from mom_plugins_sla.eviction.protocols import LifecycleControl
 from mom_plugins_sla.eviction.recent_steps import RecentSteps
 from mom_plugins_sla.eviction.requests import take_requests
 from mom_plugins_sla.eviction.settings import CONTROLS, EVICTED, EVICTION_ERROR, FIELDS, EvictionSettings
@@ -112,6 +111,9 @@ class EvictionPlugin:
         if self._context.serves:
             self._recent.write_again()
             self.jobs.check_stopped(hypervisor)
+            if self.jobs.are_moving:
+                with suppress(HypervisorError):  # the next cycle retries
+                    self.jobs.check_moves({guest.id for guest in hypervisor.guests()}, self._permissions.movers())
             self._take_requests(hypervisor)
         stopped = sum(not self.jobs.is_late(item) for item in self.jobs.stopped)
         return {"guests_stopped": stopped, "mem_promised_stopped": math.ceil(self.jobs.promised_kib)}
@@ -119,8 +121,6 @@ class EvictionPlugin:
     @hookimpl
     def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
         jobs = self.jobs
-        if self._context.serves:
-            jobs.check_moves({guest.id for guest in guests}, self._permissions.movers())
         announced = {guest: f"announced: {step}" for guest, step in self._announced}
         result: dict[str, Mapping[str, Value]] = {}
         for guest in guests:
@@ -169,8 +169,6 @@ class EvictionPlugin:
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:
         """Decide at most one step, or resume one guest."""
         now, guests = snapshot.monotonic, snapshot.guests
-        if not guests:
-            self._check_last_moves()
         undo = climb(
             self._ladder,
             now,
@@ -189,14 +187,6 @@ class EvictionPlugin:
                 self.jobs.resume(self._permissions.hypervisor, undo, "there is room again")
             else:
                 self._context.log.info("guest %s would resume: there is room again", printable(undo.name))
-
-    def _check_last_moves(self) -> None:
-        # Without guests, mom does not call `mom_collect_guests`.
-        hypervisor = self._permissions.hypervisor
-        if self._context.serves and hypervisor is not None and self.jobs.are_moving:
-            with suppress(HypervisorError):  # the next cycle retries
-                present = {guest.id for guest in hypervisor.guests()}
-                self.jobs.check_moves(present, self._permissions.movers())
 
     def _candidates(self, snapshot: Snapshot) -> list[EvictionCandidate]:
         if not self._settings.enabled:
@@ -359,13 +349,13 @@ class EvictionPlugin:
             drained = self._is_drained(Decision(entity, change.control, change.value, source=change.source))
             job = replace(job, destination=destination, mover=mover.name, move=secrets.token_hex(16), drained=drained)
             seconds = self._settings.sweep if HostPressure.of(self._snapshot).has_time() else 0.0
-            self.jobs.move(mover, replace(job, seconds=self._settings.timeout), lambda: self._prepared(entity, seconds), seconds)
+            self.jobs.move(mover, replace(job, seconds=self._settings.timeout), lambda: self._prepared(entity, seconds))
             return
         needs = needs_of(guest, step, self._snapshot.host.number("swap_usage"))
         comes_back = guest.fields.get(EvictionField.COMES_BACK) != 0
         if needs is None:
             raise MomError(NEED_UNKNOWN)
-        promised = (self._context.service(Promises) or NO_PROMISES).promised_kib(guest) or 0.0
+        promised = (self._context.service(Promises) or Promises()).promised_kib(guest) or 0.0
         self.jobs.stop(hypervisor, replace(job, needs=needs, promised=promised, comes_back=comes_back))
 
     @hookimpl

@@ -9,7 +9,6 @@ import os
 import re
 import signal
 import subprocess
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,12 +18,9 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 from mom_core import HypervisorError, MomError, NotSupported, PluginContext, PluginSettings, printable, untrusted, user_name
 from mom_kvm import Destination, MoverAbilities, ProcessStat
-from mom_plugins_sla.eviction.movers.mover_plugin import DONE, RUNNING, UNKNOWN, MoverPlugin, failed
-from mom_plugins_sla.eviction.protocols import MoveJob, MoveReport
+from mom_plugins_sla.eviction.movers.mover import DONE, RUNNING, UNKNOWN, MoveJob, MoveReport, MoverPlugin, failed
 
 KILL_SECONDS: Final = 20.0
-
-KEPT_ENDED: Final = 20
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@:-]{0,127}")
 """Names that are safe as arguments: no options, paths or shell characters."""
@@ -101,7 +97,6 @@ class CommandMoverPlugin(MoverPlugin):
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         super().__init__(context.name, MoverAbilities(settings.live, not _DESTINATIONS & set(settings.command), settings.within))
         self._command, self._proc = settings.command, context.root / "proc"
-        self._lock = threading.Lock()
         self._runs: dict[str, subprocess.Popen[bytes]] = {}
 
     def why_not(self, destination: Destination) -> str:
@@ -126,26 +121,18 @@ class CommandMoverPlugin(MoverPlugin):
             )
         except (OSError, ValueError) as error:
             raise HypervisorError(f"cannot start {printable(arguments[0], 100)}: {error}") from None
-        with self._lock:
-            ended = [move for move, run in self._runs.items() if run.poll() is not None]
-            for move in ended[:-KEPT_ENDED]:
-                del self._runs[move]
-            self._runs[job.id] = process
+        self._runs[job.id] = process
         return f"{process.pid} {self._started(process.pid)}"
 
     def look(self, job: MoveJob) -> MoveReport:
         """Return the result. If an earlier mom process started the program, the result only says whether the program is running."""
-        with self._lock:
-            run = self._runs.get(job.id)
-        if run is not None:
-            return self._look_at(run)
-        return RUNNING if self._runs_still(job.reference) else UNKNOWN
-
-    @staticmethod
-    def _look_at(run: subprocess.Popen[bytes]) -> MoveReport:
+        run = self._runs.get(job.id)
+        if run is None:
+            return RUNNING if self._runs_still(job.reference) else UNKNOWN
         code = run.poll()
         if code is None:
             return RUNNING
+        self._runs.pop(job.id, None)  # the move is over
         if code == 0:
             return DONE
         if code < 0 and code != -signal.SIGTERM:  # killed or crashed; the move may continue
@@ -154,8 +141,7 @@ class CommandMoverPlugin(MoverPlugin):
 
     def cancel(self, job: MoveJob) -> None:
         """Terminate the program and its children; kill them after `KILL_SECONDS`."""
-        with self._lock:
-            run = self._runs.get(job.id)
+        run = self._runs.get(job.id)
         if run is None:
             if self._runs_still(job.reference):
                 _signal_group(int(job.reference.split()[0]), signal.SIGTERM)

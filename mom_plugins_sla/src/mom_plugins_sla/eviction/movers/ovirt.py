@@ -13,9 +13,8 @@ from pydantic import StringConstraints
 
 from mom_core import ExistingFile, HypervisorError, NotSupported, PluginContext, PluginSettings, printable
 from mom_kvm import Destination, MoverAbilities
-from mom_plugins_sla.eviction.movers.mover_plugin import DONE, RUNNING, UNKNOWN, MoverPlugin, failed
+from mom_plugins_sla.eviction.movers.mover import DONE, RUNNING, UNKNOWN, MoveJob, MoveReport, MoverPlugin, failed
 from mom_plugins_sla.eviction.movers.server_api import ServerApi, WebUrl, credentials, part_of
-from mom_plugins_sla.eviction.protocols import MoveJob, MoveReport
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 

@@ -13,9 +13,8 @@ from pydantic import StringConstraints
 
 from mom_core import ExistingFile, HypervisorError, NotSupported, PluginContext, PluginSettings, printable
 from mom_kvm import Destination, MoverAbilities
-from mom_plugins_sla.eviction.movers.mover_plugin import DONE, RUNNING, UNKNOWN, MoverPlugin, failed
+from mom_plugins_sla.eviction.movers.mover import DONE, RUNNING, UNKNOWN, MoveJob, MoveReport, MoverPlugin, failed
 from mom_plugins_sla.eviction.movers.server_api import ServerApi, UnclearAnswerError, WebUrl, credentials, part_of
-from mom_plugins_sla.eviction.protocols import MoveJob, MoveReport
 
 NODE: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 
@@ -69,10 +68,9 @@ class ProxmoxMoverPlugin(MoverPlugin):
         return "the guest is on that node already" if destination.host == self._node else ""
 
     def begin(self, job: MoveJob) -> str:
-        """Create a task; return its id, if any. Raise `NotSupported` for local disks or devices."""
+        """Create a task; return its id, if any."""
         try:
             vmid = self._vmid(job)
-            self._refuse_local(vmid, job)
         except UnclearAnswerError as error:  # nothing has started yet
             raise HypervisorError(error.message) from None
         parameters = {"target": job.destination.host, "online": "1", **({"with-local-disks": "1"} if self._local_disks else {})}
@@ -121,16 +119,6 @@ class ProxmoxMoverPlugin(MoverPlugin):
         raise NotSupported(
             f"{self.name}: no guest {printable(job.guest.name, 100)} on {self._node} has the UUID {printable(job.guest.id, 60)}"
         )
-
-    def _refuse_local(self, vmid: int, job: MoveJob) -> None:
-        local = part_of(self._api.ask("GET", f"{self._guests}/{vmid}/migrate?{urlencode({'target': job.destination.host})}"), "data")
-        disks, devices = local.get("local_disks"), local.get("local_resources")
-        if disks and not self._local_disks:
-            raise NotSupported(
-                f"{self.name}: the guest has local disks on {self._node}", hint="see `local_disks` of the proxmox_mover plugin"
-            )
-        if devices:
-            raise NotSupported(f"{self.name}: the guest uses local devices of {self._node}: {printable(str(devices), 200)}")
 
 
 def _token(path: Path) -> Mapping[str, str]:

@@ -1,16 +1,17 @@
-"""Movers, and optional capabilities of hypervisors for evictions, tested with `isinstance`.
+"""Movers, their plugins, and optional capabilities of hypervisors for evictions, tested with `isinstance`.
 
 Several threads call the methods. A method takes limited time, and raises `GuestGone` for a guest that has ended.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from typing import Any, ClassVar, Final, Protocol, runtime_checkable
 
-from mom_core import Entity
+from mom_core import Entity, Finding, MomError, Severity, hookimpl, printable
 from mom_kvm import Destination, GuestState, MoverAbilities
 
 
@@ -87,7 +88,7 @@ class MoveJob:
 class Mover(Protocol):
     """Program or service that moves guests. Thread-safe.
 
-    `name`, `abilities` and `why_not` must not block. mom abandons other calls after 30 s.
+    `name`, `abilities` and `why_not` must not block. Other calls run in threads of their own.
     """
 
     @property
@@ -114,3 +115,52 @@ class Mover(Protocol):
 
     def cancel(self, job: MoveJob) -> None:
         """Cancel the move if possible; `look` returns the outcome. Raises `HypervisorError` if the request fails."""
+
+
+RUNNING: Final = MoveReport(MoveStanding.RUNNING)
+DONE: Final = MoveReport(MoveStanding.DONE)
+UNKNOWN: Final = MoveReport(MoveStanding.UNKNOWN)
+
+
+def why_failed(error: BaseException) -> str:
+    """Return the error message; for a bug, with the error's type."""
+    return printable(str(error) if isinstance(error, MomError) else f"{type(error).__name__}: {error}", 400)
+
+
+def failed(error: str) -> MoveReport:
+    """Return the report of a failed move, whose guest is still here."""
+    return MoveReport(MoveStanding.FAILED, printable(error, 400))
+
+
+class MoverPlugin(ABC):
+    """Plugin that is a `Mover`."""
+
+    subject: ClassVar[str]
+    """Name in `mom doctor`."""
+
+    def __init__(self, name: str, abilities: MoverAbilities) -> None:
+        self.name, self.abilities = name, abilities
+
+    @abstractmethod
+    def ready(self) -> None:
+        """Raise `MomError` for an unusable configuration."""
+
+    @abstractmethod
+    def check(self) -> str:
+        """Return a sentence for `mom doctor`. Raise `MomError` if the mover cannot be used now."""
+
+    @hookimpl
+    def mom_setup(self) -> None:
+        self.ready()
+
+    @hookimpl
+    def mom_services(self) -> Mapping[type, Any]:
+        return {Mover: self}
+
+    @hookimpl
+    def mom_doctor(self) -> Iterable[Finding]:
+        try:
+            self.ready()
+            yield Finding(Severity.OK, self.subject, self.check())
+        except MomError as error:
+            yield Finding(Severity.ERROR, self.subject, error.message, error.hint)
