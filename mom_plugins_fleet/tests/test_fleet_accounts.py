@@ -10,8 +10,8 @@ import nkeys  # type: ignore[import-untyped]  # it has no types
 import pytest
 
 from mom_core import MomError
-from mom_plugins_fleet.access import Access
 from mom_plugins_fleet.accounts import USER, FleetRoot, new_seed, write_secret
+from mom_plugins_fleet.client import Access
 from mom_plugins_fleet.signatures import Signer, next_revision
 
 

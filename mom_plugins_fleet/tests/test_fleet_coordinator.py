@@ -17,7 +17,7 @@ from memory_store import Memory
 from mom_core import PluginContext, StateError, StateFile
 from mom_devkit import wait_until
 from mom_kvm import Destination
-from mom_plugins_fleet.access import Access
+from mom_plugins_fleet.client import Access
 from mom_plugins_fleet.coordinator.coordinator import Coordinator
 from mom_plugins_fleet.coordinator.plan import ATTEMPTS
 from mom_plugins_fleet.host.agent import FleetAgent
@@ -39,8 +39,7 @@ from mom_plugins_fleet.records import (
     OrderProgress,
     Orders,
 )
-from mom_plugins_fleet.revisions import FORM, SeenRevisions
-from mom_plugins_fleet.signatures import Opened, Signer, opened
+from mom_plugins_fleet.signatures import FORM, Opened, SeenRevisions, Signer, opened
 from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATOR, COORDINATORS, GROUPS, LEASES, ORDERS, ROSTER, STATES, StoredEntry
 from mom_plugins_fleet.view import ended
 

@@ -17,7 +17,7 @@ from mom_plugins_fleet.coordinator.plan import place_of, places
 from mom_plugins_fleet.host.agent import FleetAgent
 from mom_plugins_fleet.host.orders import HostOrders
 from mom_plugins_fleet.records import LARGEST_RECORD, MOST_TOLD, HostState, Member, Move
-from mom_plugins_fleet.revisions import SeenRevisions
+from mom_plugins_fleet.signatures import SeenRevisions
 from mom_plugins_fleet.view import FleetView
 
 GIB = 1 << 20

@@ -17,7 +17,7 @@ import nkeys  # type: ignore[import-untyped]  # it has no types
 import pytest
 from nats.aio.transport import TcpTransport
 
-from mom_plugins_fleet.access import Access
+from mom_plugins_fleet.client import Access
 from mom_plugins_fleet.link import LinkError, Store, linked
 
 LOG = logging.getLogger("test")

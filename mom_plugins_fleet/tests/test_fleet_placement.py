@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 
 from mom_core import MomError
 from mom_kvm import Destination
-from mom_plugins_fleet.coordinator.balance import for_balance
-from mom_plugins_fleet.coordinator.plan import LOST_SECONDS, RECENT_SECONDS, needs_of, next_orders, places
+from mom_plugins_fleet.coordinator.plan import LOST_SECONDS, RECENT_SECONDS, for_balance, needs_of, next_orders, places
 from mom_plugins_fleet.records import FinishedMove, HostedGuest, HostState, Member, Move, MoverState, MoveState, Orders
-from mom_plugins_fleet.verbs.plan import planned, print_plan
+from mom_plugins_fleet.verbs.status import planned, print_plan
 from mom_plugins_fleet.view import SETTLES_SECONDS, SILENT_SECONDS, FleetView, ended
 
 GIB = 1 << 20

@@ -10,8 +10,18 @@ from hypothesis import strategies as st
 from test_fleet_placement import GIB, Fleet, guest, ordered
 
 from mom_kvm import Destination
-from mom_plugins_fleet.coordinator.placement import RESERVE_SHARE, TargetHost, choose, rank
-from mom_plugins_fleet.coordinator.plan import ARRIVING_AT_ONCE, AT_ONCE, ATTEMPTS, LOST_SECONDS, next_orders, places
+from mom_plugins_fleet.coordinator.plan import (
+    ARRIVING_AT_ONCE,
+    AT_ONCE,
+    ATTEMPTS,
+    LOST_SECONDS,
+    RESERVE_SHARE,
+    TargetHost,
+    choose,
+    next_orders,
+    places,
+    rank,
+)
 from mom_plugins_fleet.records import HostedGuest, Move, MoveState, OrderProgress, Orders
 from mom_plugins_fleet.view import ARRIVES_SECONDS, SILENT_SECONDS, FleetView
 

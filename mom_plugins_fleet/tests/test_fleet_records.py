@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from mom_core import MomError, PluginContext, StateFile
 from mom_kvm import Destination
 from mom_plugins_fleet import FleetPlugin
-from mom_plugins_fleet.access import Access
+from mom_plugins_fleet.client import Access
 from mom_plugins_fleet.records import (
     LARGEST_RECORD,
     MOST_MOVES,

@@ -22,16 +22,15 @@ from made_servers import EPOCH, Link, MadeClock, Servers
 
 from mom_core import Guest, Host, Outcome, PluginContext, Report, Snapshot, StateFile, Status, Verdict
 from mom_kvm import Destination, GuestMoves, MoverAbilities
-from mom_plugins_fleet.access import Access
+from mom_plugins_fleet.client import Access
 from mom_plugins_fleet.coordinator import coordinator
 from mom_plugins_fleet.host import agent
 from mom_plugins_fleet.link import Store
 from mom_plugins_fleet.plugin import FleetPlugin
 from mom_plugins_fleet.records import Member
-from mom_plugins_fleet.revisions import FORM, SeenRevisions
-from mom_plugins_fleet.signatures import Signer
+from mom_plugins_fleet.signatures import FORM, SeenRevisions, Signer
 from mom_plugins_fleet.subjects import ORDERS, ROSTER
-from mom_plugins_fleet.verbs.plan import planned
+from mom_plugins_fleet.verbs.status import planned
 from mom_plugins_fleet.view import FleetView
 
 HOSTS, COORDINATORS = ("h1", "h2", "h3", "h4", "h5"), ("c1", "c2")

@@ -22,7 +22,7 @@ from verbs_in_process import run_verb
 
 from mom_core import MomError
 from mom_devkit import wait_until
-from mom_plugins_fleet.access import Access
+from mom_plugins_fleet.client import Access
 from mom_plugins_fleet.link import Store, ask
 from mom_plugins_fleet.records import Invitation, read
 from mom_plugins_fleet.signatures import Signer

@@ -11,7 +11,7 @@ from fleet_world import LOG, START_SECONDS, need_a_server, patiently
 from nats_servers import NatsServers
 
 from mom_plugins_fleet import accounts
-from mom_plugins_fleet.access import Access
+from mom_plugins_fleet.client import Access
 from mom_plugins_fleet.accounts import USER, FleetRoot, give, new_seed, resolver
 from mom_plugins_fleet.buckets import Bucket
 from mom_plugins_fleet.link import LinkError, Store, linked

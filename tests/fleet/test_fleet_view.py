@@ -9,7 +9,7 @@ import pytest
 from fleet_world import LOG, need_a_server, patiently
 from nats_servers import NatsServers
 
-from mom_plugins_fleet.access import Access
+from mom_plugins_fleet.client import Access
 from mom_plugins_fleet.buckets import Bucket
 from mom_plugins_fleet.link import Store, linked
 from mom_plugins_fleet.records import HostState, Member, Orders

@@ -19,9 +19,9 @@ from mom_daemon.status_file import read_status
 from mom_kvm import PolicyTexts
 from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.records import Group
-from mom_plugins_fleet.revisions import FORM as FOLLOWED_FORM
-from mom_plugins_fleet.revisions import WHAT as FOLLOWED
-from mom_plugins_fleet.revisions import SeenRevisions
+from mom_plugins_fleet.signatures import FORM as FOLLOWED_FORM
+from mom_plugins_fleet.signatures import WHAT as FOLLOWED
+from mom_plugins_fleet.signatures import SeenRevisions
 from mom_plugins_policy import PolicyPlugin
 from mom_plugins_record import ForecastPlugin
 from mom_plugins_vdsm.incarnations import FORM, Incarnations

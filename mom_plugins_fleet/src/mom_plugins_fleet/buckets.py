@@ -8,7 +8,7 @@ from typing import Final, Generic
 
 from mom_core import MomError
 from mom_plugins_fleet.records import Kind, Member, read
-from mom_plugins_fleet.revisions import SeenRevisions
+from mom_plugins_fleet.signatures import SeenRevisions
 from mom_plugins_fleet.subjects import StoredEntry
 
 _LATEST: Final = 1 << 36

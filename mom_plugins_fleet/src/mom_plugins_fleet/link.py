@@ -16,9 +16,8 @@ from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from mom_core import MomError, printable
-from mom_plugins_fleet.access import Access
 from mom_plugins_fleet.buckets import Bucket
-from mom_plugins_fleet.client import FleetClient
+from mom_plugins_fleet.client import Access, FleetClient
 from mom_plugins_fleet.subjects import LEASES, StoredEntry, buckets, inbox, is_deleted, subject
 
 ANSWER_SECONDS: Final = 5.0

@@ -37,7 +37,7 @@ from mom_plugins_fleet.host.state import host_state
 from mom_plugins_fleet.records import NAME, HostState, Member, Move, MoveState, PublicKey, a_server
 
 if TYPE_CHECKING:
-    from mom_plugins_fleet.access import Access
+    from mom_plugins_fleet.client import Access
     from mom_plugins_fleet.host.agent import FleetAgent
 
 EMPTY_CYCLES: Final = 3
@@ -108,7 +108,7 @@ class FleetPlugin:
             return
         from mom_plugins_fleet.host.agent import FleetAgent
         from mom_plugins_fleet.host.orders import HostOrders
-        from mom_plugins_fleet.revisions import FILE, FORM, LOSS, WHAT, SeenRevisions
+        from mom_plugins_fleet.signatures import FILE, FORM, LOSS, WHAT, SeenRevisions
 
         if not re.fullmatch(NAME, self._host):
             raise MomError(f"the system's host name {printable(self._host)} is not valid in a fleet", hint="set `host` of the fleet plugin")
@@ -124,7 +124,7 @@ class FleetPlugin:
             self.agent.close()
 
     def _access(self) -> Access:
-        from mom_plugins_fleet.access import Access
+        from mom_plugins_fleet.client import Access
 
         return Access(self._settings.servers, self._settings.ca, self._settings.key)
 

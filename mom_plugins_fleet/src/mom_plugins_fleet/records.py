@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -290,6 +290,16 @@ class Invitation(FleetRecord):
     servers: Annotated[tuple[Annotated[str, AfterValidator(a_server)], ...], Field(max_length=16), FailFast()]
     ca: str = ""
     """CA certificates in PEM; if empty, the system's."""
+
+
+def listed(guests: Iterable[HostedGuest]) -> tuple[HostedGuest, ...]:
+    """Return the guests that a host reports: those that leave first."""
+    return tuple(sorted(guests, key=leaving_order)[:MOST_TOLD])
+
+
+def leaving_order(guest: HostedGuest) -> tuple[bool, int, str]:
+    """Return a sort key: immovable guests last, large guests first."""
+    return bool(guest.stays), -(guest.maximum or 0), guest.id
 
 
 def shown(error: Exception) -> str:

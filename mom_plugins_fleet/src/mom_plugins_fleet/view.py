@@ -11,7 +11,7 @@ from mom_kvm import Destination
 from mom_plugins_fleet.buckets import Bucket
 from mom_plugins_fleet.link import LinkError, Store
 from mom_plugins_fleet.records import AuthorizedKeys, FinishedMove, Group, HostedGuest, HostState, Member, Move, MoveState, Orders, shown
-from mom_plugins_fleet.revisions import SeenRevisions
+from mom_plugins_fleet.signatures import SeenRevisions
 from mom_plugins_fleet.subjects import COORDINATOR, COORDINATORS, LEASES, StoredEntry
 
 SILENT_SECONDS: Final = 75.0

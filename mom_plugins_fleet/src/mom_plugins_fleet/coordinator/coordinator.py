@@ -14,14 +14,11 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from mom_core import MomError, printable
-from mom_plugins_fleet.access import Access
-from mom_plugins_fleet.coordinator.balance import for_balance
-from mom_plugins_fleet.coordinator.placement import TargetHost
-from mom_plugins_fleet.coordinator.plan import next_orders, places
+from mom_plugins_fleet.client import Access
+from mom_plugins_fleet.coordinator.plan import TargetHost, for_balance, next_orders, places
 from mom_plugins_fleet.link import ConflictError, LinkError, Store, linked
 from mom_plugins_fleet.records import MOST_TOLD, MoveState, Orders, shown
-from mom_plugins_fleet.revisions import SeenRevisions, off_clock
-from mom_plugins_fleet.signatures import Signer, next_revision
+from mom_plugins_fleet.signatures import SeenRevisions, Signer, next_revision, off_clock
 from mom_plugins_fleet.subjects import COORDINATOR, LEASES, ORDERS, StoredEntry
 from mom_plugins_fleet.view import FleetView
 

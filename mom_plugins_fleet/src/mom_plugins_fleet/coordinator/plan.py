@@ -1,15 +1,15 @@
-"""Next orders of the coordinator."""
+"""Choice of destinations and next orders of the coordinator. Sizes in KiB."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
+from mom_core import format_kib
 from mom_kvm import Destination
-from mom_plugins_fleet.coordinator.placement import TargetHost, choose, leaving_order, rank
-from mom_plugins_fleet.records import FinishedMove, HostedGuest, HostState, Move, MoverState, MoveState, Orders
+from mom_plugins_fleet.records import FinishedMove, HostedGuest, HostState, Move, MoverState, MoveState, Orders, leaving_order
 from mom_plugins_fleet.view import ARRIVES_SECONDS, FleetView, ended
 
 AT_ONCE: Final = 2
@@ -26,7 +26,81 @@ RECENT_SECONDS: Final = 86_400.0
 LOST_SECONDS: Final = 900.0
 """A host silent for this long moves no guests, because moves end after 600 s by default. Unaccepted orders expire, too."""
 
+RESERVE_SHARE: Final = 0.10
+RESERVE_MOST_KIB: Final = 16 << 20
+"""Memory to keep free on a destination, because a new guest may fill its memory faster than mom reclaims."""
+
+BALANCE_BAND: Final = 0.15
+"""Balancing begins only if the fill levels of two hosts differ at least this much. Below that, a move costs more than it gains."""
+
+BALANCE_FULL: Final = 0.70
+"""Balancing begins only if the fullest host is at least this full. Below that, no guest would run better elsewhere."""
+
 OPEN: Final = (MoveState.ORDERED, MoveState.ACCEPTED)
+
+
+@dataclass(frozen=True, slots=True)
+class TargetHost:
+    """Host that can take guests.
+
+    :param coming: memory of incoming guests
+    :param within: name of the cluster that the host's mover is limited to; empty if there is no limit
+    :param works: sum of the guests' working sets; None if unknown
+    :param promisable: memory that the host can promise; None for all of its memory
+    """
+
+    name: str
+    group: str
+    total: int
+    available: int
+    coming: int = 0
+    arriving: tuple[str, ...] = ()
+    promised: int = 0
+    within: str = ""
+    works: int | None = None
+    promisable: int | None = None
+    address: Destination = Destination.ANYWHERE
+
+    @property
+    def unpromised(self) -> int:
+        """Memory that the host can still promise; may be negative."""
+        return (self.total if self.promisable is None else min(self.total, self.promisable)) - self.promised
+
+    @property
+    def room(self) -> int:
+        """Room for more guests; may be negative."""
+        return self.available - self.coming - min(RESERVE_MOST_KIB, int(RESERVE_SHARE * self.total))
+
+
+def rank(places: Iterable[TargetHost], group: str, within: str = "") -> list[TargetHost]:
+    """Return a group's hosts, most room first. `within` limits them to a cluster."""
+    reachable = (place for place in places if place.group == group and within in ("", place.within))
+    return sorted(reachable, key=lambda place: (place.room, place.name), reverse=True)
+
+
+def choose(
+    needs: int, guarantee: int, ranked: Iterable[TargetHost], group: str, avoid: Collection[str] = (), within: str = ""
+) -> TargetHost | str:
+    """Return the host with the most room that can promise `guarantee` to the guest, or why there is none.
+
+    :param needs: memory that the guest needs on arrival
+    :param avoid: hosts where an attempt failed
+    """
+    available = False
+    for place in ranked:
+        if place.name in avoid:
+            continue
+        available = True
+        if guarantee <= place.unpromised:
+            if place.room >= needs:
+                return place
+            room = format_kib(max(0, place.room))
+            return f"it needs {format_kib(needs)}, but {place.name}, which has the most room in the group {group}, has only {room}"
+    if available:
+        return f"no host of the group {group} can promise {format_kib(guarantee)} to the guest"
+    if within:
+        return f"the host's mover moves guests only within {within}, and no other host there can accept guests now"
+    return f"no other host of the group {group} can accept guests now"
 
 
 def places(view: FleetView) -> dict[str, TargetHost]:
@@ -222,3 +296,55 @@ def new_move(guest: HostedGuest, needs: int, place: TargetHost, mover: MoverStat
         guarantee=guest.guarantee,
         number=number,
     )
+
+
+def for_balance(view: FleetView, targets: Mapping[str, TargetHost], group: str) -> tuple[str, Move] | str:
+    """Return the fullest host and its best move for balance, or why there is no move."""
+    others = {name: place for name, place in targets.items() if place.group == group and place.total > 0 and place.works is not None}
+    loads = {name: (place.works or 0) / place.total for name, place in others.items()}
+    if len(loads) < 2:
+        return "fewer than two hosts that can accept guests have known working sets"
+    fullest, emptiest = (pick(loads, key=lambda name: (loads[name], name)) for pick in (max, min))
+    full, high, low = others.pop(fullest), loads[fullest], loads[emptiest]
+    compared = f"working sets fill {high:.0%} of {fullest} and {low:.0%} of {emptiest}"
+    if high < BALANCE_FULL or high - low < BALANCE_BAND:
+        return f"no guest is moved: {compared}; a move needs {BALANCE_FULL:.0%} on the fullest host and a difference of {BALANCE_BAND:.0%}"
+    member, mover = view.members.get(fullest), mover_of(view.states.get(fullest))
+    if member is None or not mover.live or mover.chooses:
+        return f"no guest is moved: the mover of {fullest} may stop guests while it moves them, or chooses their destination itself"
+    busy = _busy(view, group)
+    if busy:
+        return f"no guest is moved now: {busy}"
+    lately = {move.guest for _, orders in view.all_ordered() for move in recent(view, orders)}
+    ranked = rank(others.values(), group, mover.within)
+    best: tuple[float, Move] | None = None
+    for guest in view.guests(fullest).values():
+        needs = needs_of(guest)
+        if needs is None or guest.working is None or guest.stays or guest.id in lately:
+            continue
+        target = choose(needs, guest.guarantee, ranked, group, within=mover.within)
+        if isinstance(target, str):
+            continue
+        after = max(((full.works or 0) - guest.working) / full.total, ((target.works or 0) + guest.working) / target.total)
+        if after < high and (best is None or after < best[0]):
+            best = after, new_move(guest, needs, target, mover, 1).model_copy(update={"balance": True})
+    if best is None:
+        needed = "it must be movable, must not have moved for a day, must fit on another host, and its move must lower the highest load"
+        return f"{compared}; no guest of {fullest} qualifies: {needed}"
+    move = best[1]
+    return (fullest, move) if member.balance else f"{compared}: `mom fleet balance {fullest}` allows the move of {move.name} to {move.to}"
+
+
+def _busy(view: FleetView, group: str) -> str:
+    # Moves of lost hosts may never end, so they do not count.
+    lost = lost_hosts(view)
+    for name, (_, member) in sorted(view.members.records.items()):
+        if member.group != group or name in lost:
+            continue
+        if member.draining:
+            return f"{name} is being drained"
+        orders = view.ordered(name) or Orders()
+        coming = (move for move in orders.finished if move.to not in lost and view.is_coming(name, move))
+        if any(map(may_go, orders.moves)) or any(coming):
+            return f"guests of {name} are being moved"
+    return ""

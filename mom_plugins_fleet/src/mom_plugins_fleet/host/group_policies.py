@@ -16,8 +16,7 @@ from mom_plugins_fleet.records import CLASSES, FLEET_POLICY, Group, GroupName, G
 
 if TYPE_CHECKING:
     from mom_plugins_fleet.link import Store
-    from mom_plugins_fleet.revisions import SeenRevisions
-    from mom_plugins_fleet.signatures import Opened
+    from mom_plugins_fleet.signatures import Opened, SeenRevisions
 
 READY_ATTEMPTS: Final = 50
 """Number of attempts to apply the stored record, because plugins may need 10 s to start."""

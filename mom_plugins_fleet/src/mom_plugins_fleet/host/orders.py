@@ -12,7 +12,7 @@ from mom_core import MomError, printable
 from mom_kvm import Destination
 from mom_plugins_fleet.link import LinkError, Store
 from mom_plugins_fleet.records import AuthorizedKeys, Kind, Member, Move, MoveState, OrderProgress, Orders, shown
-from mom_plugins_fleet.revisions import SeenRevisions
+from mom_plugins_fleet.signatures import SeenRevisions
 from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, ORDERS, ROSTER
 
 BALANCE_SECONDS: Final = 300.0

@@ -8,8 +8,7 @@ from typing import Any, Final
 
 from mom_core import Guest, Problem, Report, Severity, Snapshot, Value, as_number, printable
 from mom_kvm import GuestDescription, GuestMoves, HealthLimits, Promises
-from mom_plugins_fleet.coordinator.placement import listed
-from mom_plugins_fleet.records import LARGEST_KIB, HostedGuest, HostState, MoverState
+from mom_plugins_fleet.records import LARGEST_KIB, HostedGuest, HostState, MoverState, listed
 
 GRAIN_KIB: Final = 16 << 10
 """Sizes are rounded to this unit, so that small changes are not reported."""

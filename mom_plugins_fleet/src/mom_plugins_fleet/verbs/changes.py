@@ -15,8 +15,7 @@ from pydantic import ValidationError
 from mom_core import MomError, printable
 from mom_plugins_fleet.link import ConflictError, Store
 from mom_plugins_fleet.records import NAME, FleetRecord, Kind, first_wrong
-from mom_plugins_fleet.revisions import AHEAD_SECONDS, FILE, off_clock
-from mom_plugins_fleet.signatures import Opened, next_revision, opened
+from mom_plugins_fleet.signatures import AHEAD_SECONDS, FILE, Opened, next_revision, off_clock, opened
 from mom_plugins_fleet.verbs.home import FleetHome
 
 _ATTEMPTS: Final = 20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import signal
@@ -10,23 +11,20 @@ import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 
 from mom_core import MomError, printable
-from mom_daemon import as_caller, print_prose
+from mom_daemon import as_caller, json_option, print_prose, print_text
 from mom_plugins_fleet.link import Store
-from mom_plugins_fleet.records import Member
+from mom_plugins_fleet.records import Group, Member
 from mom_plugins_fleet.subjects import ORDERS, STATES
 from mom_plugins_fleet.verbs import server_setup
-from mom_plugins_fleet.verbs.changes import change
-from mom_plugins_fleet.verbs.enroll import enroll_command
+from mom_plugins_fleet.verbs.changes import change, standing
 from mom_plugins_fleet.verbs.home import LOG, ROOT, FleetHome
-from mom_plugins_fleet.verbs.keys import authorize_command, key_command, revoke_command
-from mom_plugins_fleet.verbs.plan import plan_command
-from mom_plugins_fleet.verbs.policies import policy_group
-from mom_plugins_fleet.verbs.status import status_command
+from mom_plugins_fleet.verbs.keys import authorize_command, enroll_command, key_command, revoke_command
+from mom_plugins_fleet.verbs.status import plan_command, status_command
 
 REPLICAS: Final = 3
 """Number of servers that store each record, if there are so many: the fleet then survives the loss of a server."""
@@ -50,7 +48,7 @@ def fleet(context: click.Context, /, home: Path) -> None:
     context.obj = FleetHome(home.absolute())  # files made there refer to each other by absolute path
 
 
-for other_verb in (enroll_command, plan_command, status_command, policy_group, key_command, revoke_command, authorize_command):
+for other_verb in (enroll_command, plan_command, status_command, key_command, revoke_command, authorize_command):
     fleet.add_command(other_verb)
 
 
@@ -199,3 +197,74 @@ _flag(
     "may move guests to less full hosts of its group. `mom fleet plan` shows the next move.",
     balance=True,
 )
+
+
+@fleet.group("policy")
+def policy_group() -> None:
+    """Manage the policies of a group of hosts, and its service classes (classes.yaml)."""
+
+
+@policy_group.command("show")
+@click.argument("group")
+@click.argument("name", required=False)
+@json_option
+@click.pass_obj
+def policy_show_command(home: FleetHome, group: str, name: str | None, as_json: bool) -> None:
+    """Print the policies of GROUP, or the text of the policy NAME."""
+    entry = home.ask(lambda store: standing(home, store, Group, group))
+    revision, record, signer = (0, Group(), "nobody") if entry is None else (entry.revision, entry.record, entry.by)
+    if as_json:
+        click.echo(json.dumps({"revision": revision, **record.model_dump()}))
+    elif name is None:
+        for title in record.policies:
+            print_prose(title, 2)
+        print_prose(f"revision {revision}, signed by {signer}", 2)
+    else:
+        _check_name(record.policies, group, name)
+        print_text(record.policies[name])
+
+
+@policy_group.command("set")
+@click.argument("group")
+@click.argument("name")
+@click.argument("file", type=click.File("rb"))
+@click.pass_obj
+def policy_set_command(home: FleetHome, group: str, name: str, file: Any) -> None:
+    """Set the policy NAME on all hosts of GROUP to the text in FILE (`-` is standard input). Hosts refuse a text with errors.
+
+    classes.yaml as NAME sets service classes that take precedence over the hosts' own: a YAML file with `classes:`.
+    """
+    try:
+        text = file.read(1 << 20).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise MomError(f"{printable(file.name, 400)} is not valid UTF-8: byte {error.start}", hint="save it as UTF-8") from None
+    _change(home, group, lambda before: {**before, name: text})
+
+
+@policy_group.command("remove")
+@click.argument("group")
+@click.argument("name")
+@click.pass_obj
+def policy_remove_command(home: FleetHome, group: str, name: str) -> None:
+    """Remove the policy NAME from GROUP. Without classes.yaml, hosts use their own service classes again."""
+
+    def without(before: Mapping[str, str]) -> Mapping[str, str]:
+        _check_name(before, group, name)
+        return {title: text for title, text in before.items() if title != name}
+
+    _change(home, group, without)
+
+
+def _change(home: FleetHome, group: str, wanted: Callable[[Mapping[str, str]], Mapping[str, str]]) -> None:
+    def changed(before: Group | None) -> Mapping[str, object]:
+        if before is None:
+            print_prose(f"This is the first policy of the group {group}.", 2)
+        return {"policies": wanted({} if before is None else before.policies)}
+
+    revision = home.ask(lambda store: change(home, store, Group, group, changed)).revision
+    print_prose(f"The group {group} is at revision {revision}. `mom fleet status` shows where this revision is in force.", 2)
+
+
+def _check_name(policies: Mapping[str, str], group: str, name: str) -> None:
+    if name not in policies:
+        raise MomError(f"the group {printable(group)} has no policy {printable(name)}")

@@ -13,12 +13,11 @@ from typing import Final
 import nkeys  # type: ignore[import-untyped]  # untyped library
 
 from mom_core import MomError, StateError, StateFile, printable, read_secret
-from mom_plugins_fleet.access import Access
 from mom_plugins_fleet.accounts import FleetRoot, give
+from mom_plugins_fleet.client import Access
 from mom_plugins_fleet.link import Answer, Store, ask
 from mom_plugins_fleet.records import whole_key
-from mom_plugins_fleet.revisions import FILE, FORM, LOSS, WHAT, SeenRevisions
-from mom_plugins_fleet.signatures import Signer
+from mom_plugins_fleet.signatures import FILE, FORM, LOSS, WHAT, SeenRevisions, Signer
 from mom_plugins_fleet.view import FleetView
 
 LOG: Final = logging.getLogger("mom.fleet")
