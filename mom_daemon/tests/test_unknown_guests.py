@@ -90,7 +90,7 @@ def test_a_look_without_a_running_mom_takes_no_silence_for_an_empty_host(tmp_pat
 def test_doctor_sends_nobody_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     condition = Condition("guests", WHY, cure="start it; `mom doctor` says more", plugins=("core",))
     monkeypatch.setattr(doctor, "read_status", lambda _: RunningStatus(document(condition), 1, 0.0))
-    (found,) = (one for one in doctor._daemon(Config(), 1) if one.subject == "verdict")
+    (found,) = (finding for _, finding in doctor._daemon(Config(), 1) if finding.subject == "verdict")
     assert (found.message, found.cure) == (f"{WHY}, for less than 1 s", "start it")
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -55,66 +55,72 @@ Said: TypeAlias = "tuple[str, Finding]"
 @as_caller  # until the configuration, possibly the caller's, is read
 def doctor_command(config_path: str | None, as_json: bool) -> None:
     """Examine this host and print its faults with their fixes. Exit code 1 for any fault. Changes nothing."""
-    findings = _examine(config_path)
+    findings = list(_examine(config_path))
     _show(findings, as_json)
     if any(finding.severity is Severity.ERROR for _, finding in findings):
         sys.exit(1)
 
 
-def _examine(config_path: str | None) -> list[Said]:
-    findings: list[Said] = []
-    if config_path is None and not DEFAULT_CONFIG.exists():
-        advice = "`mom config init` writes this file; until then, mom doctor checks the configuration that this command would write"
-        findings.append(("core", Finding(Severity.WARNING, "configuration", f"there is no {DEFAULT_CONFIG}", advice)))
-        draft = draft_config(Path("/"))
-        findings.extend((name, Finding(Severity.OK, "plugin", f"left out: {reason}")) for name, reason in draft.left_out.items())
-        settings = {name: suggestion.settings for name, suggestion in draft.enabled.items()}
-        config = load_config({"plugins": settings}) if settings else Config()
-    else:
-        config = load_config(config_path)
-        findings.append(("core", Finding(Severity.OK, "configuration", f"{config.file} is fine")))
-        if config.mode == "observe" and config.file is not None:
-            text = f"{config.file} makes mom observe: mom decides, but changes nothing"
-            findings.append(("core", Finding(Severity.OK, "mode", text, how_to_act(config))))
+def _core(severity: Severity, subject: str, message: str, cure: str = "") -> Said:
+    return "core", Finding(severity, subject, message, cure)
+
+
+def _examine(config_path: str | None) -> Iterator[Said]:
+    config = yield from _configuration(config_path)
     owner = become_owner(config.state_directory, config.run_directory)
     if owner is not None:
-        text = f"mom's folders belong to {owner.name}: mom doctor now runs as {owner.name}"
-        findings.append(("core", Finding(Severity.OK, "user", text)))
-    findings.extend(("core", finding) for finding in (*_core(config), *_to_add(config)))
-    plugins = _build(config, findings)
-    if plugins is not None:
-        try:
-            findings.extend(_helper(plugins))
-            if os.access(config.state_directory, os.X_OK):  # otherwise unreadable, and already reported
-                findings.extend(_files_of_state(plugins))
-            findings.extend(_of_plugins(plugins, config))
-        finally:
-            plugins.close(2.0)
-    return findings
-
-
-def _to_add(config: Config) -> Iterable[Finding]:
-    fits = {} if config.file is None else fitting(config)
-    if fits:
-        named = ", ".join(f"{name} ({reason})" for name, reason in fits.items())
-        cure = "`mom config init -o -` prints lines for these plugins: add the lines below `plugins`, then: systemctl reload mom"
-        yield Finding(Severity.OK, "plugins", f"plugins that fit this host, but are not enabled: {named}", cure)
-    yield from about_enabled(config)
-
-
-def _core(config: Config) -> Iterable[Finding]:
-    if os.geteuid() != 0 and not _owns(config.state_directory):
-        text = "mom doctor does not run as root: checks that need root fail"
-        yield Finding(Severity.WARNING, "user", text, "run `mom doctor` as the user that mom runs as")
-    for directory in (config.state_directory, config.run_directory):
-        nearest = next(path for path in (directory, *directory.parents) if may_exist(path))
-        if not os.access(nearest, os.R_OK | os.W_OK | os.X_OK):
-            cure = f"{advice_when_denied(directory)}; or set another folder in the configuration"
-            yield Finding(Severity.ERROR, "files", f"{nearest} is not writable", cure)
+        yield _core(Severity.OK, "user", f"mom's folders belong to {owner.name}: mom doctor now runs as {owner.name}")
+    yield from _folders(config)
     pid = holder(config.run_directory)
     if pid:
         yield from _daemon(config, pid)
     yield from _ledger(config, running=bool(pid))
+    yield from _to_add(config)
+    plugins = yield from _build(config)
+    if plugins is not None:
+        try:
+            yield from _helper(plugins)
+            if os.access(config.state_directory, os.X_OK):  # otherwise unreadable, and already reported
+                yield from _files_of_state(plugins)
+            yield from _of_plugins(plugins, config)
+        finally:
+            plugins.close(2.0)
+
+
+def _configuration(config_path: str | None) -> Generator[Said, None, Config]:
+    if config_path is None and not DEFAULT_CONFIG.exists():
+        advice = "`mom config init` writes this file; until then, mom doctor checks the configuration that this command would write"
+        yield _core(Severity.WARNING, "configuration", f"there is no {DEFAULT_CONFIG}", advice)
+        draft = draft_config(Path("/"))
+        yield from ((name, Finding(Severity.OK, "plugin", f"left out: {reason}")) for name, reason in draft.left_out.items())
+        settings = {name: suggestion.settings for name, suggestion in draft.enabled.items()}
+        return load_config({"plugins": settings}) if settings else Config()
+    config = load_config(config_path)
+    yield _core(Severity.OK, "configuration", f"{config.file} is fine")
+    if config.mode == "observe":
+        yield _core(Severity.OK, "mode", f"{config.file} makes mom observe: mom decides, but changes nothing", how_to_act(config))
+    return config
+
+
+def _to_add(config: Config) -> Iterator[Said]:
+    fits = {} if config.file is None else fitting(config)
+    if fits:
+        named = ", ".join(f"{name} ({reason})" for name, reason in fits.items())
+        cure = "`mom config init -o -` prints lines for these plugins: add the lines below `plugins`, then: systemctl reload mom"
+        yield _core(Severity.OK, "plugins", f"plugins that fit this host, but are not enabled: {named}", cure)
+    yield from (("core", finding) for finding in about_enabled(config))
+
+
+def _folders(config: Config) -> Iterator[Said]:
+    state = config.state_directory
+    if os.geteuid() != 0 and not _owns(state):
+        text = "mom doctor does not run as root: checks that need root fail"
+        yield _core(Severity.WARNING, "user", text, "run `mom doctor` as the user that mom runs as")
+    for directory in (state, config.run_directory):
+        nearest = next(path for path in (directory, *directory.parents) if may_exist(path))
+        if not os.access(nearest, os.R_OK | os.W_OK | os.X_OK):
+            cure = f"{advice_when_denied(directory)}; or set another folder in the configuration"
+            yield _core(Severity.ERROR, "files", f"{nearest} is not writable", cure)
 
 
 def _owns(folder: Path) -> bool:
@@ -124,22 +130,22 @@ def _owns(folder: Path) -> bool:
         return False
 
 
-def _daemon(config: Config, pid: int) -> Iterable[Finding]:
+def _daemon(config: Config, pid: int) -> Iterator[Said]:
     try:
         status = read_status(config.run_directory)
     except MomError as error:
-        yield Finding(Severity.WARNING, "daemon", error.message, error.hint)
+        yield _core(Severity.WARNING, "daemon", error.message, error.hint)
     else:
         late = status is not None and status.late
-        yield Finding(Severity.ERROR if late else Severity.OK, "daemon", f"mom runs as process {pid}" + (", and has hung" if late else ""))
+        yield _core(Severity.ERROR if late else Severity.OK, "daemon", f"mom runs as process {pid}" + (", and has hung" if late else ""))
         for condition in () if status is None else status.verdict.conditions:
             if condition.severity is not Severity.OK:
                 why = f" ({condition.why})" if condition.why else ""
                 cure = condition.cure.removesuffix(SEE_DOCTOR).removesuffix("; ")  # this is `mom doctor`
-                yield Finding(condition.severity, "verdict", f"{headline(condition)}{why}", cure)
+                yield _core(condition.severity, "verdict", f"{headline(condition)}{why}", cure)
     if not _is_watched(pid):
         text = "mom was started without a watchdog: if mom hangs or dies, nothing undoes its changes"
-        yield Finding(Severity.WARNING, "watchdog", text, "start mom as a service, or call `mom restore --if-unclean` when it has exited")
+        yield _core(Severity.WARNING, "watchdog", text, "start mom as a service, or call `mom restore --if-unclean` when it has exited")
 
 
 def _is_watched(pid: int) -> bool:
@@ -149,44 +155,39 @@ def _is_watched(pid: int) -> bool:
         return True
 
 
-def _ledger(config: Config, *, running: bool) -> Iterable[Finding]:
+def _ledger(config: Config, *, running: bool) -> Iterator[Said]:
+    by_hand = "find mom's changes in it, restore the original values by hand, then delete the file"
     for path in set_aside_below(config.state_directory):
-        if path.name.startswith(f"{LEDGER}."):
-            text = f"mom could not use a ledger, and renamed it to {path}"
-            yield Finding(
-                Severity.WARNING, "ledger", text, "find mom's changes in it, restore the original values by hand, then delete the file"
-            )
-        else:
-            yield Finding(Severity.WARNING, "state", f"mom could not use a state file, and renamed it to {path}", ADVICE)
+        of_ledger = path.name.startswith(f"{LEDGER}.")
+        subject, cure = ("ledger", by_hand) if of_ledger else ("state", ADVICE)
+        yield _core(Severity.WARNING, subject, f"mom could not use a {subject} file, and renamed it to {path}", cure)
     try:
         ledger = Ledger.open(config.state_directory, look=True)
     except MomError as error:
-        yield Finding(Severity.ERROR, "ledger", error.message, error.hint)
+        yield _core(Severity.ERROR, "ledger", error.message, error.hint)
         return
     if ledger.file.damage:
-        yield Finding(
-            Severity.ERROR, "ledger", ledger.file.damage, "find mom's changes in the ledger, and restore the original values by hand"
-        )
+        yield _core(Severity.ERROR, "ledger", ledger.file.damage, by_hand)
     if ledger.entries and not running:
         text = f"not undone: {count_of(len(ledger.entries), 'change')} of an earlier run"
-        yield Finding(Severity.WARNING, "ledger", text, "`mom restore` undoes them")
+        yield _core(Severity.WARNING, "ledger", text, "`mom restore` undoes them")
 
 
-def _helper(plugins: PluginSet) -> Iterable[Said]:
+def _helper(plugins: PluginSet) -> Iterator[Said]:
     if os.geteuid() == 0:
         return
     helper = Helper.reached()
     if helper is None:  # each plugin reports the effect itself; under vdsm, there is no effect
         text = "mom does not run as root, and mom-helper is not running: mom makes no changes that need root"
-        yield "core", Finding(Severity.OK, "mom-helper", text, root_cure())
+        yield _core(Severity.OK, "mom-helper", text, root_cure())
         return
     try:
         declared = helper.declared()
     except OSError as error:
-        yield "core", Finding(Severity.ERROR, "mom-helper", f"{error.strerror}", "systemctl status mom-helper.socket mom-helper")
+        yield _core(Severity.ERROR, "mom-helper", f"{error.strerror}", "systemctl status mom-helper.socket mom-helper")
         return
     names = ", ".join(sorted(declared)) or "nothing"
-    yield "core", Finding(Severity.OK, "mom-helper", f"it makes the changes that need root; root allows it to write {names}")
+    yield _core(Severity.OK, "mom-helper", f"it makes the changes that need root; root allows it to write {names}")
     for plugin in plugins.plugins:
         for control in plugin.controls.values():
             writes_itself = control.scope is Scope.HOST and os.access(control.file, os.W_OK)
@@ -202,7 +203,7 @@ def _undeclared(control: ControlSpec) -> Finding:
     return Finding(Severity.WARNING, control.name, f"mom cannot set this: root has not declared {control.file} for mom-helper", cure)
 
 
-def _files_of_state(plugins: PluginSet) -> Iterable[Said]:
+def _files_of_state(plugins: PluginSet) -> Iterator[Said]:
     for plugin in plugins.plugins:
         for file in plugin.context.state_files:
             try:
@@ -212,21 +213,19 @@ def _files_of_state(plugins: PluginSet) -> Iterable[Said]:
                 yield plugin.name, Finding(Severity.WARNING, "state", error.message, f"{error.hint}; {cure}")
 
 
-def _build(config: Config, findings: list[Said]) -> PluginSet | None:
+def _build(config: Config) -> Generator[Said, None, PluginSet | None]:
     while True:
         try:
             return build_plugins(config)
         except PluginError as error:
-            errors = error.errors
-            findings.extend((e.plugin, Finding(Severity.ERROR, "plugin", e.message, e.hint)) for e in errors)
-            bad = {e.plugin for e in errors}
-            config = config.with_only(config.plugins.keys() - bad)
+            yield from ((each.plugin, Finding(Severity.ERROR, "plugin", each.message, each.hint)) for each in error.errors)
+            config = config.with_only(config.plugins.keys() - {each.plugin for each in error.errors})
         except MomError as error:
-            findings.append(("core", Finding(Severity.ERROR, "plugins", error.message, error.hint)))
+            yield _core(Severity.ERROR, "plugins", error.message, error.hint)
             return None
 
 
-def _of_plugins(plugins: PluginSet, config: Config) -> Iterable[Said]:
+def _of_plugins(plugins: PluginSet, config: Config) -> Iterator[Said]:
     owner, hypervisor = plugins.hypervisor_owner, None
     if owner is not None:
         try:
@@ -237,7 +236,7 @@ def _of_plugins(plugins: PluginSet, config: Config) -> Iterable[Said]:
                 yield owner.name, Finding(Severity.ERROR, "hypervisor", text, getattr(error, "hint", ""))
         else:
             hypervisor = plugins.hypervisor
-            yield from (("core", finding) for finding in _patterns(config, guests))
+            yield from _patterns(config, guests)
     for hook, arguments in (("mom_check", {}), ("mom_doctor", {"hypervisor": hypervisor})):
         for plugin in plugins.having(hook):
             try:
@@ -248,13 +247,13 @@ def _of_plugins(plugins: PluginSet, config: Config) -> Iterable[Said]:
                 yield from ((plugin.name, item) for item in findings_in(hook, answer))
 
 
-def _patterns(config: Config, guests: Sequence[Guest]) -> Iterable[Finding]:
+def _patterns(config: Config, guests: Sequence[Guest]) -> Iterator[Said]:
     # A hypervisor may not have read the properties of all guests yet: judge only patterns of names.
     patterns = [rule.pattern for rule in config.guests if "=" not in rule.pattern]
     unmatched = [pattern for pattern in patterns if not any(map(GuestPattern.of(pattern).matches, guests))]
     if guests and unmatched:
         message = f"these patterns of `guests` match no guest here: {first_names(unmatched, 10)}"
-        yield Finding(Severity.WARNING, "guests", message, "correct the patterns that should match guests")
+        yield _core(Severity.WARNING, "guests", message, "correct the patterns that should match guests")
 
 
 def _show(findings: list[Said], as_json: bool) -> None:
