@@ -52,9 +52,9 @@ _RELEASE = 'PRETTY_NAME="mom test guest"\nNAME="mom test guest"\nID=momtest\n'
 def build_with_agents(cache: Path | None = None) -> GuestImage:
     """Return the guest, from the cache if possible. Raise `CannotBuild` with the missing packages.
 
-    Options on the kernel's command line: `momtest.block=1` (agents may not open files), `momtest.noagents=1` (no agents), `momtest.order=` and
-    `momtest.trim=` (actions that mom-guestd's owner allows while the host is short of memory), and `momtest.hasty=1` (mom-guestd drops page
-    cache, and tries again, in less than a minute).
+    Options on the kernel's command line: `momtest.block=1` (agents may not open files), `momtest.noagents=1` (no agents), `momtest.order=`
+    and `momtest.trim=` (actions that mom-guestd's owner allows while the host is short of memory), and `momtest.hasty=1` (mom-guestd drops
+    page cache, and tries again, in less than a minute).
     """
     plain = build(cache)
     folder = cache or cache_folder()

@@ -1,7 +1,7 @@
 """Driver that runs in a guest with its own cgroups v2: plugins on real control groups, with processes in place of guests.
 
-It runs as root, and as user mom with mom-helper in its units. `cgroup_image` packs it with its imports, which `imports` prints, and installs
-its plugins as a distribution. Each result is JSON in a line after `FACT`.
+It runs as root, and as user mom with mom-helper in its units. `cgroup_image` packs it with its imports, which `imports` prints, and
+installs its plugins as a distribution. Each result is JSON in a line after `FACT`.
 """
 
 import errno

@@ -67,8 +67,8 @@ class Member:
 class Course:
     """Course of events: guests, duration (s), and memory that other programs take from the host.
 
-    `room` is the memory that the policy leaves to guests, in MiB. `loads` have `at`, `lasts` (s) and `mib`. The course begins when all guests
-    work, within `ready` seconds.
+    `room` is the memory that the policy leaves to guests, in MiB. `loads` have `at`, `lasts` (s) and `mib`. The course begins when all
+    guests work, within `ready` seconds.
     """
 
     members: Sequence[Member]

@@ -1,7 +1,7 @@
 """Driver that runs in a guest with its own cgroups v2: guests grow as fast as they can, with mom and without.
 
-Processes (`grow.c`) in control groups like libvirt's stand for guests. `mom run` and `mom restore` are forked children, because imports take
-15 s on an emulated CPU. `cgroup_image` packs the driver. Each measurement is JSON in a line after `FACT`.
+Processes (`grow.c`) in control groups like libvirt's stand for guests. `mom run` and `mom restore` are forked children, because imports
+take 15 s on an emulated CPU. `cgroup_image` packs the driver. Each measurement is JSON in a line after `FACT`.
 """
 
 import importlib

@@ -77,8 +77,8 @@ class GuestImage:
     Options on the kernel's command line: `momtest.workload=COLD,WARM,COMMON,FORMER` (MiB), `momtest.panic=1` (crash at once),
     `momtest.unload=SECONDS` (remove the balloon driver), `momtest.liar=SECONDS,SEED` (replace the balloon driver by one with false
     statistics), `momtest.swap=1` (the second disk is swap), `momtest.files=NUMBER` (files in memory: half of their names' memory counts as
-    usable, but is not), `momtest.zram=MIB` (compressed swap), and `momtest.burst=`, `momtest.demand=`, `momtest.growth=` (arguments of these
-    programs).
+    usable, but is not), `momtest.zram=MIB` (compressed swap), and `momtest.burst=`, `momtest.demand=`, `momtest.growth=` (arguments of
+    these programs).
     """
 
     kernel: Path
@@ -201,8 +201,8 @@ def _uncompressed(module: Path) -> Path:
 def unpacked(kernel: bytes) -> bytes:
     """Return the unpacked kernel of a boot image; the image itself in another format than Debian 12's.
 
-    QEMU can start the unpacked kernel (PVH), a second faster than an emulated CPU unpacks it. See `setup_sects`, `version`, `payload_offset`
-    and `payload_length` in Linux' Documentation/arch/x86/boot.rst.
+    QEMU can start the unpacked kernel (PVH), a second faster than an emulated CPU unpacks it. See `setup_sects`, `version`,
+    `payload_offset` and `payload_length` in Linux' Documentation/arch/x86/boot.rst.
     """
     version, offset, length = struct.unpack_from("<H", kernel, 0x206) + struct.unpack_from("<II", kernel, 0x248)
     begin = (kernel[0x1F1] + 1) * 512 + offset

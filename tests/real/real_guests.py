@@ -1,4 +1,4 @@
-"""Real guests for tests: started, watched through what they print, and ended."""
+"""Real guests for tests: start, watch their output, and end them."""
 
 from __future__ import annotations
 
@@ -37,14 +37,13 @@ _XML = """<domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qemu
 {balloon}{devices}</devices>{options}</domain>"""
 
 COMMAND_LINE = "console=ttyS0 quiet no_timer_check cryptomgr.notests nokaslr mitigations=off "
-"""What a guest's kernel is told before all else. It does not check its timer: on a busy host, emulated ticks come too late for that, and it
-would look for another one. Nor its ciphers, which it does not use: that takes a sixth of its start. And it does nothing against attackers
-from within, for which an emulated processor would take a tenth of it."""
+"""First part of a guest's kernel command line. It skips three things: the check of the timer, which fails on a busy host; self-tests of
+ciphers, which take a sixth of the boot; and mitigations, which take a tenth of an emulated CPU."""
 
 
 @dataclass(frozen=True)
 class Beat:
-    """A line that the workload prints every second: its age, its worst pass in ms, and how often its kernel killed for lack of memory."""
+    """Line that the workload prints each second: its age, its slowest pass in ms, and the kernel's OOM kills."""
 
     seconds: int
     worst_ms: float
@@ -52,12 +51,12 @@ class Beat:
 
 
 def beats_in(printed: str) -> list[Beat]:
-    """The workload's lines in what a guest has printed."""
+    """Return the workload's lines in a guest's output."""
     return [Beat(int(s), float(w), int(k)) for s, w, k in _BEAT.findall(printed)]
 
 
 class PrintingGuest:
-    """A guest, and what it has printed."""
+    """Guest with its output."""
 
     def __init__(self, name: str, identity: str, log: Path) -> None:
         self.name = name
@@ -66,32 +65,32 @@ class PrintingGuest:
 
     @property
     def printed(self) -> str:
-        """All that it has printed."""
+        """Output of the guest."""
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     @property
     def beats(self) -> list[Beat]:
-        """Its workload's lines, oldest first."""
+        """Lines of its workload, oldest first."""
         return beats_in(self.printed)
 
     def wait_until_up(self) -> Self:
-        """Wait until its kernel has handed over."""
+        """Wait until it has booted."""
         wait_until(lambda: "GUEST up" in self.printed, f"{self.name} is up", 180)
         return self
 
     def wait_until_it_works(self) -> Self:
-        """Wait until its workload holds all that it was told to hold."""
+        """Wait until its workload holds all its memory."""
         wait_until(lambda: self.beats, f"{self.name} works", 180)
         return self
 
     def works_on(self) -> None:
-        """Wait until it has done more than it has."""
+        """Wait until its workload continues."""
         seen = len(self.beats)
         wait_until(lambda: len(self.beats) > seen + 1, f"{self.name} works on", 60)
 
 
 class RealGuest(PrintingGuest):
-    """One of libvirt's."""
+    """Guest of libvirt."""
 
     def __init__(self, lab: Lab, domain: Any, log: Path) -> None:
         super().__init__(domain.name(), domain.UUIDString(), log)
@@ -100,40 +99,40 @@ class RealGuest(PrintingGuest):
 
     @property
     def domain(self) -> Any:
-        """libvirt's domain, on a connection of the tests' own."""
+        """Domain of the guest, on a new connection."""
         return self._lab.connection.lookupByUUIDString(self.uuid)
 
     @property
     def pid(self) -> int:
-        """Its QEMU process."""
+        """Pid of its QEMU."""
         found = _processes().get(self.uuid)
         assert found is not None, f"{self.name} has no process"
         return found
 
     @property
     def size_mib(self) -> float:
-        """What it has now, by libvirt's own account."""
+        """Balloon's actual size in MiB, from libvirt."""
         actual: int = self.domain.memoryStats()["actual"]
         return actual / 1024
 
     def group(self, controller: str) -> Path:
-        """Its own control group, by what the kernel says of its process: a libvirtd that was killed leaves groups of the same name."""
+        """Return its control group, from /proc: a killed libvirtd leaves groups of the same name."""
         for line in Path(f"/proc/{self.pid}/cgroup").read_text().splitlines():
             _, controllers, path = line.split(":", 2)
             if controller in controllers.split(","):
-                # QEMU's threads may have groups of their own below that of the guest.
+                # QEMU's threads may be in groups below the guest's.
                 return Path("/sys/fs/cgroup") / controller / path.lstrip("/").removesuffix("/emulator")
         raise AssertionError(f"{self.name} has no group of {controller}")
 
     def destroy(self) -> None:
-        """Pull its plug."""
+        """End the guest at once."""
         self.domain.destroy()
 
 
 class Lab:
-    """Starts guests on one libvirtd and ends those that are left.
+    """Guests on one libvirtd.
 
-    :param suffix: what the names of all its guests end with
+    :param suffix: end of all guests' names
     """
 
     def __init__(self, libvirtd: PrivateLibvirtd, image: GuestImage, suffix: str = "") -> None:
@@ -147,7 +146,7 @@ class Lab:
 
     @property
     def connection(self) -> Any:
-        """A connection of the tests' own, apart from mom's; a new one each time, as libvirtd may have been restarted."""
+        """New connection, because libvirtd may have been restarted."""
         return self._libvirt.open(self.libvirtd.uri)
 
     def start(
@@ -170,18 +169,18 @@ class Lab:
     ) -> RealGuest:
         """Start a guest.
 
-        :param name: without the prefix and the suffix
-        :param period: seconds of the statistics period; 0 leaves statistics off
-        :param balloon: the balloon device's model, or `none`
-        :param balloon_options: more attributes of the balloon device, as XML
+        :param name: name without prefix and suffix
+        :param period: statistics period in seconds; 0 for no statistics
+        :param balloon: model of the balloon device, or `none`
+        :param balloon_options: additional attributes of the balloon device, as XML
         :param workload: MiB of cold, warm, common and former memory
         :param memory: XML instead of `mib`
-        :param features: XML of more features
-        :param devices: XML of more devices
-        :param arguments: more for the guest's kernel command line
-        :param options: more of QEMU's, past libvirt
-        :param persistent: libvirt knows the guest while it does not run, too
-        :param identity: its UUID; without one, a new one
+        :param features: XML of additional features
+        :param devices: XML of additional devices
+        :param arguments: additional arguments for the kernel
+        :param options: additional options of QEMU, unknown to libvirt
+        :param persistent: whether libvirt keeps the definition when the guest ends
+        :param identity: UUID; by default a new one
         """
         log = self.libvirtd.folder / f"guest{next(self._numbers)}.log"
         if workload is not None:
@@ -209,12 +208,12 @@ class Lab:
         return RealGuest(self, domain, log)
 
     def destroy_all(self) -> None:
-        """End all guests of the tests on this libvirtd."""
+        """End all guests of tests on this libvirtd."""
         processes = _processes()
         ours = [domain for domain in self.connection.listAllDomains() if domain.name().startswith(PREFIX)]
         for domain in ours:
             with suppress(OSError, KeyError):  # it may have ended by itself
-                os.kill(processes[domain.UUIDString()], signal.SIGKILL)  # all at once: QEMU takes a second or two to end
+                os.kill(processes[domain.UUIDString()], signal.SIGKILL)  # all at once, because QEMU takes a second or two to end
         for domain in ours:
             with suppress(self._libvirt.libvirtError):  # as above
                 domain.destroy()
@@ -223,9 +222,9 @@ class Lab:
 
 
 def disk(lab: Lab, name: str, mib: int, target: str = "vda", reads_per_second: int = 0) -> str:
-    """XML of a disk for a guest, with so much of nothing on it; what guests read of it does not go through the host's page cache.
+    """Return XML of an empty disk. Reading it does not use the host's page cache.
 
-    :param reads_per_second: how fast it is at most; 0: as it is
+    :param reads_per_second: limit of reads; 0 for none
     """
     path = lab.libvirtd.folder / f"{name}.raw"
     with path.open("wb") as file:
@@ -238,7 +237,7 @@ def disk(lab: Lab, name: str, mib: int, target: str = "vda", reads_per_second: i
 
 
 def _processes() -> dict[str, int]:
-    """The QEMU processes of this host by the UUID of their guests."""
+    """Return pids of QEMU on this host, keyed by the guests' UUIDs."""
     found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError, ValueError):
@@ -249,9 +248,10 @@ def _processes() -> dict[str, int]:
 
 @contextmanager
 def steady_host(folder: Path, pid_folder: Path, less_mib: int) -> Iterator[float]:
-    """Keep what the host has for the guests whose process ids are there, less so much; yield how many MiB of it are available now.
+    """Keep the host's memory for guests constant, at its present amount less `less_mib`. Yield the available MiB.
 
-    :param folder: for the plan
+    :param folder: folder for the plan
+    :param pid_folder: folder of guests' pid files
     """
     pids = pids_in(pid_folder)
     capacity = capacity_mib(pids) - less_mib
@@ -266,12 +266,12 @@ def steady_host(folder: Path, pid_folder: Path, less_mib: int) -> Iterator[float
 
 
 def once() -> str:
-    """A suffix for names that nobody has used: a control group that is left from a run that was killed is used again with its limits."""
+    """Return a new suffix for names. Otherwise, guests could get control groups of a killed run, with their limits."""
     return f"-{uuid.uuid4().hex[:8]}"
 
 
 def not_here(reason: str) -> NoReturn:
-    """This machine lacks what a test needs: skips it, or fails it where everything is meant to be there."""
+    """Skip a test because of this machine. With MOM_REQUIRE_REAL=1, fail it."""
     if os.environ.get("MOM_REQUIRE_REAL", "") not in {"", "0"}:
         pytest.fail(f"MOM_REQUIRE_REAL is set, and {reason}")
     pytest.skip(reason)

@@ -1,4 +1,4 @@
-"""A port of this host behind which is a unix socket: so that what is reached by TCP elsewhere is reached so in a test, too."""
+"""TCP port of this host that leads to a unix socket."""
 
 import socket
 import threading
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class Relay:
-    """Passes each connection on; `close` ends all of them."""
+    """Relay of connections. `close` ends all of them."""
 
     def __init__(self, behind: Path) -> None:
         self._behind = behind
@@ -18,20 +18,20 @@ class Relay:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """Port of the relay."""
         return int(self._listener.getsockname()[1])
 
     def close(self) -> None:
-        """End."""
+        """Close all connections."""
         for one in self._open:
-            with suppress(OSError):  # it is closed by its peer
+            with suppress(OSError):  # its peer has closed it
                 one.shutdown(socket.SHUT_RDWR)
             one.close()
         for thread in self._threads:
             thread.join(10)
 
     def _accept(self) -> None:
-        with suppress(OSError):  # it is closed
+        with suppress(OSError):  # the relay was closed
             while True:
                 one, _ = self._listener.accept()
                 other = socket.socket(socket.AF_UNIX)
@@ -43,7 +43,7 @@ class Relay:
 
 
 def _pass_on(source: socket.socket, target: socket.socket) -> None:
-    with suppress(OSError):  # one side is gone
+    with suppress(OSError):  # one side has closed
         while data := source.recv(1 << 16):
             target.sendall(data)
         target.shutdown(socket.SHUT_WR)

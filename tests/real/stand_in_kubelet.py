@@ -1,4 +1,4 @@
-"""A stand-in for a node's kubelet: a real HTTPS server that serves `/pods` and `/configz`, lets in whom it should, and can misbehave."""
+"""Stand-in for a node's kubelet: a real HTTPS server with `/pods`, `/configz`, authentication, and faults."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ TOKEN = "a.service-account.token"  # noqa: S105  # of this stand-in only
 
 
 class Behaviour(StrEnum):
-    """How it answers."""
+    """Kind of answers."""
 
     WELL = "well"
-    DRIP = "drip"  #: a byte now and then, without an end
-    GARBAGE = "garbage"  #: what is no JSON
+    DRIP = "drip"  #: single bytes without an end
+    GARBAGE = "garbage"  #: invalid JSON
     FORBIDDEN = "forbidden"
-    HUGE = "huge"  #: more than anybody should read
+    HUGE = "huge"  #: too long
     CUT = "cut"  #: half of an answer
-    CLOSED = "closed"  #: closes without a word
+    CLOSED = "closed"  #: closes the connection
 
 
 @dataclass
 class Authority:
-    """Who signs certificates."""
+    """Certificate authority."""
 
     name: str
     key: ec.EllipticCurvePrivateKey = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()))
@@ -66,7 +66,7 @@ class Authority:
         return self.certificate.public_bytes(serialization.Encoding.PEM)
 
     def issue(self, name: str, group: str = "") -> tuple[bytes, bytes]:
-        """A certificate and its key."""
+        """Return a certificate and its key."""
         key = ec.generate_private_key(ec.SECP256R1())
         form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         signed = self._signed(name.replace(":", "-"), key.public_key(), group=group)
@@ -76,7 +76,7 @@ class Authority:
 def pod(
     uid: str, request: str | None, *, name: str = "virt-launcher-vm-x", namespace: str = "tenant", leaves: bool = False
 ) -> dict[str, Any]:
-    """A virt-launcher pod as the kubelet tells it, with much that does not matter here."""
+    """Return a virt-launcher pod in kubelet's form."""
     resources = {"limits": {"devices.kubevirt.io/kvm": "1"}, "requests": {"cpu": "100m", **({"memory": request} if request else {})}}
     annotations = {"kubevirt.io/domain": "vm", **({"descheduler.alpha.kubernetes.io/eviction-in-progress": "kubevirt"} if leaves else {})}
     return {
@@ -99,7 +99,7 @@ def pod(
 
 @dataclass
 class StandInKubelet:
-    """What it serves may change at any time. `allows`: `token`, `certificate` or nothing."""
+    """Kubelet whose answers tests can change at any time. `allows` is `token`, `certificate` or empty."""
 
     folder: Path
     pods: Sequence[Mapping[str, Any]] = ()
@@ -157,22 +157,22 @@ class StandInKubelet:
     # --- files of the node ---------------------------------------------------------------------------------------------------------
 
     def write(self, name: str, content: bytes | str) -> Path:
-        """A file of the node or of mom's container."""
+        """Write a file of the node or of mom's container."""
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
         return path
 
     def configure(self, text: str = "") -> None:
-        """Its configuration, as kubeadm writes it."""
+        """Write kubelet's configuration like kubeadm."""
         self.write("var/lib/kubelet/config.yaml", f"apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n{text}")
 
 
 @contextmanager
 def kubelet(folder: Path, *, own_certificate: bool = True, name: str = NODE) -> Iterator[StandInKubelet]:
-    """One that runs, with the files that a node has of it.
+    """Run a kubelet, with its files on the node.
 
-    :param own_certificate: it made its certificate itself, and has it in `/var/lib/kubelet/pki`; else the cluster signed it
+    :param own_certificate: whether it made its certificate, in `/var/lib/kubelet/pki`; otherwise, the cluster signed it
     """
     one, cluster, itself = StandInKubelet(folder), Authority("kubernetes"), Authority(f"{NODE}-ca")
 
@@ -190,7 +190,7 @@ def kubelet(folder: Path, *, own_certificate: bool = True, name: str = NODE) -> 
         daemon_threads = True
 
         def handle_error(self, request: Any, client_address: Any) -> None:
-            pass  # those who ask may go away, or not like the certificate
+            pass  # clients may disconnect, or refuse the certificate
 
     server = Server(("127.0.0.1", 0), Handler)
     one.port = server.server_address[1]

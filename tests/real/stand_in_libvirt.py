@@ -1,11 +1,10 @@
-"""A stand-in for the libvirt and the QEMU of one pod, by libvirt's own wire: of a guest that does nothing, of which hundreds fit on a small
-host, and one that lies where a test wants it to.
+"""Stand-in for libvirt and QEMU of one pod, with libvirt's protocol. Its guest is idle, so hundreds fit on a small host.
 
-`stand_in_libvirt.py SOCKET JSON -uuid UUID`: a process called virtqemud listens, and one called qemu-kvm maps the guest's memory. JSON has
-`name` (libvirt's, of the guest), `mib`, and as a test wants `lie`: `garbage` answers what is no message, `silent` accepts and says nothing,
-`crowd` lists many guests; and with `flood` an answer has so many bytes of figures.
+`stand_in_libvirt.py SOCKET JSON -uuid UUID`: a process virtqemud listens, and a process qemu-kvm maps the guest's memory. JSON has the
+guest's `name` in libvirt, `mib`, and for faults `lie`: `garbage` (invalid messages), `silent` (no answers), `crowd` (many guests). With
+`flood`, an answer has this many bytes of figures.
 
-By libvirt's src/rpc/virnetprotocol.x and src/remote/remote_protocol.x. Imports little, as there are hundreds of it.
+The protocol follows libvirt's src/rpc/virnetprotocol.x and src/remote/remote_protocol.x.
 """
 
 import json
@@ -23,11 +22,11 @@ _REPLY, _OK, _ERROR = 1, 0, 1
 _NO_SUPPORT = 3
 _INT, _ULLONG = 1, 4
 PR_SET_NAME = 15
-"""From linux/prctl.h."""
+"""Constant of linux/prctl.h."""
 
 CROWD = 50
 _MOST_FIGURES = 4096
-"""Of one guest: REMOTE_CONNECT_GET_ALL_DOMAIN_STATS_MAX."""
+"""Maximum number of figures of a guest: REMOTE_CONNECT_GET_ALL_DOMAIN_STATS_MAX."""
 
 
 def _text(text: str) -> bytes:
@@ -36,19 +35,19 @@ def _text(text: str) -> bytes:
 
 
 class Guest:
-    """What its libvirt says of it."""
+    """Guest in libvirt's form."""
 
     def __init__(self, name: str, uuid: str, mib: int) -> None:
         self.name, self.uuid = name, bytes.fromhex(uuid.replace("-", ""))
         self.maximum = self.current = mib << 10
-        self.period = 10  # as KubeVirt has it
+        self.period = 10  # like KubeVirt
 
     def domain(self) -> bytes:
-        """Its handle."""
+        """Return its handle."""
         return _text(self.name) + self.uuid + struct.pack(">i", 1)
 
     def record(self) -> bytes:
-        """Its statistics."""
+        """Return its statistics."""
         used = min(self.current, self.maximum // 4)
         figures = {
             "state.state": (_INT, 1), "state.reason": (_INT, 1), "cpu.time": (_ULLONG, 10**9),
@@ -61,7 +60,7 @@ class Guest:
         return _parameters(figures)
 
     def xml(self) -> str:
-        """Its description."""
+        """Return its definition."""
         size = f"<memory unit='KiB'>{self.maximum}</memory><currentMemory unit='KiB'>{self.current}</currentMemory>"
         balloon = f"<memballoon model='virtio-non-transitional' freePageReporting='on'><stats period='{self.period}'/></memballoon>"
         return f"<domain type='kvm' id='1'><name>{self.name}</name>{size}<vcpu>1</vcpu><devices>{balloon}</devices></domain>"
@@ -75,7 +74,7 @@ def _parameters(figures: dict[str, tuple[int, int]]) -> bytes:
 
 
 class Daemon:
-    """Answers what mom asks."""
+    """Answers to mom's calls."""
 
     def __init__(self, guest: Guest, lie: str, flood: int) -> None:
         self.guest, self.lie, self.flood = guest, lie, flood
@@ -116,7 +115,7 @@ class Daemon:
         return struct.pack(">I", number) + b"".join(guest.domain() + guest.record() for guest in guests)
 
     def answer(self, message: bytes) -> bytes:
-        """The whole reply to a whole message, without its length."""
+        """Return the reply to a message, both without their lengths."""
         program, version, procedure, _, serial, _ = struct.unpack(">IiiiIi", message[:24])
         known = self._answers.get(procedure) if program == _PROGRAM else None
         if known is None:
@@ -127,7 +126,7 @@ class Daemon:
 
 
 def serve(path: str, daemon: Daemon) -> None:
-    """For ever."""
+    """Serve connections forever."""
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(path)
     listening.listen(16)
@@ -171,7 +170,7 @@ def _call_oneself(name: str) -> None:
 
 
 def main(path: str, said: str, _: str, uuid: str) -> None:
-    """Be both processes."""
+    """Run both processes."""
     told = json.loads(said)
     if not os.fork():
         _call_oneself("qemu-kvm")

@@ -1,11 +1,17 @@
-"""Keeps what this host has for guests to a plan, whatever else runs on it:  steady_host.py PLAN.json
+"""Keep this host's memory for guests to a plan, whatever other programs do:  steady_host.py PLAN.json
 
-The plan holds `capacity_mib`, what guests and what is available are together; `begin`, seconds of the monotonic clock; `loads`, of which
-each takes so many `mib` of the capacity `at` so many seconds after that, for so long as it `lasts`; `ramp_mib_s`, which is taken of it in
-each second after that while there is no file `hold`; `pids` of the guests, or `pid_folder`, in which libvirt keeps them; `store`, the file
-mm_stat of a compressed swap that guests may be in; and `floor_mib`, which is left available in any case. Memory is held and let go until
-available memory and the guests' anonymous memory, less what KSM saves, and with what compressed memory takes, are what the plan says, ten
-times a second; it is locked, where this user may lock it. Ends with its standard input; it is the OOM killer's first choice.
+Ten times a second, this process takes or frees memory until available memory and the guests' anonymous memory together follow the plan.
+KSM's gain is subtracted, and the size of compressed memory added. Memory is locked if this user may lock it. The process ends with its
+standard input, and is the OOM killer's first choice. The plan is JSON:
+
+- `capacity_mib`: available memory and guests' memory together
+- `begin`: seconds of the monotonic clock
+- `loads`: each takes `mib` from the capacity, `at` seconds after the begin, for as long as it `lasts`
+- `ramp_mib_s`: taken from the capacity in each second after the begin, unless a file `hold` exists
+- `pids` of guests, or `pid_folder` with libvirt's pid files
+- `store`: the file mm_stat of a compressed swap
+- `floor_mib`: always left available
+
 """
 
 import ctypes
@@ -33,7 +39,7 @@ LOOK_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class Plan:
-    """What the host is to have for guests, in MiB, over time."""
+    """Memory for guests over time, in MiB."""
 
     capacity_mib: float
     begin: float
@@ -46,28 +52,28 @@ class Plan:
     store: str = ""
 
     def at(self, now: float, held: float = 0.0) -> float:
-        """At that moment of the monotonic clock, when the ramp has stood still for so many seconds."""
+        """Return the memory for guests at `now` (monotonic). The ramp was held for `held` seconds."""
         since = now - self.begin
         taken = sum(load["mib"] for load in self.loads if load["at"] <= since < load["at"] + load["lasts"])
         return self.capacity_mib - taken - self.ramp_mib_s * max(0.0, since - held)
 
     @property
     def guests(self) -> Sequence[int]:
-        """The process ids of the guests that there are now."""
+        """Return the pids of present guests."""
         return pids_in(Path(self.pid_folder)) if self.pid_folder else self.pids
 
 
 def pids_in(folder: Path) -> list[int]:
-    """The process ids of guests that libvirt keeps in this folder."""
+    """Return the pids in libvirt's pid files in a folder."""
     found = []
     for file in folder.glob("*.pid"):
-        with suppress(OSError, ValueError):  # the guest may come or go right now
+        with suppress(OSError, ValueError):  # the guest may start or end at this moment
             found.append(int(file.read_text()))
     return found
 
 
 def anonymous_mib(pid: int) -> float:
-    """What that process holds of this host's memory, beside files."""
+    """Return a process's anonymous and shared memory."""
     total = 0
     with suppress(OSError):  # it may have ended
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
@@ -91,22 +97,22 @@ def merged_mib(proc: Path = Path("/proc")) -> float:
 
 
 def store_mib(mm_stat: str) -> float:
-    """What a compressed swap takes of the host's memory; none where there is no such file."""
+    """Return the memory used by a compressed swap; 0 without one."""
     if not mm_stat:
         return 0.0
     try:
         return int(Path(mm_stat).read_text().split()[2]) / MIB
-    except OSError:  # it has been taken away
+    except OSError:  # the swap was removed
         return 0.0
 
 
 def capacity_mib(pids: Sequence[int], store: str = "") -> float:
-    """What guests and what is available are together now."""
+    """Return available memory and guests' memory together."""
     return available_mib() + sum(anonymous_mib(pid) for pid in pids) - merged_mib() + store_mib(store)
 
 
 def follow(plan: Plan) -> None:
-    """Until standard input ends."""
+    """Follow a plan until standard input ends."""
     Path("/proc/self/oom_score_adj").write_text("1000")
     ctypes.CDLL(None).mlockall(LOCK_WHAT_COMES)
     junk = os.urandom(MIB)

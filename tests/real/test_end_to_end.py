@@ -1,4 +1,4 @@
-"""The whole of mom at work: `mom run` as a process of its own, real guests, real memory pressure, the kernel's real KSM."""
+"""`mom run` as a process, with real guests, real memory pressure and the kernel's KSM."""
 
 import json
 import re
@@ -25,14 +25,14 @@ pytestmark = [pytest.mark.real, pytest.mark.alone]
 GUEST_MIB = 512
 BALLAST_MIB = 3072
 LEAST_LEFT_MIB = 1024
-"""What a test leaves to the host at the very least."""
+"""Least memory that stays available on the host."""
 
 _HERE = Path(__file__).parent
 
 
 @dataclass
 class Squad:
-    """Four guests: two with memory to spare and equal pages, one whose statistics are off, and one that needs what it has."""
+    """Four guests: two with spare memory and equal pages, one without statistics, and one that needs all its memory."""
 
     idle: Sequence[RealGuest]
     without_statistics: RealGuest
@@ -47,7 +47,7 @@ class Squad:
         return [*self.spare, self.busy]
 
     def as_started(self) -> None:
-        """Bring back what a mom has changed in a test that failed, so that the next one fails for a reason of its own only."""
+        """Restore the guests after a failed test."""
         for guest in self.all:
             guest.domain.setMemoryFlags(GUEST_MIB << 10, libvirt.VIR_DOMAIN_AFFECT_LIVE)
         self.without_statistics.domain.setMemoryStatsPeriod(0, libvirt.VIR_DOMAIN_AFFECT_LIVE)
@@ -57,7 +57,7 @@ class Squad:
 
 @pytest.fixture(scope="module")
 def squad(laboratory: Lab) -> Iterator[Squad]:
-    """The same for all tests."""
+    """Start the guests for all tests."""
     lab = laboratory
     idle = [lab.start(f"idle{number}", mib=GUEST_MIB, workload=(5, 5, 40, 350)) for number in (1, 2)]
     without = lab.start("without-statistics", mib=GUEST_MIB, workload=(5, 5, 40, 350), period=0)
@@ -75,11 +75,11 @@ def period(guest: RealGuest) -> int:
 
 
 class MomUnderPressure(MomRun):
-    """That, and memory that can be taken from its host."""
+    """`mom run` with memory pressure on its host."""
 
     @contextmanager
     def pressure(self) -> Iterator[None]:
-        """Less memory for the host, for as long as this lasts."""
+        """Take memory from the host until the end of the block."""
         command = [sys.executable, str(_HERE / "ballast.py"), str(BALLAST_MIB), str(LEAST_LEFT_MIB)]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as ballast:
             try:
@@ -98,7 +98,7 @@ def mom(squad: Squad, laboratory: Lab, tmp_path: Path) -> Iterator[MomUnderPress
         not_here(f"only {available} MiB are available, of which this test takes {BALLAST_MIB}")
     target = available - BALLAST_MIB // 2
     run = MomUnderPressure(tmp_path)
-    # Pressure begins half-way to what the ballast takes, and ends half-way back from there, whatever the size of this host.
+    # Pressure begins and ends halfway between the memory with and without ballast, on any host.
     room = (available - BALLAST_MIB / 4) / target
     plugins = {
         "libvirt": laboratory.libvirtd.settings(stats_period="1s"),
@@ -119,11 +119,11 @@ def test_mom_manages_a_host(mom: MomUnderPressure, squad: Squad, laboratory: Lab
     assert knobs() == own_ksm, mom.log
 
     with mom.pressure():
-        # How small they were meanwhile cannot be seen from here for sure: a sweep may be over before QEMU tells of a new size.
+        # A sweep may end before QEMU reports a new size, so the test cannot always see it.
         for guest in squad.spare:
             wait_until(_holds_at_most(guest, rss_before[guest.name] - 120), f"the host has memory of {guest.name} back")
         wait_until(lambda: knobs()["run"] == "1", "KSM is on")
-        # It may be swept once for what QEMU holds beside it, which nobody knows before that: then it is smaller for a second.
+        # mom may sweep it once, because QEMU's own memory is unknown before. Then it is smaller for a second.
         looks = [_look(squad.busy) for _ in range(12)]
         assert looks.count(GUEST_MIB) >= 10, f"it has nothing to spare, and was seen with {looks}"
         wait_until(lambda: pages_sharing() > 10_000, "it merges what the guests have in common", 300)
@@ -142,7 +142,7 @@ def test_mom_manages_a_host(mom: MomUnderPressure, squad: Squad, laboratory: Lab
     wait_until(lambda: len(mom.status()["guests"]["rows"]) == 4 and not mom.status()["problems"], "all is well again", 60)
 
     with mom.pressure():
-        # Nothing is left to be swept: what they do not use was taken already, and their room costs the host nothing.
+        # mom has already taken their unused memory.
         mom.stop()
         _check_that_all_is_as_before(squad, own_ksm)
     assert mom.verb("restore").stdout == "Nothing to restore.\n"
@@ -153,13 +153,13 @@ def test_mom_manages_a_host(mom: MomUnderPressure, squad: Squad, laboratory: Lab
 
 
 def test_what_a_killed_mom_has_left_is_put_back(mom: MomUnderPressure, squad: Squad, own_ksm: dict[str, str]) -> None:
-    # A host that is below its hard watermark, whatever guests give, gives no headroom back: guests stay small when their sweeps are over.
+    # Below its hard watermark, the host returns no headroom. So guests stay small after sweeps.
     mom.config.write_text(re.sub(r'"host_free": "\d+MiB"', '"host_free": "1TiB", "host_hard": "1TiB"', mom.config.read_text()))
     mom.start()
     with mom.pressure():
         wait_until(lambda: _stay_small(squad), "they are smaller, and stay so", 120)
         wait_until(lambda: knobs()["run"] == "1", "KSM is on")
-        # What a mom was cut off in the middle of is its own doing, whatever size the guest has.
+        # For an interrupted request, any size counts as mom's.
         wait_until(lambda: not _under_way(mom.folder / "state"), "no guest is swept, or on its way to a smaller size")
         mom.kill()
         assert _stay_small(squad, seconds=0.0)
@@ -186,7 +186,7 @@ def test_what_a_killed_mom_has_left_is_put_back(mom: MomUnderPressure, squad: Sq
 
 
 def _stay_small(squad: Squad, seconds: float = 3.0) -> bool:
-    """Whether all guests that have something to spare are small at the beginning and at the end of so many seconds."""
+    """Return whether all guests with spare memory are small at the beginning and the end of this time."""
     small = all(guest.size_mib <= GUEST_MIB - 100 for guest in squad.spare)
     if small and seconds:
         time.sleep(seconds)
@@ -223,25 +223,25 @@ def _holds_at_most(guest: RealGuest, mib: float) -> Callable[[], bool]:
 
 
 def _look(guest: RealGuest) -> float:
-    """Its size in MiB, half a second from now."""
+    """Return its size in MiB after half a second."""
     time.sleep(0.5)
     return guest.size_mib
 
 
 def _under_way(state: Path) -> object:
-    """What mom has noted of sweeps, and of guests that have not given yet what they were asked for."""
+    """Return mom's unfinished requests and sweeps."""
     contents = [json.loads(path.read_text())["content"] for path in state.rglob("balloon.json")]
     return [noted for content in contents if (noted := content["requests"])]
 
 
 def _not_moms(state: Path, guest: RealGuest) -> int:
-    """A size in MiB to which mom cannot have brought it, by what the killed mom has left in its ledger."""
+    """Return a size in MiB that the killed mom's ledger does not explain."""
     entry = next(one for one in Ledger.open(state).entries.values() if one.entity.name == guest.name and one.control == "balloon_target")
     return next(mib for mib in range(250, GUEST_MIB - 20, 10) if not entry.explains(mib << 10, tolerance=32 << 10))
 
 
 def _told(guest: RealGuest) -> int:
-    """MiB that the guest has by libvirt's account of all guests, which hears of a balloon that moves once a second."""
+    """Return the guest's size in MiB in libvirt's bulk statistics, which follow a moving balloon once a second."""
     ((_, record),) = guest.domain.connect().domainListGetStats([guest.domain], libvirt.VIR_DOMAIN_STATS_BALLOON)
     size: int = record["balloon.current"]
     return size >> 10

@@ -1,4 +1,4 @@
-"""Agents in real guests: Debian's qemu-guest-agent through libvirt and over a socket, and mom-guestd over its channel."""
+"""Agents in real guests: Debian's qemu-guest-agent through libvirt and a socket, and mom-guestd through its channel."""
 
 import socket
 import time
@@ -29,7 +29,7 @@ MIB = 320
 
 @dataclass
 class Mom:
-    """Both plugins, set up as the engine does it."""
+    """Both plugins, set up like in the engine."""
 
     libvirt: LibvirtMom
     agents: GuestAgentPlugin
@@ -39,12 +39,12 @@ class Mom:
         return self.libvirt.hypervisor
 
     def fields(self, real: RealGuest) -> dict[str, Value]:
-        """All that is known of a guest through its agents now."""
+        """Return the guest's fields from its agents."""
         guests = self.hypervisor.guests()
         return dict(self.agents.mom_collect_guests(self.hypervisor, guests).get(real.uuid, {}))
 
     def once_known(self, real: RealGuest, name: str, seconds: float = 180.0) -> dict[str, Value]:
-        """The same, as soon as it holds a field: an emulated guest may have to start Python for that, and compile all that it imports."""
+        """Wait until a field is known, and return all fields. An emulated guest may first have to start Python."""
         return wait_until(lambda: found if name in (found := self.fields(real)) else {}, f"{real.name} tells {name}", seconds)
 
     def doctor(self) -> list[Finding]:
@@ -73,7 +73,7 @@ def make_agents(make_mom: Callable[..., LibvirtMom], monkeypatch: pytest.MonkeyP
 
 
 class AgentsLab:
-    """Starts guests with channels, and the agents that belong to these in them."""
+    """Lab for guests with agents and their channels."""
 
     def __init__(self, libvirtd: PrivateLibvirtd) -> None:
         self._libvirtd = libvirtd
@@ -91,7 +91,7 @@ class AgentsLab:
         return self.lab.start(name, mib=mib, devices=devices, arguments=arguments, balloon_options=balloon_options)
 
     def _source(self, name: str, channel: str) -> str:
-        # libvirt's own default is in a folder that only the private libvirtd sees.
+        # libvirt's default path is only visible to the private libvirtd.
         return "" if channel == LIBVIRTS else f"<source mode='bind' path='{self.socket(name, channel)}'/>"
 
 
@@ -107,7 +107,7 @@ def laboratory(libvirtd: PrivateLibvirtd) -> Iterator[AgentsLab]:
 
 @pytest.fixture(scope="module")
 def guest(laboratory: AgentsLab) -> RealGuest:
-    """A guest with an agent on every way."""
+    """Start a guest with an agent on each channel."""
     return laboratory.start("agents", LIBVIRTS, OURS, GUESTD).wait_until_up()
 
 
@@ -118,7 +118,7 @@ def number(fields: Mapping[str, Value], name: str) -> float:
 
 
 WAYS = {"guestd-channel": [], "agent-socket": ["CHANNEL"], "agent-hypervisor": ["CHANNEL", "OWN_CHANNEL"]}
-"""The channels that mom must not know, so that it goes each way."""
+"""Channels that mom must not know, so that it uses another one; keyed by the used one."""
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -143,7 +143,7 @@ def test_every_way_gives_what_the_balloon_driver_says_and_more(make_agents: Make
         return {name: (ours.get(name), theirs.get(name)) for name in BALLOON}
 
     def agree() -> bool:
-        """When both are of the same seconds: its processes begin and end meanwhile."""
+        """Return whether both have nearly the same values. Values of different seconds differ."""
         pairs = both().values()
         return all(isinstance(one, int) and isinstance(other, int) and abs(one - other) <= 16 << 10 for one, other in pairs)
 
@@ -179,7 +179,7 @@ def test_libvirt_passes_commands_on_and_tells_errors_apart(make_agents: MakeMom,
         GUESTD: str(laboratory.socket("agents", GUESTD)),
     }
     assert bare.uuid not in channels
-    # Two other guests start just now: an answer may take its time.
+    # Two other guests are starting, so an answer may take longer.
     assert hypervisor.agent_command(guest.entity, '{"execute":"guest-ping"}', 30) == '{"return":{}}'
     with pytest.raises(HypervisorError, match="guest-nonsense") as refused:
         hypervisor.agent_command(guest.entity, '{"execute":"guest-nonsense"}', 30)
@@ -230,20 +230,20 @@ def test_disabled_commands_leave_what_there_is_and_the_next_way(make_agents: Mak
 
 
 def report(guest: RealGuest, state: str) -> Report:
-    """A cycle's, of a host whose memory is as that says."""
+    """Return a report of a host in this memory state."""
     snapshot = Snapshot(host=Host(fields={"host_memory_state": state}), guests={guest.uuid: Guest(guest.uuid, guest.name)})
     return Report(1, 0.0, "enforce", snapshot, (), (), (), (), (), 0.0)
 
 
 def resident_mib(guest: RealGuest) -> float:
-    """What the guest's process holds of the host's memory."""
+    """Return the guest's RSS."""
     status = Path(f"/proc/{guest.pid}/status").read_text()
     return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS:"))) / 1024
 
 
 def test_a_guest_helps_while_its_host_is_short_of_memory_and_only_then(make_agents: MakeMom, laboratory: AgentsLab) -> None:
     mom = make_agents(tell_short=True)
-    # 200 MiB are held, and between them lie 200 that were freed in pieces of 1 MiB; 128 of a disk were read once.
+    # 200 MiB are held. Between them, 200 MiB were freed in pieces of 1 MiB. 128 MiB of a disk were read once.
     work = f"momtest.demand={int(time.time()) + 86400},200,200,60,50,0,128,0,0,0,0,0,0,0,0,1"
     helping = laboratory.start(
         "helping",

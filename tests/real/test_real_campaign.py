@@ -1,5 +1,4 @@
-"""A short campaign of faults (benchmarks/faults) with a seed that is always the same: guests that are squeezed keep what they are promised,
-and all is in order again within 30 s."""
+"""A short campaign of faults (benchmarks/faults) with a fixed seed: guarantees hold, and all recovers within 30 s."""
 
 import os
 from pathlib import Path
@@ -13,7 +12,7 @@ pytestmark = [pytest.mark.real, pytest.mark.alone]
 
 SEED = 1
 CHOSEN = ("helper-killed", "disk-full", "swap-full")
-"""One for each part that can break. Faults with tests of their own, and guests that lie, are left to longer campaigns."""
+"""A fault for each part. Faults with other tests, and guests with false statistics, are left to longer campaigns."""
 
 
 def test_whatever_breaks_guests_keep_what_they_are_promised_and_all_is_put_right_in_time(tmp_path: Path) -> None:

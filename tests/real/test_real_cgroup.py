@@ -1,4 +1,4 @@
-"""Control groups v2 of the real kernel, in a guest whose kernel has them to itself."""
+"""Control groups v2 of a real kernel, in a guest with its own groups."""
 
 import json
 import shutil
@@ -16,12 +16,12 @@ pytestmark = pytest.mark.real
 MIB = 1 << 20
 
 DRIVERS = "import growth_driver, cgroup_driver; growth_driver.try_out(); cgroup_driver.main()"
-"""Growth first: it needs a machine without swap."""
+"""Program of the guest. Growth comes first, because it needs a machine without swap."""
 
 
 @pytest.fixture(scope="module")
 def v2(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the plugin has done, and the kernel has said, in a guest whose kernel has cgroups v2 to itself."""
+    """Run the drivers in the guest, and return their results."""
     if shutil.which("qemu-system-x86_64") is None:
         not_here("qemu-system-x86_64 is missing")
     try:

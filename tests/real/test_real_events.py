@@ -1,4 +1,4 @@
-"""Events on real guests: what wakes mom, and what does not."""
+"""Events of real guests that wake mom, and others."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.real
 
 @dataclass
 class Listener(LibvirtMom):
-    """And all events, also those that wake nobody."""
+    """The plugin with all events, also those that do not wake mom."""
 
     events: list[GuestEvent] = field(default_factory=list)
 

@@ -1,4 +1,4 @@
-"""Real guests that leave a host that is full: the pressure is made up in files, everything else is as it would be."""
+"""Real guests leave a full host. Only the pressure is simulated, by files."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -26,7 +26,7 @@ MAY = {"may_pause": False, "may_save": False, "may_power_off": False, "may_migra
 
 
 def _say(root: Path, host: tuple[str, int]) -> None:
-    """Write what the host says of itself."""
+    """Write the host's memory and pressure files."""
     text, full = host
     line = f"avg10={full}.00 avg60={full}.00 avg300=0.00 total=0"
     host_of(root, {"proc/meminfo": text, "proc/pressure/memory": f"some {line}\nfull {line}\n"})
@@ -35,11 +35,11 @@ def _say(root: Path, host: tuple[str, int]) -> None:
 def _run(
     lab: Lab, folder: Path, allowed: str, cycles: int, is_full: Callable[[int], bool], guest: RealGuest, **leaving: object
 ) -> PluginRun:
-    """Cycles that may do what is allowed with the guest, each beginning with what the host is then."""
+    """Run cycles with these permissions. Each begins with the host's state at that time."""
 
     def before(number: int) -> None:
         _say(folder / "root", FULL if is_full(number) else ROOM)
-        time.sleep(0.3)  # five made-up seconds pass in it
+        time.sleep(0.3)  # five simulated seconds
 
     settings = {"enabled": True, "after": "10s", "apart": "10s", "calm_for": "20s", "share": 0.5, "timeout": "60s", **leaving}
     plugins: dict[str, type | Mapping[str, object]] = {
@@ -62,8 +62,8 @@ def _is_paused(guest: RealGuest) -> bool:
 
 @pytest.fixture
 def company(lab: Lab) -> Iterator[RealGuest]:
-    """Another guest, without a class, that is to be left alone: one guest alone is never stopped."""
-    guest = lab.start("stays", workload=(5, 5, 0, 0))  # it boots beside the other one
+    """Start another guest without a class, because mom never stops the only guest. mom must not touch it."""
+    guest = lab.start("stays", workload=(5, 5, 0, 0))  # it boots at the same time
     yield guest
     assert guest.domain.isActive()
     guest.works_on()
@@ -94,11 +94,11 @@ def test_a_real_guest_is_paused_and_resumed_when_there_is_room_or_mom_ends(lab: 
     stood: list[bool] = []
 
     def is_full(number: int) -> bool:
-        if number == full:  # it was begun, and takes as long as it takes
+        if number == full:  # begun, and may take any time
             wait_until(lambda: _is_paused(guest), "it is paused", 60)
         if number == resumed:
             stood.append(_is_paused(guest))
-            guest.domain.suspend()  # by somebody else: mom must not resume it, not even at its end
+            guest.domain.suspend()  # by another program: mom must never resume it
         return number <= full
 
     found = _run(lab, tmp_path, "may_pause", resumed + 3, is_full, guest)
@@ -135,7 +135,7 @@ def test_a_real_guest_moves_to_the_spare_host(lab: Lab, company: RealGuest, tmp_
             return any(one.UUIDString() == guest.uuid for one in lab.connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE))
 
         def is_full(number: int) -> bool:
-            if number == 25:  # it was begun long ago, and takes as long as it takes
+            if number == 25:  # begun long ago, and may take any time
                 wait_until(lambda: not is_here(), "it has left", 60)
             return number <= 25
 

@@ -1,4 +1,4 @@
-"""What becomes of mom when libvirtd or a guest's QEMU hangs, dies or refuses: everything is bounded, and the others go on."""
+"""libvirtd or a guest's QEMU hangs, dies or refuses: all waits have limits, and other guests continue."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.real
 
 CALL_TIMEOUT = 2.0
 BOUND = 30.0
-"""What hangs here hangs for ever, and mom waits for it for two call timeouts at most: this is far from both, on a busy machine too."""
+"""Time limit in seconds. Hangs here are endless, and mom waits for at most two call timeouts, which are far shorter."""
 
 MakeMom = Callable[..., LibvirtMom]
 
@@ -43,7 +43,7 @@ def mom(make: MakeMom) -> LibvirtMom:
 
 @contextmanager
 def stopped(*pids: int) -> Iterator[None]:
-    """These processes hang."""
+    """Stop these processes until the end of the block."""
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     try:
@@ -56,7 +56,7 @@ def stopped(*pids: int) -> Iterator[None]:
 
 @contextmanager
 def bounded(seconds: float = BOUND) -> Iterator[None]:
-    """What is done here does not wait for longer."""
+    """Fail if the block takes longer."""
     began = time.monotonic()
     yield
     took = time.monotonic() - began
@@ -65,13 +65,13 @@ def bounded(seconds: float = BOUND) -> Iterator[None]:
 
 @dataclass
 class Running:
-    """An engine at work in its own thread, and its reports."""
+    """Engine in its own thread, with its reports."""
 
     engine: Engine
     reports: list[Report] = field(default_factory=list)
 
     def next_reports(self, count: int) -> list[Report]:
-        """Reports of cycles that begin from now on."""
+        """Wait for reports of cycles that begin from now on, and return them."""
         after = len(self.reports) + 1
         wait_until(lambda: len(self.reports) >= after + count, f"{count} cycles", 15 * count)
         return self.reports[after : after + count]
@@ -110,7 +110,7 @@ def test_a_libvirtd_that_hangs_leaves_the_other_plugins_at_work_and_is_found_aga
 
 
 def test_moms_that_follow_each_other_at_once_put_back_what_the_guest_had_before_the_first(lab, libvirtd, tmp_path):
-    """libvirt hears of a balloon that moves once a second: when the next mom comes, it may still tell of a size on the way."""
+    """libvirt follows a moving balloon once a second. So the next mom may see an intermediate size."""
     guest = lab.start("handed").wait_until_up()
     whole = guest.size_mib
     policy = tmp_path / "less.policy"
@@ -207,7 +207,7 @@ def test_a_guest_that_somebody_else_keeps_busy_is_busy(make, lab):
     for guest in (busy, other):
         guest.wait_until_up()
     wait_until(lambda: all("mem_unused" in mom.fields(guest) for guest in (busy, other)), "both tell their statistics")
-    mom.hypervisor.guests()  # a guest that begins to tell has its description read again, for which it must answer
+    mom.hypervisor.guests()  # when a guest's first statistics arrive, mom reads its definition again
     with stopped(busy.pid):
         domain = busy.domain
         holding = threading.Thread(target=domain.setMemoryFlags, args=(150 << 10, libvirt.VIR_DOMAIN_AFFECT_LIVE), daemon=True)
@@ -241,7 +241,7 @@ def test_errors_are_told_apart(mom, make, lab, capfd):
 
 @pytest.fixture
 def silent_port() -> Iterator[int]:
-    """A port that takes connections, and never says anything."""
+    """Yield a port that accepts connections, but never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
 
@@ -285,7 +285,7 @@ while True:
 
 
 def test_guests_behind_ssh_are_managed_and_nobody_is_asked_for_a_password(make, lab, libvirtd, tmp_path):
-    """With a program in the place of ssh that leads to the tests' own libvirtd."""
+    """A program in place of ssh connects to the private libvirtd."""
     ssh, seen = tmp_path / "ssh", tmp_path / "seen"
     ssh.write_text(_TUNNEL.format(python=sys.executable, seen=str(seen), socket=str(libvirtd.socket)))
     ssh.chmod(0o755)

@@ -1,4 +1,4 @@
-"""Free memory that CPUs of this host keep for themselves after much was freed at once: it comes back when they are asked."""
+"""CPUs of this host keep freed memory on their lists after much was freed at once. mom makes them return it."""
 
 import logging
 import subprocess
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.real, pytest.mark.alone]
 MIB = 512
 
 BUSY_SECONDS = 60.0
-"""For so long they are asked again: on a busy machine CPUs are slow to answer, and others' memory comes to their lists meanwhile."""
+"""Time for repeated tries: on a busy machine, CPUs react slowly, and other programs free memory meanwhile."""
 
 PROGRAM = Path(__file__).with_name("page_by_page.py")
 

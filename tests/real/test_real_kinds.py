@@ -1,4 +1,4 @@
-"""Guests of every kind on a real libvirtd: what mom sees of each, what it leaves alone and why, and that this is true."""
+"""Guests of every kind on a real libvirtd: their fields, and which controls mom leaves alone, with correct reasons."""
 
 import threading
 import time
@@ -34,7 +34,7 @@ def mom(libvirtd: PrivateLibvirtd) -> Iterator[LibvirtMom]:
 
 @contextmanager
 def meanwhile(work: Callable[[], object]) -> Iterator[threading.Thread]:
-    """Something that libvirt takes long for, on a connection of its own; it may raise when it is aborted."""
+    """Run a long libvirt call on its own connection, in a thread. An aborted call may raise."""
     raised: list[Exception] = []
 
     def run() -> None:
@@ -76,7 +76,8 @@ def test_what_a_balloon_takes_comes_back_to_the_host_and_locked_memory_does_not(
     for guest in (plain, locked):
         mom.hypervisor.set_balloon(guest.entity, 130 * MIB)
     for guest in (plain, locked):
-        wait_until(lambda guest=guest: mom.size(guest) < 140 * MIB, f"{guest.name} has shrunk")  # type: ignore[misc]  # mypy infers no type for a default
+        wait_until(lambda guest=guest: mom.size(guest) < 140 * MIB, f"{guest.name} has shrunk")  # type: ignore[misc]  # mypy infers no
+        type for a default
     wait_until(lambda: rss_kib(plain) < before[plain] - 30 * MIB, "the host has it")
     assert rss_kib(locked) > before[locked] - 5 * MIB
     assert BALLOON not in mom.blocked(locked), "it can be given back what was taken"
@@ -197,15 +198,15 @@ def test_a_guest_is_left_alone_while_it_is_snapshotted_and_nobody_waits_for_that
             while snapshot.is_alive() and not domain.jobInfo()[0]:
                 time.sleep(0.02)
             if not snapshot.is_alive():
-                continue  # it was over before it was seen
+                continue  # it ended before mom saw it
             with pytest.raises(GuestBusy, match="being snapshotted"):
                 mom.hypervisor.set_balloon(guest.entity, 150 * MIB)
             blocked = mom.blocked(guest)
             if blocked == {"*": "the guest is paused"}:
-                continue  # it is for the last of its memory: that was seen too late
+                continue  # paused for the last part of its memory: mom saw it too late
             assert blocked == {"*": "the guest is being snapshotted"}
             assert "balloon_cur" in mom.fields(guest)
-            with suppress(libvirt.libvirtError):  # it may be over by itself
+            with suppress(libvirt.libvirtError):  # it may have ended
                 domain.abortJob()
             break
     else:

@@ -1,4 +1,4 @@
-"""What packaging/kubernetes says of its DaemonSet, tried: mom in that container, with its rights and no others, beside pods with guests."""
+"""The DaemonSet of packaging/kubernetes: mom in its container, with its rights, beside pods with guests."""
 
 import json
 import os
@@ -31,7 +31,7 @@ Start = Callable[..., NodeContainer]
 
 @pytest.fixture(scope="module")
 def node() -> Iterator[SimpleNamespace]:
-    """Two pods with a guest each."""
+    """Start two pods with a guest each."""
     with ExitStack() as stack:
         try:
             pods, image = TestPods(), build()
@@ -49,7 +49,7 @@ def node() -> Iterator[SimpleNamespace]:
 
 @pytest.fixture
 def start(node: SimpleNamespace, tmp_path: Path) -> Iterator[Start]:
-    """Starts containers that follow each other on that node, with the configuration of the overlay `enforce`. The guests are whole."""
+    """Yield a function that starts containers one after the other on the node, with the overlay `enforce`. Guests have all their memory."""
     for guest in node.guests:
         guest.domain.setMemory(MIB << 10)
     wait_for_whole(node)
@@ -77,7 +77,7 @@ def sizes(node: SimpleNamespace) -> list[int]:
 
 
 def are_small(node: SimpleNamespace) -> bool:
-    """None has grown. Nearly what was asked will do: mom stops a shrink for a moment when a guest, emulated as it is, is in trouble."""
+    """Return whether all guests are small. mom may pause a shrink if an emulated guest lacks memory, so they need not reach the target."""
     return max(sizes(node)) < (SMALLER_MIB + MIB) / 2
 
 
@@ -86,7 +86,7 @@ def wait_for_small(node: SimpleNamespace, container: NodeContainer) -> None:
 
 
 def wait_for_whole(node: SimpleNamespace, container: NodeContainer | None = None) -> None:
-    """Each has all of its memory. What is put back is told to QEMU, and a guest on a busy host takes a while to follow."""
+    """Wait until all guests have all their memory. Guests on a busy host follow slowly."""
     wait_until(lambda: sizes(node) == [MIB] * len(NAMES), lambda: f"{sizes(node)}, not {MIB}: {container and container.log[-3000:]}", 60)
 
 
@@ -124,7 +124,7 @@ def test_one_that_hangs_is_told_by_the_probe_and_ended_and_what_it_has_changed_i
     wait_for_small(node, container)
     os.kill(container.mom_pid(), signal.SIGSTOP)
     status = container.shared / "run/status.json"
-    status.write_text(json.dumps(json.loads(status.read_text()) | {"monotonic_seconds": 1.0}))  # as it will be after a while
+    status.write_text(json.dumps(json.loads(status.read_text()) | {"monotonic_seconds": 1.0}))  # like after a while
     os.utime(status, (1, 1))
     assert not container.probe("livenessProbe")
     assert container.delete() == (0, 0), container.log
@@ -165,7 +165,7 @@ def test_where_both_go_at_once_what_was_left_to_the_new_one_is_put_back(node: Si
     wait_for_small(node, old)
     new = start()
     new.wait_until("waiting")
-    new.process.send_signal(signal.SIGSTOP)  # told after the old one has looked whether it waits
+    new.process.send_signal(signal.SIGSTOP)  # so that it waits only after the old one has checked
     assert old.delete() == (0, 0), old.log
     new.process.send_signal(signal.SIGTERM)
     new.process.send_signal(signal.SIGCONT)
@@ -180,5 +180,6 @@ def test_without_one_of_its_capabilities_it_reaches_no_guest_and_names_what_it_l
     container = start(without=[capability])
     container.wait_until("running")
     for verb in ("doctor", "status"):
-        wait_until(lambda verb=verb: f"CAP_{capability}" in container.run("mom", verb).stdout, container.run("mom", verb).stdout, 20)  # type: ignore[misc]  # a lambda
+        wait_until(lambda verb=verb: f"CAP_{capability}" in container.run("mom", verb).stdout, container.run("mom", verb).stdout, 20)  #
+        type: ignore[misc]  # a lambda
     assert sizes(node) == [MIB] * len(NAMES)

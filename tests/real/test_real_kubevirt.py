@@ -1,5 +1,7 @@
-"""Pods with a libvirt each, as KubeVirt starts them: real session daemons of another user in mount namespaces of their own, with real
-guests; and stand-ins of which some vanish, hang, or lie."""
+"""Pods with a libvirt each, like KubeVirt's: real session daemons of another user in mount namespaces, with real guests.
+
+Stand-ins vanish, hang or give false answers.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,7 @@ def image() -> GuestImage:
 
 @dataclass
 class KubevirtMom:
-    """The plugin, and what it asked to be woken for."""
+    """Plugin kubevirt, with the reasons for which it woke mom."""
 
     plugin: KubevirtPlugin
     woken: list[str] = field(default_factory=list)
@@ -63,15 +65,15 @@ class KubevirtMom:
         return found
 
     def guests(self) -> Mapping[str, Guest]:
-        """By name."""
+        """Return guests keyed by name."""
         return {guest.name: guest for guest in self.hypervisor.guests()}
 
     def free(self) -> list[str]:
-        """The names of those of which anything can be changed."""
+        """Return names of guests that mom can control."""
         return sorted(name for name, guest in self.guests().items() if "*" not in guest.blocked)
 
     def manages(self, *names: str) -> Mapping[str, Guest]:
-        """Wait until it lists these and can change each."""
+        """Wait until mom lists these guests and can control each. Return them."""
 
         def free() -> Mapping[str, Guest]:
             guests = self.guests()
@@ -104,7 +106,7 @@ def start_all(pods: TestPods, many: int, **stand_in: object) -> list[TestPod]:
 
 
 def called(pod: TestPod) -> str:
-    """Its guest, by mom's name."""
+    """Return mom's name of the pod's guest."""
     return f"{pod.namespace}/{pod.name}"
 
 
@@ -174,7 +176,7 @@ def test_liars_cost_nobody_else_anything(pods: TestPods) -> None:
 
 
 def test_messages_of_32_mib_are_not_read_and_cost_hardly_any_memory(pods: TestPods) -> None:
-    """libvirt's client would read them, and take gigabytes within seconds."""
+    """libvirt's client would read them, and use gigabytes within seconds."""
     start_all(pods, 3, flood=32 << 20)
     (well,) = start_all(pods, 1)
     status = Path("/proc/self/status")
@@ -186,7 +188,7 @@ def test_messages_of_32_mib_are_not_read_and_cost_hardly_any_memory(pods: TestPo
             return sum("bytes, and the limit for one guest is" in why for why in mom.hypervisor.troubles().values())
 
         wait_until(lambda: mom.guests() and refused() == 3, lambda: str(mom.hypervisor.troubles()), 60)
-        time.sleep(2.0)  # as long as it took for a gigabyte
+        time.sleep(2.0)  # enough time to read a gigabyte
         assert mom.free() == [called(well)]
     assert int(status.read_text().partition("VmRSS:")[2].split()[0]) - before < 100 << 10
 

@@ -1,4 +1,4 @@
-"""Room for every launch, on real libvirt: its hook asks mom before a guest starts, and only mom's own word keeps a guest from starting."""
+"""Memory for each launch on real libvirt: its hook asks mom before a guest starts, and only mom's refusal stops a start."""
 
 import os
 import signal
@@ -27,27 +27,27 @@ from mom_plugins_http.cli.client import Client
 pytestmark = pytest.mark.real
 
 MEASURED = os.environ.get("MOM_MEASURE_LAUNCHES", "") not in {"", "0"}
-"""Whether it is to be measured how long starts are held up, with as many guests and starts as docs/reservations.md tells of."""
+"""Whether to measure delays of starts, with the numbers of guests and starts in docs/reservations.md."""
 
 GIVERS, GIVER_MIB = 6 if MEASURED else 3, 1200
 WORKLOAD = (40, 10, 10, 950)
-"""MiB of cold, warm, common and former memory: the former was touched and given up, so a giver holds it and can spare it."""
+"""MiB of cold, warm, common and former memory. Former memory was touched and freed, so the guest holds it but can spare it."""
 
 MADE_MIB = GIVERS * 1024 // 3
 AT_ONCE_MIB = 400
-"""What is there for launches at once on a host that is as full as it may be: what it is to have available less what it keeps in any case.
-By mom's defaults, that is as much on a host of 24 GiB."""
+"""Memory for launches at once on a full host: the wanted available memory less the least memory. With mom's defaults, a host of 24 GiB
+has this much."""
 
 LAUNCHED_MIB = MADE_MIB + AT_ONCE_MIB
 PATIENT_MIB = 350 + AT_ONCE_MIB
 
 BALLAST_MIB = 250
-"""What the rest of this host may come to want while the test runs, without anybody in the test noticing."""
+"""Memory that other programs of this host may take during the test."""
 
 STARTS = 15 if MEASURED else 5
 
 BESIDE = ("aa-before", "zz-after")
-"""Hooks that libvirt runs before and after mom's, by their names."""
+"""Hooks that libvirt runs before and after mom's, in the order of their names."""
 
 ROOMY = {"host_keeps": "64MiB"}
 FULL = {"host_keeps": "1PiB"}
@@ -56,7 +56,7 @@ Record = Callable[[str, object], None]
 
 
 class HookedMom:
-    """A mom, and the hook by which a libvirtd asks it."""
+    """mom, and the hook of a libvirtd that asks it."""
 
     def __init__(self, folder: Path, libvirtd: PrivateLibvirtd) -> None:
         if os.geteuid():
@@ -80,7 +80,7 @@ class HookedMom:
         mode: str = "enforce",
         **balloon: object,
     ) -> None:
-        """Start it, and install the hook, by the verb."""
+        """Start mom, and install the hook with mom's command."""
         settings = {"reservations": {**reservations, "launches": launches}, **balloon}
         plugins = {"libvirt": self.libvirtd.settings(), "balloon": settings, "policy": {}, "http": {}}
         self.mom.configure(plugins, interval=interval, mode=mode)
@@ -88,7 +88,7 @@ class HookedMom:
         self.verb("install", "libvirt")
 
     def available_mib(self) -> int:
-        """What is available by mom's own account, of which all is the host's in the tests below."""
+        """Return the available memory that mom reports."""
         self.mom.configure({"libvirt": self.libvirtd.settings(), "balloon": {}, "policy": {}, "http": {}}, mode="observe")
         self.mom.start()
         found: int = self.asked()["room"]["available_kib"] >> 10
@@ -101,7 +101,7 @@ class HookedMom:
         return done.stdout
 
     def have_libvirt_look(self, lab: Lab) -> None:
-        """Have it reloaded, as the verb tells the operator to, and wait until it runs hooks: by one that notes that it was run."""
+        """Reload libvirt, as mom's command advises, and wait until it runs hooks. Another hook records that it ran."""
         self.hook.parent.mkdir(parents=True, exist_ok=True)
         for name in BESIDE:
             other = self.hook.with_name(name)
@@ -116,7 +116,7 @@ class HookedMom:
         wait_until(runs, "libvirt runs hooks", 60)
 
     def delays(self) -> list[float]:
-        """Seconds that each start was held up for by mom's hook, between the one before it and the one after it."""
+        """Return the delays of starts by mom's hook, in seconds, measured by the hooks before and after it."""
         before, after = ([float(line) for line in (self.mom.folder / name).read_text().splitlines()] for name in BESIDE)
         return [then - now for now, then in zip(before, after, strict=True)]
 
@@ -124,9 +124,9 @@ class HookedMom:
         return Client(self.mom.folder / "run/mom.sock", 60).get("/v1/reservations")
 
     def kept_for(self, guest: RealGuest, before: str = "") -> Any:
-        """What was kept for this guest, when it has come for it.
+        """Return the reservation that this guest uses; None without one.
 
-        :param before: the id of what was kept for an earlier start of it
+        :param before: id of the reservation for an earlier start
         """
         found = self.asked()
         kept = (one for one in [*found["items"], *found["ended"]] if one["guest"] and one["guest"]["id"] == guest.uuid)
@@ -223,7 +223,7 @@ def test_a_guest_that_is_moved_here_asks_too_and_stays_where_it_was_if_it_is_ref
 @pytest.mark.alone
 @pytest.mark.parametrize("givers", [1], indirect=True)
 def test_it_starts_when_mom_hangs_while_it_waits(hooked: HookedMom, lab: Lab, steady: None) -> None:
-    """The longest that anything can hold up a start: mom has taken the request, and is stopped."""
+    """The longest possible delay of a start: mom accepts the request and then hangs."""
     keeps = hooked.available_mib() - AT_ONCE_MIB
     hooked.start(
         reservations={"host_keeps": f"{keeps}MiB"},
@@ -259,7 +259,7 @@ def givers(lab: Lab, request: pytest.FixtureRequest) -> list[RealGuest]:
 
 @pytest.fixture
 def steady(lab: Lab, tmp_path: Path, givers: list[RealGuest]) -> Iterator[None]:
-    """The host has the same for guests all the time."""
+    """Keep the host's memory for guests constant."""
     with steady_host(tmp_path, lab.libvirtd.pid_folder, BALLAST_MIB):
         yield
 
@@ -268,7 +268,7 @@ def steady(lab: Lab, tmp_path: Path, givers: list[RealGuest]) -> Iterator[None]:
 def test_memory_is_made_before_a_guest_starts(
     hooked: HookedMom, lab: Lab, givers: list[RealGuest], steady: None, record_property: Record
 ) -> None:
-    """With mom's usual interval, as guests give, all of it comes within the wait, while libvirt answers no question about all guests."""
+    """With mom's usual interval, guests release all of it within the wait, although libvirt answers no bulk requests meanwhile."""
     keeps = hooked.available_mib() - AT_ONCE_MIB
     hooked.start(
         interval="5s",

@@ -42,7 +42,7 @@ def test_a_guests_size_and_its_own_statistics_are_known_and_its_size_is_set_with
     assert number("balloon_cur") == number("balloon_max") == 192 << 10
     assert 100 << 10 < number("mem_available") < 192 << 10
     assert 50 << 10 < number("mem_unused") < number("mem_available") - (40 << 10), "the workload's 40 MiB are in use"
-    kept = 8 << 10  # what a kernel keeps free for itself is no program's: where it has little else, less is usable than unused
+    kept = 8 << 10  # the kernel keeps some free memory for itself, so usable memory may be less than unused memory
     assert number("mem_unused") - kept < number("mem_usable") < number("mem_available") - (40 << 10)
     assert number("rss") > 40 << 10
     assert 0 <= number("stats_age") <= 10
@@ -68,9 +68,8 @@ def test_a_guests_size_and_its_own_statistics_are_known_and_its_size_is_set_with
         with pytest.raises(NotSupported):
             mom.hypervisor.set_balloon(guest.entity, size)
     for size in (128 << 10, 192 << 10):
-        mom.hypervisor.set_balloon(guest.entity, size)
-        wanted = {guest.uuid: size}
-        wait_until(lambda wanted=wanted: mom.hypervisor.balloon_sizes([guest.entity]) == wanted, "the guest has that size")  # type: ignore[misc]  # a lambda
+        mom.hypervisor.set_balloon(guest.entity, size) wanted = {guest.uuid: size} wait_until(lambda wanted=wanted:
+        mom.hypervisor.balloon_sizes([guest.entity]) == wanted, "the guest has that size")  # type: ignore[misc]  # a lambda
 
 
 def test_statistics_are_switched_on_where_they_are_off_and_put_back(make_mom: MakeMom, lab: Lab) -> None:

@@ -1,6 +1,6 @@
-"""Real guests that are moved between two real QEMU processes: how much of them is sent, and with what they arrive.
+"""Real guests move between two real QEMU processes: bytes sent, and sizes on arrival.
 
-What QEMU counts is bytes, so it may be held to numbers; `pytest -o log_cli=true -o log_cli_level=INFO` shows them.
+`pytest -o log_cli=true -o log_cli_level=INFO` shows QEMU's numbers.
 """
 
 import logging
@@ -26,7 +26,7 @@ SECONDS = 60
 
 
 def _deciding(guest: RealGuest, wants: Callable[[int], Mapping[str, Value]]) -> type:
-    """A plugin that decides this about the guest: given the number of a cycle, values by control."""
+    """Return a plugin that decides values for the guest: cycle number to values, keyed by control."""
 
     class Deciding:
         def __init__(self, settings: PluginSettings, context: PluginContext) -> None:
@@ -52,10 +52,10 @@ def _moved(
     guarantee: str = "64MiB",
     **leaving: object,
 ) -> PluginRun:
-    """A run in which mom moves the guest, in real time; a host that lacks nothing is not why it is swept.
+    """Run mom in real time until it has moved the guest. The host has enough memory, so only the move causes a sweep.
 
-    :param warning: seconds until it is moved
-    :param size: in KiB, that the guest gets before
+    :param warning: seconds until the move
+    :param size: size of the guest before, in KiB
     """
     where = str(other.destination)
     smaller: Mapping[str, Value] = {"balloon_target": size} if size else {}
@@ -72,25 +72,25 @@ def _moved(
 
 
 def _second_with(guest: RealGuest, libvirtd: PrivateLibvirtd) -> None:
-    """A second passes while the guest is there; nothing is waited for when it has left."""
+    """Wait a second, unless the guest has left."""
     if guest.uuid in _uuids(libvirtd):
         time.sleep(1.0)
 
 
 def _there(guest: RealGuest, other: PrivateLibvirtd) -> Any:
-    """libvirt's domain where it has gone to."""
+    """Return the domain at the destination."""
     return libvirt.open(other.uri).lookupByUUIDString(guest.uuid)
 
 
 def _sent(guest: RealGuest, other: PrivateLibvirtd) -> int:
-    """Bytes of its memory that were sent."""
+    """Return the bytes of memory that were sent."""
     stats = _there(guest, other).jobStats(libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED)
     sent: int = stats["memory_processed"]
     return sent
 
 
 def _works_on_after(guest: RealGuest, age: int) -> None:
-    """Wait until it is older than that: the QEMU over there has begun its log anew."""
+    """Wait until the workload is older than `age`. The destination's QEMU has a new log."""
     wait_until(lambda: guest.beats and guest.beats[-1].seconds > age, f"{guest.name} works on", 120)
 
 
@@ -98,13 +98,13 @@ def _reasons(found: PluginRun) -> list[str]:
     return [one.reason for report in found.reports for one in report.decisions if one.control == "balloon_target"]
 
 
-@pytest.mark.alone  # a guest that gets no CPU from the host is not swept
+@pytest.mark.alone  # mom does not sweep a guest that gets no CPU time
 def test_a_guest_that_has_freed_60_percent_of_its_memory_sends_half_of_what_it_would(lab: Lab, tmp_path: Path) -> None:
-    lab.start("stays")  # of a guest that is alone, the host is never emptied
+    lab.start("stays")  # mom does not move the only guest
     with another_host(lab.libvirtd) as other:
         guest = lab.start("freed", mib=1024, workload=(200, 5, 0, 800)).wait_until_it_works()
         age, touched = guest.beats[-1].seconds, guest.domain.memoryStats()["rss"] * 1024
-        found = _moved(lab, tmp_path, guest, other, warning=15, sweep="30s")  # an emulated guest moves some 100 MiB/s
+        found = _moved(lab, tmp_path, guest, other, warning=15, sweep="30s")  # an emulated guest sends some 100 MiB/s
         assert found.applied("guest_migrate") == [str(other.destination)]
         sent = _sent(guest, other)
         assert any("it will be moved" in reason for reason in _reasons(found))
@@ -130,5 +130,5 @@ def test_a_guest_from_which_mom_has_taken_arrives_with_what_it_had_before(lab: L
 
 
 def _uuids(libvirtd: PrivateLibvirtd) -> list[str]:
-    """Of the guests that run there."""
+    """Return UUIDs of running guests."""
     return [one.UUIDString() for one in libvirt.open(libvirtd.uri).listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)]

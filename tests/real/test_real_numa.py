@@ -1,4 +1,4 @@
-"""NUMA on real guests: what the kernel shows of them, pins that libvirt and the kernel take and get back, the kernel's own balancing."""
+"""NUMA on real guests: the kernel's figures, pins in libvirt and the kernel with restore, and the kernel's balancing."""
 
 import os
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ NODES = Path("/sys/devices/system/node/online")
 
 @pytest.fixture(scope="module")
 def grouping() -> Iterator[Lab]:
-    """Starts guests that can be pinned, on a libvirtd that puts each into a group of the real kernel."""
+    """Yield a lab whose guests can be pinned: libvirtd puts each into a cpuset group."""
     if os.geteuid() != 0 or not (CPUSET / "cpuset.cpus").exists() or not NODES.exists():
         not_here("a kernel with NUMA, cgroups v1 with the controller cpuset, and root, are needed")
     with grouped_guests(("cpuset",)) as lab:
@@ -32,7 +32,7 @@ def grouping() -> Iterator[Lab]:
 
 @pytest.fixture
 def balancing() -> Iterator[int]:
-    """What the kernel's own balancing stands at, and does again at the end."""
+    """Yield the setting of the kernel's balancing. Restore it at the end."""
     if not BALANCING.exists():
         not_here("this kernel has no NUMA balancing")
     before = BALANCING.read_text()
@@ -46,12 +46,12 @@ def configure(mom: MomRun, lab: Lab, policy: str = "") -> None:
 
 
 def fields_of(mom: MomRun, guest: RealGuest) -> dict[str, Any]:
-    """What mom knows of the guest."""
+    """Return mom's fields of the guest."""
     return {name: value for name, value in mom.guest_rows().get(guest.name, {}).items() if value is not None}
 
 
 def kernels_cpus(guest: RealGuest) -> str:
-    """Where the kernel lets the guest's vCPU run."""
+    """Return the CPUs on which the kernel may run the guest's vCPU."""
     for task in Path(f"/proc/{guest.pid}/task").iterdir():
         if (task / "comm").read_text().startswith("CPU 0/"):
             lines = dict(line.split(":\t", 1) for line in (task / "status").read_text().splitlines() if ":\t" in line)

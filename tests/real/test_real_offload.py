@@ -1,4 +1,4 @@
-"""Cold memory of real guests goes to a real compressed swap, hot memory stays, and nothing else is left of it."""
+"""mom moves cold memory of real guests to a real compressed swap; hot memory stays, and limits are restored."""
 
 import os
 import signal
@@ -30,7 +30,7 @@ COLD_MIB, WARM_MIB = 160, 48
 
 @pytest.fixture(scope="module")
 def swap() -> Iterator[None]:
-    """A compressed swap of these tests' own."""
+    """Add a compressed swap for these tests."""
     if os.geteuid() != 0 or not (MEMORY / "memory.force_empty").exists():
         not_here("cgroups v1 with the controller memory, and root, are needed")
     if not CONTROL.exists():
@@ -41,7 +41,7 @@ def swap() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def grouping(swap: None) -> Iterator[Lab]:
-    """Starts guests on a libvirtd that gives each a group of its own."""
+    """Yield a lab whose guests have memory groups."""
     with grouped_guests(("memory",)) as lab:
         yield lab
 
@@ -58,19 +58,19 @@ def configure(mom: MomRun, lab: Lab, guests: dict[str, object]) -> None:
 
 
 def in_swap_mib(guest: RealGuest) -> int:
-    """What of a guest's process is in swap."""
+    """Return the swapped memory of a guest's process."""
     lines = Path(f"/proc/{guest.pid}/status").read_text().splitlines()
     return int(next(line.split()[1] for line in lines if line.startswith("VmSwap"))) >> 10
 
 
 def limits(guest: RealGuest) -> tuple[str, str]:
-    """What the kernel limits a guest's memory to."""
+    """Return the memory limits of a guest's group."""
     folder = guest.group("memory")
     return (folder / "memory.limit_in_bytes").read_text(), (folder / "memory.soft_limit_in_bytes").read_text()
 
 
 def _worst_pass_ms(guest: RealGuest) -> float:
-    """The median of what its workload's slowest pass of a second took lately."""
+    """Return the median of the slowest passes of the last seconds."""
     return statistics.median(beat.worst_ms for beat in guest.beats[-10:])
 
 
@@ -80,7 +80,7 @@ def order_of(guest: RealGuest, way: str, mib: int) -> ReclaimRequest:
 
 
 def started(lab: Lab, *names: str, **options: Any) -> list[RealGuest]:
-    """Guests that have written their cold memory, and work on their warm memory."""
+    """Start guests, and wait until they have written their cold memory and use their warm memory."""
     guests = [lab.start(name, mib=320, workload=(COLD_MIB, WARM_MIB, 0, 0), **options) for name in names]
     return [guest.wait_until_it_works() for guest in guests]
 
@@ -94,7 +94,7 @@ def test_cold_memory_goes_hot_memory_stays_and_no_limit_is_ever_set(mom: MomRun,
     assert limits(cold) == before
     begun = len(cold.beats)
     wait_until(lambda: len(cold.beats) >= begun + 10, "the guest has worked on for a while", 60)
-    usual = _worst_pass_ms(spared)  # on the same host at the same time
+    usual = _worst_pass_ms(spared)  # on the same host, at the same time
     assert _worst_pass_ms(cold) < max(500.0, 2 * usual), f"the guest works as it did, and another one with {usual:g} ms"
     assert in_swap_mib(spared) == 0
     wait_until(lambda: "working_set" in mom.guest_rows().get(cold.name, {}), "its working set is known", 60)
@@ -123,7 +123,7 @@ def test_a_guest_keeps_its_limits_when_mom_and_its_worker_are_killed(mom: MomRun
 
 
 def workers_of(mom: MomRun) -> list[int]:
-    """The workers among mom's children, whichever of its threads started them."""
+    """Return pids of mom's reclaim workers, started by any of its threads."""
     assert mom.process is not None
     found: list[int] = []
     for children in Path(f"/proc/{mom.process.pid}/task").glob("*/children"):
@@ -150,7 +150,7 @@ def test_a_worker_that_is_killed_at_any_instant_leaves_the_limit_as_it_was(group
 
 
 def ordered(worker: ReclaimWorker, request: ReclaimRequest) -> int:
-    """What came of one request, in KiB."""
+    """Send a request, and return the reclaimed KiB."""
     worker.send([request], 3.0, 3.0)
     batch = waited(worker, 20)
     assert batch is not None
@@ -179,7 +179,7 @@ memory[size // 2:] = os.urandom(size // 2)
 print(flush=True)
 sys.stdin.read()
 """
-"""A program with 64 MiB of pages that all its processes have, and 64 MiB of its own."""
+"""Program with 64 MiB of equal pages, and 64 MiB of different pages."""
 
 
 @pytest.mark.alone
@@ -203,7 +203,7 @@ def test_merged_pages_stay_when_a_process_is_reclaimed(swap: None, worker: Recla
 
 
 def waited(worker: ReclaimWorker, seconds: float) -> Sequence[ReclaimRequest] | None:
-    """The next answer, waited for; None when none came in time."""
+    """Wait for the next answer; None after the time limit."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         if batch := worker.answers():

@@ -1,4 +1,4 @@
-"""libvirt with a real polkit, the rule that mom's packages install, and mom-libvirt-helper: user mom looks, the helper changes guests."""
+"""libvirt with a real polkit, mom's rule and mom-libvirt-helper: user mom reads, the helper changes guests."""
 
 import errno
 import os
@@ -38,7 +38,7 @@ POLKITD = Path("/usr/lib/polkit-1/polkitd")
 RULES = Path("/usr/share/polkit-1/rules.d")
 
 OUTSIDE, STRANGER = "games", "nobody"
-"""Whom other namespaces know by the number of user mom, and a user whom no rule knows."""
+"""Name of user mom's ID in other namespaces, and a user without a rule."""
 
 KIB_IN_MIB = 1024
 LIVE = libvirt.VIR_DOMAIN_AFFECT_LIVE
@@ -55,7 +55,7 @@ BUS = """<busconfig>
 </busconfig>
 """
 
-# Both end with libvirtd, which takes the place of this shell: polkitd does when its bus has gone.
+# Both end with libvirtd, which replaces this shell; polkitd ends with its bus.
 BEFOREHAND = """
 mount --bind {folder}/passwd /etc/passwd
 mount --bind {folder}/group /etc/group
@@ -78,7 +78,7 @@ access_drivers = [ "polkit" ]
 
 @pytest.fixture(scope="module")
 def asking() -> Iterator[Lab]:
-    """Guests of a libvirtd that asks polkit, for each connection and each call, on a bus of its own."""
+    """Yield a lab on a libvirtd that asks polkit for each connection and call, on its own bus."""
     if not POLKITD.exists() or shutil.which("dbus-daemon") is None:
         not_here("polkitd and dbus-daemon are needed: apt-get install polkitd dbus")
     with tempfile.TemporaryDirectory(prefix="mom-polkit-", dir="/var/tmp") as made:
@@ -107,7 +107,7 @@ def asking() -> Iterator[Lab]:
 
 @pytest.fixture(scope="module")
 def helper(asking: Lab, host_beside: PrivateLibvirtd) -> Iterator[LibvirtHelperProcess]:
-    """The process that changes guests for user mom, with one destination."""
+    """Run mom-libvirt-helper with one destination."""
     there = host_beside.destination
     own = LibvirtHelperProcess(asking.libvirtd.uri, f"[destination beside]\nuri = {there.uri}\nway = {there.way}\n", OUTSIDE)
     own.start()
@@ -128,7 +128,7 @@ def guest(asking: Lab) -> RealGuest:
 
 @contextmanager
 def mom_with(asking: Lab, helper: LibvirtHelperProcess | None) -> Iterator[LibvirtMom]:
-    """mom as its user; without a helper, there is none."""
+    """Set up the plugin as user mom, with a helper or without."""
     uri = asking.libvirtd.uri + "-ro"
     environment = helper.environment if helper is not None else {LIBVIRT_HELPER_SOCKET_VARIABLE: "/nowhere"}
     settings = {"uri": uri, "deadline": "60s", "call_timeout": "20s", "watch": "0s"}
@@ -276,7 +276,7 @@ def test_an_order_that_hangs_holds_up_no_other_and_ends_with_its_client(
 
 
 def speed(guest: RealGuest, mib: int) -> None:
-    """As root: how fast it moves, in MiB/s."""
+    """Set the migration's speed as root, in MiB/s."""
     name = pwd.getpwuid(os.geteuid()).pw_name
     os.seteuid(0)
     guest.domain.migrateSetMaxSpeed(mib)
@@ -297,7 +297,7 @@ def test_another_user_changes_nothing(asking: Lab, guest: RealGuest) -> None:
 
 
 def why_refused(call: Callable[[], object]) -> str:
-    """What libvirt says first, in small letters; empty where it does it."""
+    """Return the start of libvirt's error in lower case; empty if the call works."""
     try:
         call()
     except libvirt.libvirtError as refused:

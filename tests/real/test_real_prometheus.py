@@ -1,4 +1,4 @@
-"""A real Prometheus scrapes a real `mom run` over TLS with a token; every query of the dashboard is asked of it."""
+"""A real Prometheus scrapes a real `mom run` over TLS with a token, and evaluates all queries of the dashboard."""
 
 import json
 import re
@@ -28,13 +28,12 @@ MAY_BE_EMPTY = (
     "mom_host_waited_today_",
     "mom_guest_killed_programs",
 )
-"""What there is only while policies are on trial, guests swap, programs were killed in them, or plugins are set aside, or where guests tell
-how long they wait."""
+"""Metrics that exist only during trials of policies, while guests swap, after OOM kills, for plugins set aside, or with guests' stalls."""
 
 
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory, unused_port: Callable[[], int]) -> Iterator[Prometheus]:
-    """A Prometheus that has scraped a mom on a simulated host under pressure several times."""
+    """Yield a Prometheus after several scrapes of a mom on a simulated host under pressure."""
     folder = tmp_path_factory.mktemp("prometheus")
     port, own = unused_port(), unused_port()
     tcp = tcp_settings(folder, port, read="read" * 8)
@@ -64,7 +63,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory, unused_port: Callable[[
 
 
 def in_force(query: str) -> str:
-    """A dashboard's query as Grafana sends it with everything selected."""
+    """Return a query of the dashboard as Grafana sends it, with everything selected."""
     return re.sub(r"\$(instance|domain)\b", ".*", query).replace("$__rate_interval", "1m")
 
 

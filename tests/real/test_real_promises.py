@@ -1,4 +1,4 @@
-"""Promises to real guests: written into their metadata with libvirt, held against a policy that wants everything."""
+"""Promises in real guests' metadata hold against a policy that takes all memory."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ MOM_GUEST = "urn:mom:guest:1.0"
 MIB = 1024
 
 GREEDY = '(with Guests guest (guest.Control "balloon_target" 32768))\n'
-"""It wants every guest to have 32 MiB."""
+"""Policy that sets every guest to 32 MiB."""
 
 
 def promise(guest: RealGuest, attributes: str) -> None:

@@ -1,4 +1,4 @@
-"""A node of Proxmox VE, laid out as its documentation says, with real guests and clients that behave as its own do."""
+"""A node of Proxmox VE with the documented files, real guests, and clients that act like its own."""
 
 import subprocess
 import sys
@@ -35,7 +35,7 @@ for turn in range(1000):
         ask(path, 4.0 if turn % 10 == 5 else 0.0)
     time.sleep(1.0)
 """
-"""Asks each guest once a second, and now and then holds its monitor for four: more often than Proxmox VE's own does."""
+"""Program that asks each guest once a second, and sometimes holds its monitor for four: more often than Proxmox VE's."""
 
 
 @pytest.fixture

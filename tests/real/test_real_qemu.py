@@ -1,4 +1,4 @@
-"""The plugin qemu on real guests that no libvirt knows: measured, resized, put back."""
+"""The plugin qemu on real guests without libvirt: read, resize, restore."""
 
 import re
 import shutil
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.real
 KIB_IN_MIB = 1024
 OWN_MIB, LATE_MIB = 500, 400
 FORMER_MIB = 300
-"""What a guest has used and freed."""
+"""Memory that a guest has used and freed."""
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_memory_of_qemu_itself_is_measured_and_not_swept(host: PlainHost) -> Non
     assert isinstance(field, int)
     assert field > OWN_MIB * KIB_IN_MIB
 
-    # Less is available than is wanted, but not so much less that guests get smaller for good.
+    # Available memory is below the goal, but not enough to shrink guests permanently.
     balloon = {"host_free": f"{int(1.15 * available_mib())}MiB", "law": {"start_rest": "0s", "margin": "1GiB"}}
     plugins: dict[str, dict[str, Any]] = {"host": {}, "qemu": {"sockets": [f"{host.folder}/*.qmp"]}, "balloon": balloon, "policy": {}}
     reports: list[Report] = []

@@ -1,4 +1,4 @@
-"""Limits on real guests: what mom sets is read back from libvirt, from the kernel's cgroups and traffic control, and from QEMU."""
+"""Limits of real guests, read back from libvirt, cgroups, traffic control and QEMU."""
 
 import json
 import os
@@ -39,7 +39,7 @@ exit 2
 
 @pytest.fixture(scope="module")
 def grouping(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """Starts guests whose CPU time can be grouped, on a libvirtd that puts each into groups of the real kernel."""
+    """Yield a lab whose guests have CPU groups."""
     if os.geteuid() != 0 or not (CPU / "cpu.cfs_quota_us").exists():
         not_here("cgroups v1 with the controller cpu, and root, are needed to limit CPU time here")
     programs = tmp_path_factory.mktemp("programs")
@@ -51,7 +51,7 @@ def grouping(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 @pytest.fixture
 def devices(tmp_path: Path) -> str:
-    """A disk with a limit of its own, an empty drive, and a network interface with a tap on the host."""
+    """Return XML of a disk with a limit, an empty drive, and a network interface with a tap on the host."""
     image = tmp_path / "disk.img"
     image.touch()
     os.truncate(image, 16 * MIB)
@@ -66,7 +66,7 @@ def configure(mom: MomRun, lab: Lab, *, qos: Mapping[str, object] | None = None,
 
 
 def kernels_cpu(guest: RealGuest) -> tuple[int, int, int]:
-    """Quota, period and shares, as the kernel has them."""
+    """Return quota, period and shares in the kernel."""
     folder = guest.group("cpu")
     files = (folder / "vcpu0/cpu.cfs_quota_us", folder / "vcpu0/cpu.cfs_period_us", folder / "cpu.shares")
     quota, period, shares = (int(file.read_text()) for file in files)
@@ -79,14 +79,14 @@ def libvirts_cpu(guest: RealGuest) -> tuple[int, int, int]:
 
 
 def qemus_disk(guest: RealGuest) -> dict[str, int]:
-    """The throttle of the guest's disk as QEMU has it: bytes and operations per second."""
+    """Return the limits of the guest's disk in QEMU: bytes and operations per second."""
     answer = json.loads(libvirt_qemu.qemuMonitorCommand(guest.domain, '{"execute": "query-block"}', 0))["return"]
     (inserted,) = (device["inserted"] for device in answer if "virtio" in device.get("qdev", ""))
     return {key: inserted[key] for key in ("bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr")}
 
 
 def kernels_rate(lab: Lab) -> str:
-    """The traffic control classes of the tap: what the guest may receive."""
+    """Return the tap's traffic control classes, which limit what the guest receives."""
     command = ["nsenter", "-t", str(lab.libvirtd.pid), "-n", "tc", "class", "show", "dev", TAP]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
@@ -103,7 +103,7 @@ DISK_LIMITED = {"bps": 8 * MIB, "bps_rd": 0, "bps_wr": 0, "iops": 300, "iops_rd"
 
 
 def held(guest: RealGuest) -> bool:
-    """Whether the guest is held to `OURS`, as libvirt, the kernel and QEMU say. One vCPU may have a quarter of all CPUs."""
+    """Return whether `OURS` is in force in libvirt, the kernel and QEMU. One vCPU may use a quarter of all CPUs."""
     quota = min(100_000, (os.cpu_count() or 1) * 25_000)
     wanted = (quota if quota < 100_000 else -1, 100_000, 512)
     return libvirts_cpu(guest) == kernels_cpu(guest) == wanted and qemus_disk(guest) == DISK_LIMITED
@@ -170,7 +170,7 @@ def test_the_default_policies_hold_guests_to_what_is_in_their_metadata_once_they
     mom.reload()
     wait_until(lambda: kernels_cpu(guest) == libvirts_cpu(guest) == (30_000, 100_000, 1024), "its CPU time is held")
     wait_until(lambda: qemus_disk(guest) == {**DISK_BEFORE, "bps_wr": 4_000_000}, "and its disk, beside the limit that it had")
-    change = "<qos><vcpuLimit>100</vcpuLimit></qos>"  # as a management system does it while the guest runs
+    change = "<qos><vcpuLimit>100</vcpuLimit></qos>"  # like a management system, while the guest runs
     guest.domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, change, "ovirt-tune", "http://ovirt.org/vm/tune/1.0", LIVE)
     wait_until(lambda: kernels_cpu(guest) == FREE, "what is no longer agreed is put back")
     mom.stop()
@@ -208,7 +208,7 @@ def test_the_bounds_are_those_of_libvirt(hypervisor: LibvirtHypervisor, grouped:
     guest = grouped.start("bounds", devices=devices)
     hypervisor.guests()
     names = {"vcpu_quota": "quota_us", "vcpu_period": "period_us", "cpu_shares": "shares"}
-    bounds = {"vcpu_quota": QUOTA_US, "vcpu_period": PERIOD_US, "cpu_shares": (2, SHARES[1])}  # cgroups v1 begin with 2 shares
+    bounds = {"vcpu_quota": QUOTA_US, "vcpu_period": PERIOD_US, "cpu_shares": (2, SHARES[1])}  # the minimum of cgroups v1 is 2 shares
     for name, (least, most) in bounds.items():
         for outside in (least - 1, most + 1):
             with pytest.raises(libvirt.libvirtError, match="range"):

@@ -1,4 +1,4 @@
-"""Memory pressure between two cycles, in real guests and on the real host, wakes mom."""
+"""Memory pressure in real guests and on the host wakes mom between two cycles."""
 
 import signal
 import subprocess
@@ -21,14 +21,14 @@ pytestmark = [pytest.mark.real, pytest.mark.alone]
 GUEST_MIB = 448
 SHRUNK_MIB = 320
 FORMER_MIB = 150
-"""What a guest has used and freed: the host has given it, and nobody uses it."""
+"""Memory that a guest has used and freed: backed by the host, but unused."""
 
 BALLAST_SHARE = 0.15
-"""Of what is available. It falls below what is wanted, and by a twentieth at least once more, in two looks at it that differ: mom knows
-what a guest can give when it has heard of it twice."""
+"""Ratio of available memory that the ballast takes. Available memory then falls below the goal in two different readings: mom needs two
+samples of a guest before it shrinks it."""
 LEAST_LEFT_MIB = 1024
 INTERVAL = 120.0
-"""Seconds; so long that no scheduled cycle but the first can have done anything."""
+"""Interval in seconds, so long that only the first cycle is a scheduled one."""
 
 _HERE = Path(__file__).parent
 
@@ -37,7 +37,7 @@ StartMom = Callable[[float], list[Report]]
 
 @pytest.fixture
 def start_mom(lab: Lab, tmp_path: Path) -> Iterator[StartMom]:
-    """Starts mom so that it wants so many MiB of the host to be available, and gives its reports as they come."""
+    """Yield a function that starts mom with a goal of available memory, and returns its growing list of reports."""
     engines: list[Engine] = []
 
     def start(target_mib: float) -> list[Report]:
@@ -60,8 +60,10 @@ def start_mom(lab: Lab, tmp_path: Path) -> Iterator[StartMom]:
 
 
 def shrink(guest: RealGuest) -> None:
-    """To `SHRUNK_MIB`, and until libvirt knows: QEMU tells of sizes with up to a second's delay, and mom would take that for news. A guest
-    of which the first cycle does not know what is usable in it is not watched after that cycle."""
+    """Shrink a guest to `SHRUNK_MIB`, and wait until libvirt shows it. A later change would wake mom.
+
+    Its usable memory must be known before, because mom watches only such guests after the first cycle.
+    """
     wait_until(lambda: guest.domain.memoryStats().get("usable"), "it tells what it has")
     guest.domain.setMemory(SHRUNK_MIB << 10)
     wait_until(lambda: guest.domain.memoryStats()["actual"] == SHRUNK_MIB << 10, "it is smaller")
@@ -69,14 +71,14 @@ def shrink(guest: RealGuest) -> None:
 
 
 def sizes_asked_for(report: Report) -> list[int]:
-    """In MiB."""
+    """Return the targets in MiB."""
     return [
         int(o.decision.value) >> 10 for o in report.outcomes if o.status is Status.APPLIED and isinstance(o.decision.value, int | float)
     ]
 
 
 def first(what: str, reports: list[Report], wanted: Callable[[Report], bool]) -> Report:
-    """The first report that is as wanted, within a minute: half of an interval."""
+    """Wait up to a minute, half an interval, for such a report, and return it."""
     wait_until(lambda: any(wanted(report) for report in reports), what, 60)
     return next(report for report in reports if wanted(report))
 
@@ -86,7 +88,7 @@ def test_a_guest_that_runs_out_is_given_more_long_before_the_next_cycle_and_othe
     guest = lab.start("burst", mib=GUEST_MIB, arguments="momtest.burst=60,25,40,10,10").wait_until_up()
     shrink(calm.wait_until_it_works())
     shrink(guest)
-    reports = start_mom(available_mib() / 1.1)  # enough, and no room to give anything back
+    reports = start_mom(available_mib() / 1.1)  # enough memory, but none to return
 
     report = first("it was asked to grow", reports, lambda report: any(size > SHRUNK_MIB for size in sizes_asked_for(report)))
     assert report.woken_by.startswith(f"guest {guest.name} is short of memory: ")
@@ -117,7 +119,7 @@ def test_a_host_that_comes_short_of_memory_has_guests_give_long_before_the_next_
 def test_a_mom_that_ends_and_keeps_its_changes_leaves_no_guest_in_the_middle_of_a_sweep(lab: Lab, tmp_path: Path) -> None:
     guest = lab.start("swept", mib=1024, workload=(60, 5, 0, 800)).wait_until_it_works()
     mom = MomRun(tmp_path)
-    # Less is available than is wanted, but not so much less that guests get smaller for good.
+    # Available memory is below the goal, but not enough to shrink guests permanently.
     law = {"start_rest": "0s", "margin": "1GiB"}
     balloon = {"host_free": f"{int(1.15 * available_mib())}MiB", "law": law}
     mom.configure({"libvirt": lab.libvirtd.settings(stats_period="1s"), "balloon": balloon}, policies={})

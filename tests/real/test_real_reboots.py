@@ -1,4 +1,4 @@
-"""Real guests that mom holds small, and that reboot, or get memory plugged in, meanwhile."""
+"""Real guests that mom has shrunk reboot, or get memory plugged in."""
 
 import libvirt  # type: ignore[import-untyped]  # it has no types
 import pytest
@@ -23,7 +23,7 @@ DIMM = f"<memory model='dimm'><target><size unit='MiB'>{PLUGGED_MIB}</size><node
 
 
 def held_small(mom: MomRun, lab: Lab, guest: RealGuest) -> None:
-    """Start mom, and wait until it has taken from the guest what it is to take."""
+    """Start mom, and wait until it has shrunk the guest."""
     balloon = {"host_free": "256MiB", "host_hard": "128MiB", "law": {"start_rest": "5s"}}
     mom.configure({"libvirt": lab.libvirtd.settings(), "balloon": balloon}, policies={"50_balloon": HOLDS_SMALL})
     mom.start()
@@ -43,7 +43,7 @@ def test_a_guest_that_reboots_has_all_of_its_memory_until_its_programs_have_begu
 def test_memory_that_is_plugged_in_is_not_taken_at_once_and_is_the_guests_after_a_crash_too(lab: Lab, mom: MomRun) -> None:
     guest = lab.start("plugged", memory=PLUGGABLE, workload=(10, 5, 0, 0)).wait_until_it_works()
     held_small(mom, lab, guest)
-    mom.next_cycle()  # which notes what the guest could have until now
+    mom.next_cycle()  # which records the guest's maximum
     guest.domain.attachDeviceFlags(DIMM, libvirt.VIR_DOMAIN_AFFECT_LIVE)
     for _ in range(3):
         mom.next_cycle()

@@ -1,4 +1,4 @@
-"""Real guests make room for a launch on the real host, in the time that was promised, and the guest that is launched takes it."""
+"""Real guests free memory for a launch on the real host within the promised time, and the launched guest uses it."""
 
 import json
 import sys
@@ -23,15 +23,15 @@ pytestmark = [pytest.mark.real, pytest.mark.alone]
 GUESTS = 3
 GUEST_MIB = 384
 WORKLOAD = "40,10,10,220"
-"""MiB of cold, warm, common and former memory: the former is touched and given up, so the guest holds it and can spare it."""
+"""MiB of cold, warm, common and former memory. Former memory was touched and freed, so the guest holds it but can spare it."""
 
 AT_ONCE_MIB = 150
 ASKED_MIB = 380
 BALLAST_MIB = 250
-"""What the rest of this host may come to want while the test runs, without anybody in the test noticing."""
+"""Memory that other programs of this host may take during the test."""
 
 SLACK_SECONDS = 30.0
-"""Beside what was promised: three cycles of 2 s, and reading the answer, on a machine that is busy with guests that boot."""
+"""Additional time: three cycles of 2 s and the answer, on a machine with booting guests."""
 
 
 @pytest.fixture
@@ -50,14 +50,14 @@ def guests(host: PlainHost) -> list[PlainGuest]:
 
 @pytest.fixture
 def steady(host: PlainHost, tmp_path: Path, guests: list[PlainGuest]) -> Iterator[float]:
-    """The host has the same for guests all the time; gives how many MiB are available then."""
+    """Keep the host's memory for guests constant. Yield the available MiB."""
     with steady_host(tmp_path, host.folder, BALLAST_MIB) as available:
         yield available
 
 
 @pytest.fixture
 def mom(host: PlainHost, tmp_path: Path, steady: float) -> Iterator[MomRun]:
-    """mom with a host that keeps nearly all that is available for itself, as a full one does."""
+    """Start mom on a host that keeps nearly all available memory, like a full one."""
     keeps = int(steady) - AT_ONCE_MIB
     balloon = {
         "reserve": "32MiB",
@@ -70,11 +70,11 @@ def mom(host: PlainHost, tmp_path: Path, steady: float) -> Iterator[MomRun]:
     run.start()
     yield run
     run.kill()
-    sys.stdout.write(run.log)  # shown where the test fails
+    sys.stdout.write(run.log)  # shown if the test fails
 
 
 def asked(mom: MomRun, path: str = "") -> Any:
-    """What the API tells of reservations."""
+    """Return the API's answer about reservations."""
     return Client(mom.folder / "run/mom.sock", 60).get(f"/v1/reservations{path}")
 
 
@@ -98,7 +98,7 @@ def test_guests_make_room_in_time_and_a_launched_guest_takes_it(
     expected = 0.8 * made["expected_kib"] / 1024
 
     def given() -> bool:
-        """The reservation is ready as the guests' processes gave memory: what others free on this host counts only for a moment."""
+        """Return whether the reservation is ready with memory of the guests. Memory freed by other programs may not last."""
         freed = held - sum(anonymous_mib(pid) for pid in pids)
         return freed > expected and asked(mom, one)["state"] == "ready" and available_mib() > steady + expected - 30
 

@@ -1,5 +1,4 @@
-"""Real guests under mom's units and a real systemd: they keep their size through a restart and a hang, and get their memory back when mom
-is killed and cannot be replaced."""
+"""Real guests under mom's units and a real systemd: sizes remain after a restart and a hang, and are restored if mom cannot restart."""
 
 import tempfile
 import time
@@ -16,11 +15,11 @@ pytestmark = pytest.mark.real
 
 GUEST_MIB = 256
 WANTED_MIB = 100
-"""What the policy asks for: less than a guest can spare, so that each goes as far down as it may."""
+"""Size that the policy wants: so small that each guest shrinks as far as possible."""
 SMALLER_MIB = GUEST_MIB - 40
 SPANS = {"WatchdogSec=20s": "WatchdogSec=7s"}
 WITHIN_SECONDS = 120.0
-"""The watchdog's time, and a Python that starts beside everything else that this host does. tests/packaging holds mom to 30 s."""
+"""Time limit with the watchdog and a new Python on a busy host. tests/packaging requires 30 s."""
 
 _CONFIG = """
 interval: 1s
@@ -44,7 +43,7 @@ def all_smaller(guests: Sequence[RealGuest]) -> bool:
 
 
 def have_settled(guests: Sequence[RealGuest]) -> bool:
-    """All are smaller, and none moves any more: while a balloon moves, mom corrects what it wants by what the guest says."""
+    """Return whether all guests are smaller and rest. While balloons move, mom may change their targets."""
     before = [guest.size_mib for guest in guests]
     time.sleep(2)
     return all_smaller(guests) and before == [guest.size_mib for guest in guests]
@@ -64,7 +63,7 @@ def guests(lab: Lab) -> Sequence[RealGuest]:
 
 @pytest.fixture
 def systemd(guests: Sequence[RealGuest], lab: Lab) -> Iterator[OwnSystemd]:
-    """In a folder that user mom reaches, unlike pytest's own, beside a libvirtd that lets it look: mom-libvirt-helper changes guests."""
+    """Start a systemd in a folder that user mom can read, beside a libvirtd where mom may only read: mom-libvirt-helper changes guests."""
     libvirt = lab.libvirtd
     for path in libvirt.socket.parents:
         if path.is_relative_to(libvirt.folder):

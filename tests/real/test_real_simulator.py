@@ -1,4 +1,4 @@
-"""The simulator is near to real guests: the same course of events under the same policy, on both."""
+"""The simulator is close to real guests: the same events under the same policy on both."""
 
 import pytest
 from ballast import available_mib
@@ -7,8 +7,9 @@ from real_guests import Lab, not_here
 
 pytestmark = [pytest.mark.real, pytest.mark.alone]
 
-# All have few files: whether a guest keeps page cache is asked of what is usable in it, also while it is swept, and where that is near the
-# law's bound (a quarter), the moment of a statistic decides whether it is trimmed, on both sides.
+# All have few files. Whether a guest keeps page cache depends on its usable memory. Near the law's bound (a quarter), the time of a
+# statistic
+# would decide whether it is trimmed.
 MEMBERS = (
     Member("calm", 512, base=120, files=48, reads=1024),
     Member("busy", 512, base=60, burst=60, period=30, duty=40, files=8, reads=512),
@@ -20,7 +21,7 @@ SETTLED_SECONDS = 12.0
 
 @pytest.fixture(scope="module")
 def tracks(laboratory: Lab, tmp_path_factory: pytest.TempPathFactory) -> tuple[Track, Track, float]:
-    """What was seen of four real guests, and of the same simulated, in how many seconds."""
+    """Return observations of four real and simulated guests, and the duration in seconds."""
     course = Course(MEMBERS, seconds=30.0, room=1250.0, loads=({"at": 15.0, "lasts": 60.0, "mib": 200.0},))
     if available_mib() < LEAST_LEFT_MIB + 4096:
         not_here(f"only {available_mib()} MiB are available")

@@ -1,4 +1,4 @@
-"""Real guests that are started with less than they were sold: mom lets them grow, and never takes what they were started with."""
+"""Real guests that start below their maximum: mom lets them grow, and never shrinks them below their size at the start."""
 
 import json
 from typing import Any
@@ -16,24 +16,24 @@ SOLD_MIB = 448
 MIB = 1024
 
 GREEDY = '(with Guests guest (guest.Control "balloon_target" 32768))\n'
-"""It wants every guest to have 32 MiB."""
+"""Policy that sets every guest to 32 MiB."""
 
 ENOUGH = {"host_free": "256MiB", "host_hard": "128MiB"}
-"""What the host is to keep, so that it has memory for guests whatever else runs on it."""
+"""Watermarks so low that the host always has memory for guests."""
 
 
 def sizes(memory: str) -> str:
-    """The memory of a domain that is started with `START_MIB`."""
+    """Return memory XML of a domain that starts with `START_MIB`."""
     return f"{memory}<currentMemory unit='MiB'>{START_MIB}</currentMemory>"
 
 
 def row(mom: MomRun, guest: RealGuest) -> dict[str, Any]:
-    """What mom knows of the guest now; nothing before its first cycle."""
+    """Return mom's fields of the guest; empty before the first cycle."""
     return mom.guest_rows().get(guest.name, {})
 
 
 def run(mom: MomRun, lab: Lab, policies: dict[str, str]) -> None:
-    """Start mom, with these policies beside the plugins' own."""
+    """Start mom with these policies besides the default ones."""
     for old in mom.folder.glob("policy.d/*"):
         old.unlink()
     mom.configure(
@@ -51,7 +51,7 @@ def test_a_guest_grows_beyond_its_start_and_keeps_it_whoever_of_several_moms_res
     wait_until(lambda: row(mom, guest).get("guest_guarantee") == START_MIB * MIB, "its start is its guarantee", 60)
     mom.kill()
 
-    run(mom, lab, {"50_balloon": GREEDY})  # this mom has never seen what the guest was started with
+    run(mom, lab, {"50_balloon": GREEDY})  # this mom has not seen the guest's start
     wait_until(lambda: guest.size_mib <= START_MIB + 8, "all that it was given is taken back", 60)
     seen = []
     for _ in range(4):
@@ -78,7 +78,7 @@ def test_a_guest_grows_beyond_its_start_and_keeps_it_whoever_of_several_moms_res
 def test_a_guest_that_boots_with_all_until_its_driver_comes_is_not_taken_for_one_that_started_with_all(lab: Lab, mom: MomRun) -> None:
     run(mom, lab, {})
     guest = lab.start("late", memory=sizes(f"<memory unit='MiB'>{SOLD_MIB}</memory>"))
-    # What is promised it is known a cycle after its size.
+    # The promise is known a cycle after the size.
     wait_until(
         lambda: (one := row(mom, guest)).get("balloon_cur") == one.get("guest_guarantee") == SOLD_MIB * MIB,
         "mom sees it before its driver is there, twice, and takes nothing from it",
@@ -91,7 +91,7 @@ def test_a_guest_that_boots_with_all_until_its_driver_comes_is_not_taken_for_one
 
 
 def test_a_guest_of_an_over_provisioned_cluster_of_cloudstack_ends_where_no_balloon_helps_and_mom_knows(lab: Lab, mom: MomRun) -> None:
-    # As GuestResourceDef in LibvirtVMDef.java of apache/cloudstack writes it: maxMemory was sold, and the NUMA cell is what it starts with.
+    # Like GuestResourceDef in LibvirtVMDef.java of apache/cloudstack: maxMemory is the sold memory, the NUMA cell the memory at the start.
     sold = f"<memory unit='MiB'>{START_MIB}</memory><maxMemory slots='16' unit='KiB'>{SOLD_MIB * MIB}</maxMemory>"
     cell = f"<cpu><numa><cell id='0' cpus='0' memory='{START_MIB * MIB}' unit='KiB'/></numa></cpu>"
     guest = lab.start("cloud", memory=sizes(sold) + cell).wait_until_up()

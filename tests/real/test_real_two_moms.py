@@ -1,4 +1,4 @@
-"""Real guests that leave the host of one mom for that of another, whatever becomes of the moms and of the move meanwhile."""
+"""Real guests move from the host of one mom to that of another, with faults of both moms and of the move."""
 
 import json
 import threading
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.real
 
 MIB = 1024
 WHOLE, SMALL = 512, 300
-"""MiB that guests have, and that mom leaves them here; a few more are not worth a command."""
+"""Full size of guests, and mom's target here, in MiB. A guest may keep a few MiB more."""
 
 SMALLER = f'(with Guests guest (guest.Control "balloon_target" {SMALL * MIB}))'
 GUESTS = {"momtest-*": {"guarantee": f"{SMALL - 20}MiB"}}
@@ -39,7 +39,7 @@ def other(libvirtd: PrivateLibvirtd) -> Iterator[PrivateLibvirtd]:
 
 @pytest.fixture
 def here(libvirtd: PrivateLibvirtd, tmp_path: Path) -> Iterator[MomRun]:
-    """A mom that makes guests smaller."""
+    """Yield a mom that shrinks guests."""
     made = _mom(tmp_path / "here", libvirtd, {"defaults": False}, {"50_smaller": SMALLER})
     yield made
     made.kill()
@@ -47,7 +47,7 @@ def here(libvirtd: PrivateLibvirtd, tmp_path: Path) -> Iterator[MomRun]:
 
 @pytest.fixture
 def there(other: PrivateLibvirtd, tmp_path: Path) -> Iterator[MomRun]:
-    """A mom that takes nothing from guests, and gives back what others took."""
+    """Yield a mom that shrinks no guest, and returns memory that others took."""
     made = _mom(tmp_path / "there", other, {}, None)
     yield made
     made.kill()
@@ -62,7 +62,7 @@ def _mom(folder: Path, libvirtd: PrivateLibvirtd, policy: dict[str, object], pol
 
 
 class Move:
-    """A guest's move to the other libvirt, by another program than mom: slow until it is let go on."""
+    """Migration of a guest by another program than mom: slow until `goes_on`."""
 
     def __init__(self, guest: RealGuest, other: PrivateLibvirtd, flags: int = 0) -> None:
         self.guest, self.other = guest, other
@@ -84,7 +84,7 @@ class Move:
             self.failed = str(error)
 
     def goes_on(self) -> Any:
-        """It is done; libvirt's domain where it is now."""
+        """Finish the migration. Return the domain at the destination."""
         self.guest.domain.migrateSetMaxSpeed(10_000)
         self.ends()
         assert not self.failed
@@ -96,7 +96,7 @@ class Move:
 
 
 def _small_guest(lab: Lab, here: MomRun, name: str) -> RealGuest:
-    """A guest that mom has made smaller."""
+    """Start a guest and a mom, and wait until mom has shrunk it."""
     guest = lab.start(name, mib=WHOLE, workload=(60, 5, 0, 0)).wait_until_it_works()
     here.start()
     most = (SMALL + 10) * MIB
@@ -106,7 +106,7 @@ def _small_guest(lab: Lab, here: MomRun, name: str) -> RealGuest:
 
     small_cycles = 0
 
-    def stays_small() -> bool:  # statistics that are made while its balloon moves may have mom stop that once more
+    def stays_small() -> bool:  # statistics from a moving balloon may make mom stop the shrink once more
         nonlocal small_cycles
         here.next_cycle()
         small_cycles = small_cycles + 1 if is_small() and _changes(here) else 0
@@ -117,7 +117,7 @@ def _small_guest(lab: Lab, here: MomRun, name: str) -> RealGuest:
 
 
 def _changes(mom: MomRun) -> list[dict[str, Any]]:
-    """What the ledger holds of guests' sizes."""
+    """Return the ledger's changes of sizes."""
     with suppress(FileNotFoundError):
         content = json.loads((mom.folder / "state" / "ledger.json").read_text())
         entries = content if isinstance(content, list) else content["content"]
@@ -230,7 +230,7 @@ def test_of_a_guest_whose_balloon_moved_during_its_move_the_size_is_known_and_it
 def test_a_mom_that_is_killed_while_it_moves_a_guest_leaves_it_here_and_the_next_one_does_not_begin_anew(
     lab: Lab, other: PrivateLibvirtd, tmp_path: Path
 ) -> None:
-    lab.start("stays")  # a guest that is alone is not moved
+    lab.start("stays")  # mom does not move the only guest
     guest = lab.start("leaves", mib=256, workload=(60, 5, 0, 0)).wait_until_it_works()
     guest.domain.migrateSetMaxSpeed(1)
     mom, where = MomRun(tmp_path), str(other.destination)
@@ -272,7 +272,7 @@ def test_a_guest_of_plain_qemu_that_is_moved_within_the_host_is_managed_before_a
         def mom() -> QemuHypervisor:
             return QemuHypervisor(QemuHypervisorSettings(sockets=(f"{folder}/*.qmp",)), PluginContext("qemu"))
 
-        before = mom()  # it begins while the other one waits already
+        before = mom()  # it begins while the other one is already waiting
         (guest,) = before.guests()
         assert (guest.properties["pid"], guest.blocked) == (old.pid, {})
         before.set_balloon(guest.entity, 200 * MIB)
