@@ -11,7 +11,6 @@ standard input, and is the OOM killer's first choice. The plan is JSON:
 - `pids` of guests, or `pid_folder` with libvirt's pid files
 - `store`: the file mm_stat of a compressed swap
 - `floor_mib`: always left available
-
 """
 
 import ctypes

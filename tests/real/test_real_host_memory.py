@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from ballast import available_mib
-
 from mom_plugins_host.host.cpu_lists import CpuLists
 
 pytestmark = [pytest.mark.real, pytest.mark.alone]

@@ -76,8 +76,7 @@ def test_what_a_balloon_takes_comes_back_to_the_host_and_locked_memory_does_not(
     for guest in (plain, locked):
         mom.hypervisor.set_balloon(guest.entity, 130 * MIB)
     for guest in (plain, locked):
-        wait_until(lambda guest=guest: mom.size(guest) < 140 * MIB, f"{guest.name} has shrunk")  # type: ignore[misc]  # mypy infers no
-        type for a default
+        wait_until(lambda guest=guest: mom.size(guest) < 140 * MIB, f"{guest.name} has shrunk")  # type: ignore[misc]  # mypy infers no type for a default
     wait_until(lambda: rss_kib(plain) < before[plain] - 30 * MIB, "the host has it")
     assert rss_kib(locked) > before[locked] - 5 * MIB
     assert BALLOON not in mom.blocked(locked), "it can be given back what was taken"

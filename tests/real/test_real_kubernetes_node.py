@@ -180,6 +180,5 @@ def test_without_one_of_its_capabilities_it_reaches_no_guest_and_names_what_it_l
     container = start(without=[capability])
     container.wait_until("running")
     for verb in ("doctor", "status"):
-        wait_until(lambda verb=verb: f"CAP_{capability}" in container.run("mom", verb).stdout, container.run("mom", verb).stdout, 20)  #
-        type: ignore[misc]  # a lambda
+        wait_until(lambda verb=verb: f"CAP_{capability}" in container.run("mom", verb).stdout, container.run("mom", verb).stdout, 20)  # type: ignore[misc]  # a lambda
     assert sizes(node) == [MIB] * len(NAMES)

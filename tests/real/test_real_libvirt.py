@@ -68,8 +68,9 @@ def test_a_guests_size_and_its_own_statistics_are_known_and_its_size_is_set_with
         with pytest.raises(NotSupported):
             mom.hypervisor.set_balloon(guest.entity, size)
     for size in (128 << 10, 192 << 10):
-        mom.hypervisor.set_balloon(guest.entity, size) wanted = {guest.uuid: size} wait_until(lambda wanted=wanted:
-        mom.hypervisor.balloon_sizes([guest.entity]) == wanted, "the guest has that size")  # type: ignore[misc]  # a lambda
+        mom.hypervisor.set_balloon(guest.entity, size)
+        wanted = {guest.uuid: size}
+        wait_until(lambda wanted=wanted: mom.hypervisor.balloon_sizes([guest.entity]) == wanted, "the guest has that size")  # type: ignore[misc]  # a lambda
 
 
 def test_statistics_are_switched_on_where_they_are_off_and_put_back(make_mom: MakeMom, lab: Lab) -> None:
