@@ -1,6 +1,5 @@
 """A node of Proxmox VE: its guests' definitions, and its own daemon, which resizes guests too."""
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -136,15 +135,13 @@ def test_a_guest_that_proxmox_resizes_is_left_alone_until_that_has_ended(node: N
     ],
 )
 def test_a_guest_without_a_minimum_is_named_with_the_line_that_has_it_give(node: Node, options: str, lines: str) -> None:
-    added = node.add(100, f"memory: 1024\n{options}")
-    added.reports(usable=300 * MIB)
-    added.updated = int(time.time())  # the plugin's own clock is real
+    node.add(100, f"memory: 1024\n{options}")
     guest = node.guest(100)
     fields = node.hypervisor.fields([guest])[guest.id]
     said = str(fields.get("keeps_all_memory", ""))
     assert (bool(said), lines in said) == (bool(lines), True)
-    found = [one for one in node.plugin.mom_doctor() if "no Minimum memory" in one.message]
-    assert [(lines in one.cure, "up to 300 MiB" in one.message) for one in found] == ([(True, True)] if lines else [])
+    found = [one for one in node.plugin.mom_doctor() if "without Minimum memory" in one.message]
+    assert bool(found) == bool(lines)
 
 
 def test_without_its_daemon_shares_say_what_it_costs_to_take_memory(node: Node) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Final, TypeVar
 
-from mom_core import DiskTune, Entity, Finding, GuestBusy, HypervisorError, NotSupported, Severity, Value, as_number, format_kib, printable
+from mom_core import DiskTune, Entity, Finding, GuestBusy, HypervisorError, NotSupported, Severity, Value, printable
 from mom_kvm import Cures, GuestState, Promises, StatisticsRecord, tune_named
 from mom_plugins_qemu.description import POLLING_INTERVAL, Description, disks_of, memory_devices, size_record, throttling
 from mom_plugins_qemu.fields import VIRTIO_MEM
@@ -21,9 +21,6 @@ _DISKS: Final = request((Question("query-block"),))
 
 SUBJECT: Final = "qemu"
 
-_SHOWN: Final = 10
-"""Maximum number of guests without Minimum memory (Proxmox VE) that get separate findings. One finding lists the others."""
-
 _CURES: Final = Cures(
     SUBJECT,
     balloon="start them with -device virtio-balloon-pci",
@@ -31,6 +28,11 @@ _CURES: Final = Cures(
     autodeflate="add deflate-on-oom=on to the guest's -device virtio-balloon-pci",
 )
 
+
+_LET_GIVE: Final = (
+    "qm set VMID --balloon MIB, then qm set VMID --shares 0 (`mom guests` suggests values); or change nothing, to keep all their"
+    " memory guaranteed"
+)
 
 _LET_READ: Final = "let mom's user read the definitions: usermod -aG www-data mom, then systemctl restart mom; or check them: qm config"
 
@@ -284,27 +286,7 @@ def examined(hypervisor: QemuHypervisor, *, stats_period: float) -> Iterable[Fin
     for vmid, name in hypervisor.resized_by_proxmox().items():
         text = f"pvestatd resizes {printable(name)} ({vmid}) every ten seconds: until this stops, mom does not change the guest's balloon"
         yield Finding(Severity.WARNING, "Proxmox VE", text, cure(vmid))
-    yield from _keeping_all([guest for guest in answering if guest.balloon], hypervisor.fields(guests))
+    if keeping := [guest.name for guest in answering if guest.balloon and guest.definition is not None and guest.definition.keeps_all]:
+        text = f"{Cures.named(keeping, ' without Minimum memory')}: mom takes nothing from them"
+        yield Finding(Severity.WARNING, "Proxmox VE", text, _LET_GIVE)
     yield from _CURES.examine(hypervisor, guests, answering, acts=True, stats_period=stats_period)
-
-
-def _keeping_all(guests: Sequence[MonitoredGuest], fields: Mapping[str, Mapping[str, Value]]) -> Iterable[Finding]:
-    keeping = [
-        (guest, guest.proxmox.vmid, definition)
-        for guest in guests
-        if guest.proxmox is not None and (definition := guest.proxmox.definition) is not None and definition.keeps_all
-    ]
-    for guest, vmid, definition in keeping[:_SHOWN]:
-        usable, size = (as_number(fields.get(guest.id, {}).get(name)) for name in ("mem_usable", "balloon_cur"))
-        brings = "how much mom could take is unknown"
-        if usable is not None and size is not None:
-            most = max(0, min(usable, size - definition.suggested_mib * 1024))
-            brings = f"with a minimum of {definition.suggested_mib} MiB, mom could take up to {format_kib(most)} now"
-        text = f"{printable(guest.name)} ({vmid}) has no Minimum memory, so mom takes nothing from it; {brings}"
-        yield Finding(
-            Severity.WARNING, "Proxmox VE", text, f"{definition.how_to_give(vmid)}; or change nothing, to keep all its memory guaranteed"
-        )
-    if len(keeping) > _SHOWN:
-        yield Finding(
-            Severity.WARNING, "Proxmox VE", Cures.named([guest.name for guest, _, _ in keeping[_SHOWN:]], " also without Minimum memory")
-        )

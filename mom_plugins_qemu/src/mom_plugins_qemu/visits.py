@@ -1,7 +1,6 @@
 """Queries to many monitors at once, from one thread.
 
-A monitor serves one client at a time; others wait. So mom sends nothing before QEMU's greeting, and disconnects after a few
-milliseconds. If QEMU is slow, mom reconnects later for the missing answers.
+A monitor serves one client at a time; others wait. So mom sends nothing before QEMU's greeting, and disconnects after the answers.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -24,11 +23,8 @@ from mom_plugins_qemu.wire import Answer, Conversation, WireError
 _GREETING_SECONDS: Final = 0.25
 """How long mom waits in a socket's backlog for QEMU's greeting."""
 
-_STAY_SECONDS: Final = 0.05
-"""How long mom may occupy a monitor. Other clients should wait 100 ms at most."""
-
 HOLD_SECONDS: Final = 0.4
-"""Longest time from the first connection to a monitor until its last answer."""
+"""Longest time from the first attempt to connect to a monitor until its last answer. Other clients wait meanwhile."""
 
 _ROUND_SECONDS: Final = 0.9
 """Longest duration of a round. The next cycle begins with the skipped monitors."""
@@ -71,27 +67,6 @@ class Visit:
     answers: Sequence[Answer] | None = None
     failure: Failure | None = None
     why: str = ""
-    _kept: list[Answer] = field(default_factory=list)
-
-    def conversation(self) -> Conversation:
-        """Return a conversation for the unanswered queries."""
-        return Conversation(self.questions[1] - len(self._kept), len(self._kept))
-
-    def to_send(self) -> bytes:
-        """Return the unanswered queries as bytes."""
-        if not self._kept:
-            return self.questions[0]
-        begin, *questions = self.questions[0].splitlines(keepends=True)
-        return b"".join((begin, *questions[len(self._kept) :]))
-
-    def keep(self, answers: Sequence[Answer]) -> None:
-        """Store the answers so far. The missing answers must come from the same process."""
-        self._kept += answers
-        self.expected = self.process
-
-    def finish(self, answers: Sequence[Answer]) -> None:
-        """Add the last answers."""
-        self.answers = [*self._kept, *answers]
 
     def fail(self, failure: Failure, why: str = "") -> None:
         """Record a failure."""
@@ -100,14 +75,11 @@ class Visit:
 
 @dataclass(slots=True, eq=False)
 class _Open:
-    # Other clients wait from `greeted` on.
-
     visit: Visit
     sock: socket.socket
-    since: float
     began: float
     conversation: Conversation
-    greeted: float = 0.0
+    asked: bool = False
 
 
 def visit_all(visits: Iterable[Visit], monotonic: Callable[[], float] = time.monotonic, users: Set[int] | None = None) -> None:
@@ -116,45 +88,41 @@ def visit_all(visits: Iterable[Visit], monotonic: Callable[[], float] = time.mon
     :param users: IDs of the users whose QEMU processes mom may query; None for all users
     """
     waiting = deque(visits)
-    away: list[tuple[Visit, float]] = []
+    full: list[tuple[Visit, float]] = []
+    """Visits to monitors with a full backlog, each with the time of the first attempt to connect."""
     began = monotonic()
     open_: dict[int, _Open] = {}
     sweep_at = began + _SWEEP_SECONDS
     with select.epoll() as poll:
 
-        def connect(visit: Visit, now: float, first: float) -> None:
+        def connect(visit: Visit, first: float) -> None:
             sock = _connected(visit, users)
             if sock is not None:
-                open_[sock.fileno()] = _Open(visit, sock, now, first, visit.conversation())
+                open_[sock.fileno()] = _Open(visit, sock, first, Conversation(visit.questions[1]))
                 poll.register(sock.fileno(), select.EPOLLIN)
             elif visit.failure is Failure.OCCUPIED:
-                away.append((visit, first))
+                full.append((visit, first))
 
         try:
-            while waiting or open_ or away:
+            while waiting or open_ or full:
                 while waiting and len(open_) < _MOST_OPEN:
                     now = monotonic()
                     if now - began > _ROUND_SECONDS - HOLD_SECONDS:
                         waiting.popleft().fail(Failure.LEFT)
                     else:
-                        connect(waiting.popleft(), now, now)
+                        connect(waiting.popleft(), now)
                 for number, _ in poll.poll(_SWEEP_SECONDS):
-                    if _over(open_[number], monotonic):
+                    if _over(open_[number]):
                         open_.pop(number).sock.close()
                 now = monotonic()
                 if now >= sweep_at:
                     sweep_at = now + _SWEEP_SECONDS
-                    again, away = away, []
-                    for number, connected in list(open_.items()):
-                        if _late(connected, now):
-                            open_.pop(number).sock.close()
-                            if connected.visit.failure is Failure.LATE:
-                                again.append((connected.visit, connected.began))
+                    for number in [number for number, connected in open_.items() if _late(connected, now)]:
+                        open_.pop(number).sock.close()
+                    again, full = full, []
                     for visit, first in again:
-                        patience = _GREETING_SECONDS if visit.failure is Failure.OCCUPIED else HOLD_SECONDS - _STAY_SECONDS
-                        now = monotonic()  # mom-helper may be slow
-                        if now - first <= patience:
-                            connect(visit, now, first)
+                        if monotonic() - first <= _GREETING_SECONDS:  # mom-helper may be slow
+                            connect(visit, first)
         finally:
             for connected in open_.values():
                 connected.sock.close()
@@ -215,7 +183,7 @@ _CONNECTING: Final = {
 }
 
 
-def _over(connected: _Open, monotonic: Callable[[], float]) -> bool:
+def _over(connected: _Open) -> bool:
     visit, conversation = connected.visit, connected.conversation
     try:
         data = connected.sock.recv(_READ_BYTES)
@@ -223,14 +191,13 @@ def _over(connected: _Open, monotonic: Callable[[], float]) -> bool:
             visit.fail(Failure.LATE if conversation.greeted else Failure.OCCUPIED, "the connection was closed")
             return True
         if conversation.feed(data):
-            if not connected.greeted:
+            if not connected.asked:
                 raise WireError("answers came before the queries")
-            visit.finish(conversation.result())
+            visit.answers = conversation.result()
             return True
-        if conversation.greeted and not connected.greeted:
-            connected.greeted = monotonic()
-            questions = visit.to_send()
-            if connected.sock.send(questions) != len(questions):
+        if conversation.greeted and not connected.asked:
+            connected.asked = True
+            if connected.sock.send(visit.questions[0]) != len(visit.questions[0]):
                 visit.fail(Failure.LATE, "it does not accept the queries")
                 return True
     except WireError as error:
@@ -245,12 +212,7 @@ def _over(connected: _Open, monotonic: Callable[[], float]) -> bool:
 
 
 def _late(connected: _Open, now: float) -> bool:
-    if connected.greeted:
-        if now - connected.greeted > _STAY_SECONDS:
-            connected.visit.keep(connected.conversation.result())
-            connected.visit.fail(Failure.LATE)
-            return True
-    elif now - connected.since > _GREETING_SECONDS or now - connected.began > HOLD_SECONDS:
-        connected.visit.fail(Failure.OCCUPIED)
-        return True
-    return False
+    is_late = now - connected.began > (HOLD_SECONDS if connected.conversation.greeted else _GREETING_SECONDS)
+    if is_late:
+        connected.visit.fail(Failure.LATE if connected.conversation.greeted else Failure.OCCUPIED)
+    return is_late

@@ -54,14 +54,12 @@ class Conversation:
     """Parser of QEMU's output: a greeting, and an answer to each query.
 
     :param expected: number of queries
-    :param before: number of answers in earlier conversations of the visit
     """
 
-    __slots__ = ("_before", "_bytes", "_expected", "_held", "answers", "greeted")
+    __slots__ = ("_bytes", "_expected", "_held", "answers", "greeted")
 
-    def __init__(self, expected: int, before: int = 0) -> None:
+    def __init__(self, expected: int) -> None:
         self.greeted = False
-        self._before = before
         self.answers: list[Answer] = []
         self._expected = expected + 1
         self._held = b""
@@ -79,13 +77,8 @@ class Conversation:
         return len(self.answers) == self._expected
 
     def result(self) -> list[Answer]:
-        """Return the answers so far."""
-        return self.answers[1:]
-
-    @property
-    def _next(self) -> int:
-        # Answer 0 is that of `qmp_capabilities`, which begins a conversation.
-        return len(self.answers) + self._before if self.answers else 0
+        """Return the answers to the queries."""
+        return self.answers[1:]  # the first is that of `qmp_capabilities`
 
     def _take(self, content: Mapping[str, Any]) -> None:
         if not self.greeted:
@@ -94,7 +87,7 @@ class Conversation:
             self.greeted = True
         elif "event" in content:
             return
-        elif content.get("id") != self._next or type(content["id"]) is not int or len(self.answers) == self._expected:
+        elif content.get("id") != len(self.answers) or type(content["id"]) is not int or len(self.answers) == self._expected:
             raise WireError("an answer came without a query")
         elif "return" in content:
             self.answers.append(content["return"])
