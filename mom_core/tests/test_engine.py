@@ -542,7 +542,7 @@ ODD: Any = 5
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        (sized(lambda d: replace(d, control=["size"])), "mom_evaluate: the answer is invalid: TypeError"),
+        (sized(lambda d: replace(d, control=["size"])), "its decision: the answer is invalid: TypeError"),
         (sized(lambda d: Decision.Trial([ODD])), "mom_evaluate: the answer is invalid"),
         (sized(lambda d: Decision.Trial(ODD)), "mom_evaluate: the answer is invalid: TypeError"),
         (evaluator(lambda snapshot: HalfWay()), "mom_evaluate: ValueError: the rest is away"),

@@ -39,7 +39,6 @@ class Ledger:
         self.file = StateFile(path, "the ledger", _from_json, loss=loss, log=LOG, sets_aside=not look)
         self._entries: dict[Key, LedgerEntry] = {}
         self._written: dict[Key, LedgerEntry] = {}
-        self._texts: dict[Key, tuple[LedgerEntry, str]] = {}
         self._recorded: dict[Key, LedgerEntry | None] = {}
 
     @classmethod
@@ -175,20 +174,12 @@ class Ledger:
             self._entries = entries
             return
         try:
-            self.file.write_json(lambda: self._as_json(entries), durable=durable)
+            self.file.write([_record(entry) for entry in entries.values()], durable=durable)
         except StateError as error:
             raise StateError(
                 error.message, hint="free space or repair the disk; until then mom makes only changes that it can undo"
             ) from error
         self._entries = self._written = entries
-
-    def _as_json(self, entries: Mapping[Key, LedgerEntry]) -> str:
-        # Reuse the JSON of unchanged entries: 1,000 entries would take 5 ms twice per cycle.
-        before, self._texts = self._texts, {}
-        for key, entry in entries.items():
-            cached = before.get(key)
-            self._texts[key] = cached if cached is not None and cached[0] is entry else (entry, StateFile.as_json(_record(entry)))
-        return f"[{','.join(text for _, text in self._texts.values())}]"
 
 
 def changes_left(directory: Path) -> int:

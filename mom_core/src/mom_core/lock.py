@@ -61,17 +61,12 @@ class RunLock:
             raise MomError(f"cannot use {self.path}: {error.strerror}", hint="run as root, or set another run_directory") from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            on_disk = self.path.stat()
-            ours = os.fstat(descriptor)
         except OSError as error:
             os.close(descriptor)
-            if isinstance(error, BlockingIOError | FileNotFoundError):
+            if isinstance(error, BlockingIOError):
                 return None
             hint = "set run_directory to a folder on a file system with file locks, such as /run/mom"
             raise MomError(f"cannot lock {self.path}: {error.strerror}", hint=hint) from error
-        if (on_disk.st_dev, on_disk.st_ino) != (ours.st_dev, ours.st_ino):
-            os.close(descriptor)  # another process replaced the file after it was opened
-            return None
         return descriptor
 
     def release(self) -> None:

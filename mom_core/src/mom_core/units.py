@@ -53,21 +53,14 @@ _QUANTITY = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*([A-Za-z]*)")
 
 
 def _quantity(text: object, units: dict[str, float] | dict[str, int], example: str) -> float:
-    if isinstance(text, bool) or not isinstance(text, str | int | float):
-        got = "nothing" if text is None else f"a {type(text).__name__}"
-        raise UnitError(f"must be a number with a unit, not {got}", hint=f"write it like {example}")
-    shown = f"{text!r:.40}"
     match = _QUANTITY.fullmatch(str(text).strip())
     if match is None:
-        raise UnitError(f"{shown} is not a number with a unit", hint=f"write it like {example}")
+        raise UnitError(f"{text!r:.40} is not a number with a unit", hint=f"write it like {example}")
     number, unit = match.groups()
-    if not unit:
-        if float(number) == 0:
-            return 0.0
-        raise UnitError(f"{shown} has no unit", hint=f"write it like {example}; units are {', '.join(units)}")
-    if unit not in units:
-        raise UnitError(f"{shown} has an unknown unit {unit!r}", hint=f"units are {', '.join(units)}")
-    return float(number) * units[unit]
+    if unit not in units and (unit or float(number) != 0):
+        wrong = f"has an unknown unit {unit!r}" if unit else "has no unit"
+        raise UnitError(f"{text!r:.40} {wrong}", hint=f"write it like {example}; units are {', '.join(units)}")
+    return float(number) * units.get(unit, 0)
 
 
 def parse_duration(text: object) -> float:

@@ -9,14 +9,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from mom_core.config.document import KeyPath, Place
 from mom_core.config.schema import CoreSettings, validated, written
 from mom_core.files import RUN_DIRECTORY, STATE_DIRECTORY
 from mom_core.guest_patterns import GuestPatterns
 from mom_core.model import Guest, Value
-from mom_core.plugins.bounded import describe
 from mom_core.plugins.discovery import LoadedPlugin
 from mom_core.plugins.secrets import masked
 from mom_core.settings import GuestSettings, PluginSettings
@@ -107,13 +106,11 @@ def _lookup(model: type[GuestSettings], rules: tuple[GuestRule, ...]) -> Callabl
             settings.update(matched_rules[number][1])
         try:
             return validated(model, settings)
-        except Exception as error:  # noqa: BLE001  # a plugin's validators may raise anything
+        except Exception:  # noqa: BLE001  # a plugin's validators may raise anything
             # Each pattern alone is valid; together they violate a rule of the plugin.
-            last, alone = matched_rules[matching[-1]]
             together = ", ".join(printable(matched_rules[number][0].pattern) for number in matching)
-            reason = error.errors(include_input=False)[0]["msg"] if isinstance(error, ValidationError) else describe(error)
-            LOG.warning("the guest patterns %s contradict each other (%s): only %s is used", together, reason, printable(last.pattern))
-            return validated(model, alone)
+            LOG.warning("the guest patterns %s contradict each other: only the last is used", together)
+            return validated(model, matched_rules[matching[-1]][1])
 
     def settings_of(guest: Guest) -> GuestSettings:
         matching = patterns.matching(guest)

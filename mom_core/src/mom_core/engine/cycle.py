@@ -109,7 +109,7 @@ class CycleSteps:
         trials: list[Decision.Trial] = []
         proposals = self._proposals(snapshot, problems, trials)
         conditions.update(self._conditions(snapshot, problems))
-        proposed = tuple(item for proposal in proposals for item in proposal.items if isinstance(item, Decision))
+        proposed = tuple(decision for proposal in proposals for decision in proposal.decisions)
         decisions, revisions = self._reviewed(snapshot, proposals, problems)
         return _Plan(proposed, trials, decisions, revisions, conditions)
 
@@ -147,11 +147,18 @@ class CycleSteps:
         proposals: list[Proposal] = []
         for hook in ("mom_evaluate", "mom_act"):
             for plugin, items in self._lists(hook, problems, snapshot=snapshot, history=tuple(self.history)):
+                proposal = Proposal(plugin, [], acts=hook == "mom_act")
                 with contained(plugin, hook, problems):
-                    considered.extend(item.signed(plugin) for item in items if isinstance(item, Decision.Trial))
-                    proposed = [item for item in items if not isinstance(item, Decision.Trial)]
-                    signed = [item.signed(plugin) if isinstance(item, Decision) else item for item in proposed]
-                    proposals.append(Proposal(plugin, signed, acts=hook == "mom_act"))
+                    for item in items:
+                        if isinstance(item, Decision):
+                            proposal.decisions.append(item.signed(plugin))
+                        elif isinstance(item, Decision.Trial):
+                            considered.append(item.signed(plugin))
+                        elif isinstance(item, Problem):
+                            problems.append(item)
+                        else:
+                            problems.append(Problem(Source(plugin), f"{hook} returned {type(item).__name__} instead of Decision"))
+                proposals.append(proposal)
         rank = {plugin.name: rank for rank, plugin in enumerate(self.plugins.plugins)}
         return sorted(proposals, key=lambda proposal: rank[proposal.plugin])
 

@@ -61,19 +61,17 @@ class Controller:
         if not isinstance(answer, Mapping):
             raise TypeError(f"mom_read must return a mapping, not {type(answer).__name__}")
         values = [self._checked(target.control, answer.get(target)) for target in requested]  # mom must never restore an impossible value
-        if None not in values or all(
-            target.entity.scope is Scope.HOST for target, value in zip(requested, values, strict=True) if value is None
-        ):
+        guests = {target.entity.id for target in requested if target.entity.scope is Scope.GUEST}
+        if None not in values or not guests:
             return values
         try:
-            listed = {guest.id for guest in self.hypervisor.guests()}
+            gone = guests - {guest.id for guest in self.hypervisor.guests()}
         except HypervisorError:
             return values
-
-        def gone(target: Target) -> bool:
-            return target.entity.scope is Scope.GUEST and target.entity.id not in listed
-
-        return [NotListed(GONE) if value is None and gone(target) else value for target, value in zip(requested, values, strict=True)]
+        return [
+            NotListed(GONE) if value is None and target.entity.id in gone else value
+            for target, value in zip(requested, values, strict=True)
+        ]
 
     def _checked(self, control: str, read_value: Found) -> Found:
         value = known(read_value)

@@ -17,16 +17,11 @@ REVIEWER: Final = "core"
 
 
 class Proposal(NamedTuple):
-    """Answer to `mom_evaluate`, or to `mom_act` if `acts` is true."""
+    """Decisions of an evaluator, or acts if `acts` is true."""
 
     plugin: str
-    items: Iterable[object]
+    decisions: list[Decision]
     acts: bool = False
-
-    @property
-    def hook(self) -> str:
-        """Name of the hook."""
-        return "mom_act" if self.acts else "mom_evaluate"
 
 
 def review(
@@ -35,9 +30,9 @@ def review(
     """Return the remaining decisions, the core's revisions, and problems. For each control of an entity, the first decision remains."""
     core = _CoreReview(snapshot, declarations)
     for proposal in proposals:
-        for item in proposal.items:
-            with contained(proposal.plugin, proposal.hook, core.problems):
-                core.take(proposal, item)
+        for decision in proposal.decisions:
+            with contained(proposal.plugin, "its decision", core.problems):
+                core.take(proposal, decision)
     for control, winner, loser in sorted(core.contested):
         summary = f"{winner} and {loser} both decide {control}"
         text = f"{summary}: mom follows {winner}, which is listed first under `plugins`; remove the decisions from one of them"
@@ -54,16 +49,11 @@ class _CoreReview:
     problems: list[Problem] = field(default_factory=list)
     contested: set[tuple[str, str, str]] = field(default_factory=set)
 
-    def take(self, proposal: Proposal, item: object) -> None:
-        plugin = proposal.plugin
-        if isinstance(item, Problem) and not proposal.acts:
-            self.problems.append(item)
-            return
-        if not isinstance(item, Decision):
-            message = f"{proposal.hook} returned {type(item).__name__} instead of Decision"
-            self.problems.append(Problem(Source(plugin), message))
-            return
-        decision = self._checked(item.signed(plugin))
+    def take(self, proposal: Proposal, proposed: Decision) -> None:
+        checked = check(self.snapshot, proposed, self.declarations)
+        if isinstance(checked, Revision):
+            self.revisions.append(checked)
+        decision = checked.after if isinstance(checked, Revision) else checked
         if decision is None:
             return
         key = (decision.entity.id, decision.control)
@@ -73,28 +63,18 @@ class _CoreReview:
         else:
             self._resolve(key, winner, proposal, decision)
 
-    def _checked(self, decision: Decision) -> Decision | None:
-        checked = check(self.snapshot, decision, self.declarations)
-        if isinstance(checked, Decision):
-            return checked
-        self.revisions.append(checked)
-        return checked.after
-
-    def _drop(self, decision: Decision, reason: str) -> None:
-        self.revisions.append(Revision(decision, None, reason, REVIEWER))
-
     def _resolve(self, key: tuple[str, str], winner: tuple[Proposal, Decision], proposal: Proposal, decision: Decision) -> None:
         first, earlier = winner
         plugin = proposal.plugin
         if first.plugin == plugin:
             self.kept[key] = (proposal, decision)
-            self._drop(earlier, f"{plugin} decided again, at {decision.source}")
+            self.revisions.append(_dropped(earlier, f"{plugin} decided again, at {decision.source}"))
             return
         if earlier.value == decision.value:
             return
         if not first.acts:
             self.contested.add((decision.control, first.plugin, plugin))
-        self._drop(decision, f"the {first.plugin} plugin is listed before {plugin} and decided this control as well")
+        self.revisions.append(_dropped(decision, f"the {first.plugin} plugin is listed before {plugin} and decided this control as well"))
 
 
 def check(snapshot: Snapshot, decision: Decision, declarations: Declarations) -> Decision | Revision:
