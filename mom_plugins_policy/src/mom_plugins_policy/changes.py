@@ -61,22 +61,20 @@ class Version:
 
 
 DIFFED_LINES: Final = 2000
-"""Maximum number of lines, old plus new, for a diff. Longer changes get a summary."""
+"""Maximum number of lines, old plus new, for a policy's diff. Longer changes get a summary."""
 
 
 def difference(before: Mapping[str, str], after: Mapping[str, str]) -> str:
     """Return a unified diff of all policies, in name order."""
-    changed = [name for name in sorted({*before, *after}) if before.get(name) != after.get(name)]
-    lines = {name: (before.get(name, "").splitlines(), after.get(name, "").splitlines()) for name in changed}
-    if sum(len(old) + len(new) for old, new in lines.values()) > DIFFED_LINES:
-        return "".join(f"{name}: {len(old)} lines became {len(new)}\n" for name, (old, new) in lines.items())
-    return "".join(
-        f"{line}\n"
-        for name, (old, new) in lines.items()
-        for line in difflib.unified_diff(
-            old, new, name if name in before else "/dev/null", name if name in after else "/dev/null", lineterm=""
-        )
-    )
+    lines: list[str] = []
+    for name in sorted(name for name in {*before, *after} if before.get(name) != after.get(name)):
+        old, new = before.get(name, "").splitlines(), after.get(name, "").splitlines()
+        if len(old) + len(new) > DIFFED_LINES:
+            lines.append(f"{name}: {len(old)} lines became {len(new)}")
+        else:
+            old_name, new_name = (name if name in texts else "/dev/null" for texts in (before, after))
+            lines += difflib.unified_diff(old, new, old_name, new_name, lineterm="")
+    return "".join(f"{line}\n" for line in lines)
 
 
 class Read(NamedTuple):
@@ -99,7 +97,7 @@ class ChangingPolicies:
         context: PluginContext,
         read: Callable[[], Read],
         kept: StateFile[Overlay] | None,
-        changed: Callable[[Policy, PolicyState], None],
+        changed: Callable[[], None],
         notes: NoteStore,
     ) -> None:
         self.policy: Policy | None = None
@@ -327,7 +325,7 @@ class ChangingPolicies:
         self._keep(overlay)
         state = self._put(policy, overlay, who, event)
         self._log.info("policies changed by %s: %s; version %s", who, event, state.version)
-        self._changed(policy, state)
+        self._changed()
         return state
 
     def _put(self, policy: Policy, overlay: Overlay, who: str, event: str) -> PolicyState:

@@ -29,8 +29,8 @@ from mom_core import (
     hookimpl,
     printable,
 )
-from mom_kvm import PolicyState, PolicyTexts
-from mom_plugins_policy.changes import DEFAULT, OVERLAY, ChangingPolicies, Read, where_from
+from mom_kvm import PolicyProblem, PolicyState, PolicyTexts
+from mom_plugins_policy.changes import DEFAULT, OVERLAY, ChangingPolicies, Read
 from mom_plugins_policy.language.errors import Fault, PolicyError
 from mom_plugins_policy.language.policy import Policy, Result
 from mom_plugins_policy.notes import NoteStore
@@ -40,7 +40,7 @@ from mom_plugins_policy.sources import files_refused, read_policies
 USUAL_FOLDER: Final = Path("/etc/mom/policy.d")
 """Folder that `mom config init` configures; it may be absent."""
 
-_LOGGED: Final = 30  # most remarks of the checks to log at load
+_LOGGED: Final = 10  # most remarks of the checks to log at load
 _CHANGES: Final = "changes.json"
 _EVALUATION, _TRIAL = 0.4, 0.2  # time limits as parts of the deadline, so that mom can report the slow policy
 
@@ -94,7 +94,7 @@ class PolicyPlugin:
     def mom_setup(self) -> None:
         """Compile all policies. Invalid policies prevent a start."""
         self._policies.load()
-        self._say_loaded()
+        self._say()
         self._notes.load()
         if self._shadow is not None:
             self._shadow.read()()
@@ -112,25 +112,27 @@ class PolicyPlugin:
 
     @hookimpl
     def mom_reload(self) -> Callable[[], None]:
-        try:
+        with self._refusing():
             put_in_force = self._policies.prepare()
             use_shadow = None if self._shadow is None else self._shadow.read()
-        except ConfigError as error:
-            self._refused = (files_refused(self._context.name, error),)
-            raise
 
         def commit() -> None:
-            try:
+            with self._refusing():  # a client may have set a policy that does not fit the files
                 put_in_force()
-            except ConfigError as error:  # a client has set a policy that does not fit the files
-                self._refused = (files_refused(self._context.name, error),)
-                raise
             if use_shadow is not None:
                 use_shadow()
             self._refused = ()
-            self._say_loaded()
+            self._say()
 
         return commit
+
+    @contextlib.contextmanager
+    def _refusing(self) -> Iterator[None]:
+        try:
+            yield
+        except ConfigError as error:
+            self._refused = (files_refused(self._context.name, error),)
+            raise
 
     @hookimpl
     def mom_evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | Decision.Trial | Problem]:
@@ -139,18 +141,10 @@ class PolicyPlugin:
         if policy is None:
             return self._not_read
         result = policy.evaluate_with(self._notes, snapshot, history, _EVALUATION * self._settings.deadline)
-        ignored = self._settings.ignore
-        decisions = [decision for decision in result.decisions if decision.control not in ignored] if ignored else result.decisions
-        report: list[Decision | Decision.Trial | Problem] = [
-            *(_problem(fault, result) for fault in result.errors),
-            *self._not_read,
-            *self._refused,
-        ]
-        if self._shadow is not None:
-            report.extend(self._shadow.evaluate(snapshot, history, self._policies.state()))
         self._policies.newest = result
-        report.extend(decisions)
-        return report
+        decisions = [decision for decision in result.decisions if decision.control not in self._settings.ignore]
+        trial = [] if self._shadow is None else self._shadow.evaluate(snapshot, history, self._policies.state())
+        return [*(_problem(fault, result) for fault in result.errors), *self._not_read, *self._refused, *trial, *decisions]
 
     @hookimpl
     def mom_problems(self) -> Iterable[Condition]:
@@ -176,8 +170,7 @@ class PolicyPlugin:
             if self._shadow is not None:
                 self._shadow.read()
             remarks = self._policies.checked(policy) if self._context.declarations.fields else ()
-            texts = {remark: f"{printable(str(remark.source), 400)}: {remark.message} [{remark.kind}]" for remark in remarks}
-            wrong = [Finding(Severity(remark.severity), "policies", text, remark.hint) for remark, text in texts.items()]
+            wrong = [Finding(Severity(remark.severity), "policies", _text_of(remark), remark.hint) for remark in remarks]
             if not (policy.program.forms or self._not_read):
                 wrong.append(Finding(Severity.WARNING, "policies", f"no policy decides: {self._none()}", _WRITE_SOME))
         except ConfigError as error:
@@ -223,38 +216,34 @@ class PolicyPlugin:
                 usable[name] = PolicyState.Text(text, DEFAULT)
         return usable, left_out
 
-    def _say(self, policy: Policy, state: PolicyState) -> None:
-        if state.texts:
-            self._context.log.info("policies: %s", ", ".join(f"{name} ({text.origin})" for name, text in state.texts.items()))
-        else:
-            self._context.log.warning("no policy decides: %s", self._none())
-        if self._context.serves:  # commands such as mom doctor report remarks themselves
-            self._log_remarks(policy, state)
-
     def _none(self) -> str:
         folder = self._settings.directory
         if folder is None:
             return "no file or folder of policies is configured, and no default policy is used"
         return f"{folder} {'contains no file *.policy' if folder.is_dir() else 'is missing'}"
 
-    def _say_loaded(self) -> None:
-        policy = self._policies.policy
-        if policy is not None:
-            self._say(policy, self._policies.state())
-
-    def _changed(self, policy: Policy, state: PolicyState) -> None:
-        self._say(policy, state)
+    def _changed(self) -> None:
+        self._say()
         self._context.wake("the policies have changed")
 
-    def _log_remarks(self, policy: Policy, state: PolicyState) -> None:
+    def _say(self) -> None:
+        policy, texts, log = self._policies.policy, self._policies.state().texts, self._context.log
+        if texts:
+            log.info("policies: %s", ", ".join(f"{name} ({text.origin})" for name, text in texts.items()))
+        else:
+            log.warning("no policy decides: %s", self._none())
+        if policy is None or not self._context.serves:  # commands such as mom doctor report remarks themselves
+            return
         remarks = sorted(self._policies.checked(policy), key=lambda remark: remark.severity)  # errors first
         for remark in remarks[:_LOGGED]:
-            where = f"{where_from(remark.name, state.texts.get(remark.name))}:{remark.line}:{remark.column}"
-            advice = f" ({remark.hint})" if remark.hint else ""
-            text = printable(where, 400), printable(remark.message, 400), printable(advice, 400), remark.kind
-            self._context.log.log(logging.ERROR if remark.severity == Severity.ERROR else logging.WARNING, "%s: %s%s [%s]", *text)
+            level = logging.ERROR if remark.severity == Severity.ERROR else logging.WARNING
+            log.log(level, "%s", printable(f"{_text_of(remark)} ({remark.hint})" if remark.hint else _text_of(remark), 1200))
         if len(remarks) > _LOGGED:
-            self._context.log.warning("`mom policy check` shows %d more remarks on the policies", len(remarks) - _LOGGED)
+            log.warning("the policies have %d more mistakes: `mom policy check` shows those in files", len(remarks) - _LOGGED)
+
+
+def _text_of(remark: PolicyProblem) -> str:
+    return f"{printable(str(remark.source), 400)}: {remark.message} [{remark.kind}]"
 
 
 _WRITE_SOME: Final = "enable plugins with default policies, such as balloon and ksm, without `defaults: false`; or write your own policies"

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
-from typing import Final
+from typing import Final, NamedTuple
 
-from mom_core import Guest, Host, Snapshot, printable
+from mom_core import Host, Snapshot, printable
 from mom_plugins_policy.language.analysis import Definition, Program
 from mom_plugins_policy.language.syntax import Form, FormKind, abridged, all_in
 from mom_plugins_policy.language.values import show
@@ -23,33 +22,26 @@ _LONGEST: Final = 600  # characters of a reason
 _SHOWN: Final = 70  # characters of a condition
 
 
-@dataclass(frozen=True, slots=True)
-class FieldRead:
-    """Field that a condition reads from the host, or from the entity whose control is requested."""
+class RequestCondition(NamedTuple):
+    """Condition of a request: its text, and the truth value that leads to the request.
 
-    text: str
-    name: str
-    of_host: bool
-
-
-@dataclass(frozen=True, slots=True)
-class RequestCondition:
-    """Condition of a request: its text, the truth value that leads to the request, and the fields that it reads."""
+    `fields` are those that it reads from the host, or from the entity whose control is requested, such as `Host.mem_free`.
+    """
 
     text: str
     truth: bool
-    fields: Sequence[FieldRead]
-
-    def text_for(self, entity: Host | Guest, host: Host) -> str:
-        """Describe the condition, with its fields' values."""
-        values = ", ".join(f"{read.text} is {show((host if read.of_host else entity).fields.get(read.name))}" for read in self.fields)
-        return f"{self.text} is {'true' if self.truth else 'false'}" + (f" ({values})" if values else "")
+    fields: Sequence[str]
 
 
 def reason_of(conditions: Sequence[RequestCondition], identity: str, snapshot: Snapshot) -> str:
-    """Return a request's conditions as text, the outermost first, or an empty string if there are none."""
+    """Return a request's conditions as text with their fields' values, the outermost first. Without conditions, return an empty string."""
     entity = snapshot.host if identity == Host.ID else snapshot.guests[identity]
-    return printable("; ".join(condition.text_for(entity, snapshot.host) for condition in conditions), _LONGEST)
+    texts = []
+    for text, truth, fields in conditions:
+        owners = [(field, *field.rpartition(".")[::2]) for field in fields]
+        values = [f"{field} is {show((snapshot.host if of == 'Host' else entity).fields.get(name))}" for field, of, name in owners]
+        texts.append(f"{text} is {'true' if truth else 'false'}" + (f" ({', '.join(values)})" if values else ""))
+    return printable("; ".join(texts), _LONGEST)
 
 
 def conditions_in(program: Program) -> Mapping[int, Sequence[RequestCondition]]:
@@ -109,11 +101,7 @@ def _leading_to(form: Form, clauses: Sequence[Clause]) -> Iterator[tuple[Form, b
     yield from reversed(reached)
 
 
-def _fields(condition: Form, owner: str) -> Sequence[FieldRead]:
+def _fields(condition: Form, owner: str) -> Sequence[str]:
     names = dict.fromkeys(form.name for form in all_in((condition,)) if form.kind is FormKind.NAME)
-    reads = []
-    for text in names:
-        of, _, name = text.rpartition(".")
-        if of and of in ("Host", owner) and name not in ENTITY_METHODS:
-            reads.append(FieldRead(text, name, of == "Host"))
-    return reads[:_FIELDS]
+    parts = [(text, *text.rpartition(".")[::2]) for text in names]
+    return [text for text, of, name in parts if of and of in ("Host", owner) and name not in ENTITY_METHODS][:_FIELDS]

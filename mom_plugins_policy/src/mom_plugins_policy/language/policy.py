@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cache, cached_property
+from typing import Any
 
-from mom_core import Decision, Declarations, Guest, Host, Scope, Snapshot, Source, Unit, Value
+from mom_core import Decision, Declarations, Guest, Host, Scope, Snapshot, Unit, Value
 from mom_plugins_policy.language import limits
 from mom_plugins_policy.language.analysis import Program, analyse
 from mom_plugins_policy.language.code import code_of
@@ -46,7 +46,7 @@ class Result:
         """Last request per control and entity. Guests at which a loop failed have no decisions."""
         run, policy = self.run, self.policy
         result: list[Decision] = []
-        reasons: dict[int, _Reason] = {}
+        why = cache(self._why)
         for control, requests in run.controls.items():
             if not isinstance(control, str) or not requests:
                 continue
@@ -54,19 +54,22 @@ class Result:
             for identity, (entity, value, form) in requests.items():
                 if value is None or identity in self._lost:
                     continue
-                guest = isinstance(entity, Guest)
-                if scope is not None and (scope is Scope.GUEST) != guest:
+                if scope is not None and scope is not entity.entity.scope:
                     continue
-                if form.index not in reasons:
-                    reasons[form.index] = self._reason(form)
-                reason = reasons[form.index]
                 size = int(value) if whole else value
-                result.append(Decision(entity.entity, control, size, reason.of(identity, run.snapshot), reason.source))
+                result.append(Decision(entity.entity, control, size, why(form)(identity), form.source))
         result.extend(self._disk_requests())
         return tuple(result)
 
-    def _reason(self, form: Form) -> _Reason:
-        return _Reason(form.source, self._suggested_because(form), self.policy.conditions.get(form.index, ()), _written_in(form))
+    def _why(self, form: Form) -> Callable[[str], str]:
+        # Return a function from entity ids to reasons: a plugin's suggestion, else the conditions, else the form's text.
+        suggested, conditions = self._suggested_because(form), self.policy.conditions.get(form.index, ())
+
+        def reason(identity: str) -> str:
+            because = suggested.get(identity)
+            return str(because) if because else reason_of(conditions, identity, self.run.snapshot) or _written_in(form)
+
+        return reason
 
     def _suggested_because(self, form: Form) -> Mapping[str, Value]:
         declared = {} if self.policy.declarations is None else self.policy.declarations.fields
@@ -92,20 +95,6 @@ class Result:
 
 def _written_in(form: Form) -> str:
     return f"{abridged(form)} in {form.source}"
-
-
-class _Reason(NamedTuple):
-    """Reason of a decision: a plugin's suggestion, else the conditions, else the form's text."""
-
-    source: Source
-    suggested: Mapping[str, Value]
-    conditions: Sequence[RequestCondition]
-    text: str
-
-    def of(self, identity: str, snapshot: Snapshot) -> str:
-        if suggested := self.suggested.get(identity):
-            return str(suggested)
-        return reason_of(self.conditions, identity, snapshot) or self.text
 
 
 class Policy:
