@@ -53,7 +53,7 @@ def test_clock_ahead_deletes_a_few_files_only(tmp_path: Path, reports: list[Repo
 def test_too_long_cycle_costs_itself_only(tmp_path: Path, reports: list[Report], monkeypatch: pytest.MonkeyPatch) -> None:
     def too_long() -> None:
         with monkeypatch.context() as patched:
-            patched.setattr("mom_plugins_record.recording.groups.LARGEST_LINE", 10)
+            patched.setattr("mom_plugins_record.recording.writer.LARGEST_LINE", 10)
             with pytest.raises(RecordingFull, match="a cycle is larger than"):
                 writer.cycle(reports[0])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, is_dataclass, replace
 from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, NonNegativeInt, ValidationError
@@ -19,7 +19,6 @@ from mom_core import (
     Problem,
     Report,
     Revision,
-    Severity,
     Snapshot,
     Source,
     Status,
@@ -96,7 +95,6 @@ def cycle_line(report: Report, session: str, place: int, memory: Value = None) -
 
 
 Moment: TypeAlias = Annotated[float, Field(ge=-FARTHEST, le=FARTHEST)]
-Span: TypeAlias = Annotated[float, Field(ge=0, le=FARTHEST)]
 Place: TypeAlias = NonNegativeInt
 
 
@@ -165,21 +163,8 @@ class _Revision(_Strict):
     reviewer: str
 
 
-class _Condition(_Strict):
-    name: str
-    message: str
-    why: str
-    cure: str
-    severity: Severity
-    after: float
-    plugins: Items[str]
-    since: Moment
-    lasted: Span
-    over: Span
-
-
 class _Verdict(_Strict):
-    conditions: Items[_Condition]
+    conditions: Items[Condition]
 
 
 class _Outcome(_Strict):
@@ -272,13 +257,13 @@ def _report(content: _Cycle, decisions: Sequence[Decision]) -> Report:
         outcomes=tuple(Outcome(**{**dict(outcome), "decision": decisions[outcome.decision]}) for outcome in content.outcomes),
         considered=None if content.considered is None else tuple(decisions[item] for item in content.considered),
         plugins=(),
-        verdict=None if content.verdict is None else Verdict(tuple(map(_condition, content.verdict.conditions))),
+        verdict=None if content.verdict is None else Verdict(tuple(_read_condition(item) for item in content.verdict.conditions)),
         **{name: getattr(content, name) for name in _AS_THEY_ARE if name not in {"plugins", "verdict"}},
     )
 
 
-def _condition(one: _Condition) -> Condition:
-    return Condition(**{**dict(one), "plugins": tuple(one.plugins)})
+def _read_condition(condition: Condition) -> Condition:
+    return replace(condition, plugins=tuple(condition.plugins))
 
 
 def _read_guests(content: _Cycle) -> dict[str, Guest]:

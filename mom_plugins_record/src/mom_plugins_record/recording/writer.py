@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mom_core import MomError, Report, Value, format_kib
 from mom_plugins_record.recording.cycles import cycle_line
-from mom_plugins_record.recording.groups import MARK, SUFFIX, GroupPacker, checksum, why_too_large
+from mom_plugins_record.recording.groups import LARGEST_LINE, MARK, SUFFIX, TOO_LARGE, GroupPacker, checksum
 from mom_plugins_record.recording.session import RecordedSession, session_line
 
 GROUP = 30
@@ -117,8 +117,8 @@ class RecordingWriter:
         lines = [self._session] if begins and self._groups % SESSION_EVERY in {0, 1} else []
         remembered = memory() if memory is not None and begins else None
         lines.append(cycle_line(report, checksum(self._session), self._cycles, remembered))
-        if why := next(filter(None, map(why_too_large, lines)), ""):
-            raise RecordingFull(f"nothing is recorded: a cycle {why}", hint="enable fewer plugins that collect fields of guests")
+        if max(map(len, lines)) > LARGEST_LINE:
+            raise RecordingFull(f"nothing is recorded: a cycle is {TOO_LARGE}", hint="enable fewer plugins that collect fields of guests")
         packer, head = self._packer, b""
         if packer is None or begins:
             self._packer = None  # end the group only once, even if the write fails
