@@ -16,13 +16,13 @@ from mom_daemon import KeptPath, brief, json_option, print_prose
 from mom_kvm import RunSummary, SimulationSetup
 from mom_plugins_record.recording.reader import Recording
 from mom_plugins_record.recording.times import format_time, moment_of
-from mom_plugins_record.replay.comparison import Comparison, Complaint, Complaints, DecisionDifference, compare
+from mom_plugins_record.replay.comparison import Comparison, DecisionDifference, DecisionSeries, compare
 from mom_plugins_record.replay.stage import Estimate, estimate
 
 SHOWN: Final = 10
 """The text shows at most this many differences; `--json` shows all."""
 
-FAILURES: Final = ("below-need", "bounds", "difference")
+FAILURES: Final = ("below-need", "difference")
 
 
 _PATH: Final = click.Path(exists=True, path_type=Path)
@@ -88,7 +88,7 @@ def replay(
 def _occurs(failure: str, result: Comparison) -> bool:
     if failure == "difference":
         return result.identical < result.compared
-    return bool(result.now.of(Complaint(failure)))
+    return bool(result.now.below_need)
 
 
 def _texts(recording: Recording, policies: Sequence[Path], since: float) -> dict[str, str]:
@@ -124,25 +124,17 @@ def _lines(result: Comparison, *, other: bool) -> Iterator[str]:
         )
         if len(result.differences) > SHOWN:
             yield f"    and {len(result.differences) - SHOWN} more"
-    for title, verdict in (("then", result.then), ("now", result.now)) if other else (("", result.now),):
-        yield from _verdict_lines(title, verdict)
+    for title, series in ((" (then)", result.then), (" (now)", result.now)) if other else (("", result.now),):
+        cases = series.worst_first
+        times = f"{len(cases)}, {sum(case.count for case in cases)} times" if cases else "none"
+        yield f"  decisions below what the guest needs{title}: {times}"
+        yield from (f"    {case.entity}: {case.count} times since {format_time(case.first)}, {case.example}" for case in cases[:SHOWN])
     if other:
         yield "  These results do not show how changed decisions would have affected later cycles."
 
 
 LONGEST_LINE = 2000
 """Longest line of output, in characters."""
-
-_TITLES = {Complaint.BELOW_NEED: "decisions below what the guest needs", Complaint.BOUNDS: "decisions out of bounds"}
-
-
-def _verdict_lines(title: str, verdict: Complaints) -> Iterator[str]:
-    for complaint, label in _TITLES.items():
-        cases = verdict.of(complaint)
-        times = f", {sum(case.count for case in cases)} times" if cases else ""
-        yield f"  {label}{f' ({title})' if title else ''}: {f'{len(cases)}{times}' if cases else 'none'}"
-        for case in cases[:SHOWN]:
-            yield f"    {case.entity} {case.control}: {case.count} times since {format_time(case.first)}, {case.example}"
 
 
 def _estimate_lines(estimated: Estimate) -> Iterator[str]:
@@ -168,12 +160,12 @@ def _first_case(difference: DecisionDifference) -> str:
 def _as_json(result: Comparison) -> Mapping[str, object]:
     exact = {
         "most_different": [asdict(difference) for difference in result.most_different],
-        "then": _verdict_json(result.then),
-        "now": _verdict_json(result.now),
+        "then": _series_json(result.then),
+        "now": _series_json(result.now),
     }
     parts = ("differences", "then", "now")
     return {**{field.name: getattr(result, field.name) for field in fields(result) if field.name not in parts}, "exact": exact}
 
 
-def _verdict_json(verdict: Complaints) -> Mapping[str, object]:
-    return {"decisions": verdict.decisions, **{complaint: [asdict(case) for case in verdict.of(complaint)] for complaint in Complaint}}
+def _series_json(series: DecisionSeries) -> Mapping[str, object]:
+    return {"decisions": series.decisions, "below-need": [asdict(case) for case in series.worst_first]}

@@ -1,15 +1,14 @@
-"""Comparison of recorded decisions with new decisions on the same snapshots, and complaints about both."""
+"""Comparison of recorded decisions with new decisions on the same snapshots."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Final
 
-from mom_core import ControlSpec, Decision, Guest, Scope, Severity, Snapshot, Value, as_number, format_kib
+from mom_core import Decision, Guest, Scope, Severity, Snapshot, Value, as_number, format_kib
 from mom_kvm import RunSummary, field_number
 from mom_plugins_record.recording.reader import RecordedCycle, Recording, follows, must_fit, nothing_in
 from mom_plugins_record.recording.writer import GROUP
@@ -18,81 +17,43 @@ from mom_plugins_record.replay.engine import RecordedEngine
 BALLOON: Final = "balloon_target"
 
 
-class Complaint(StrEnum):
-    """Kind of complaint about decisions."""
+@dataclass(slots=True)
+class BelowNeed:
+    """Decisions below what one guest needs: number, first time, and the worst case."""
 
-    BELOW_NEED = "below-need"
-    BOUNDS = "bounds"
+    entity: str
+    first: float
+    count: int = 0
+    worst: float = 0.0
+    example: str = ""
 
 
 @dataclass(slots=True)
-class ComplaintCount:
-    """Complaints of one kind about one control of an entity: number, first time, and worst case."""
+class DecisionSeries:
+    """Number of decisions of several cycles, and those below what guests need, keyed by guest id."""
 
-    complaint: Complaint
-    entity: str
-    control: str
-    count: int
-    first: float
-    worst: float
-    example: str
+    decisions: int = 0
+    below_need: dict[str, BelowNeed] = field(default_factory=dict)
 
-
-class Complaints:
-    """Complaints about a series of decisions."""
-
-    def __init__(self) -> None:
-        self.controls: dict[str, ControlSpec] = {}
-        """Controls whose bounds are checked, keyed by name."""
-        self.decisions = 0
-        self.cases: dict[tuple[Complaint, str, str], ComplaintCount] = {}
-
-    def add(self, snapshot: Snapshot, decisions: Iterable[Decision]) -> None:
-        """Check one cycle's decisions, as they were before any review."""
+    def add(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> None:
+        """Add one cycle's decisions, as they were before any review."""
+        self.decisions += len(decisions)
         for decision in decisions:
-            self.decisions += 1
-            if not isinstance(decision.value, int | float):
+            guest, value = snapshot.guests.get(decision.entity.id), as_number(decision.value)
+            if decision.control != BALLOON or guest is None or value is None:
                 continue
-            number = as_number(decision.value)
-            value = float(number) if number is not None else math.inf if decision.value > 0 else -math.inf
-            guest = snapshot.guests.get(decision.entity.id)
-            spec = self.controls.get(decision.control)
-            if spec is not None:
-                self._check_bounds(snapshot, decision, spec, value, guest)
-            if decision.control == BALLOON and guest is not None:
-                self._check_need(snapshot, decision, value, guest)
+            need, why = need_of(guest)
+            if need is None or value >= need:
+                continue
+            case = self.below_need.setdefault(guest.id, BelowNeed(str(decision.entity), snapshot.time))
+            case.count += 1
+            if need - value > case.worst:
+                case.worst, case.example = need - value, f"{format_kib(value)}, but the guest {why} {format_kib(need)}"
 
-    def of(self, complaint: Complaint) -> list[ComplaintCount]:
-        """Return the complaints of a kind, the worst first."""
-        return sorted((c for c in self.cases.values() if c.complaint is complaint), key=lambda c: (-c.worst, -c.count, c.entity))
-
-    def _note(self, complaint: Complaint, snapshot: Snapshot, decision: Decision, worst: float, example: str) -> None:
-        key = (complaint, decision.entity.id, decision.control)
-        case = self.cases.get(key)
-        if case is None:
-            self.cases[key] = ComplaintCount(complaint, str(decision.entity), decision.control, 1, snapshot.time, worst, example)
-            return
-        case.count += 1
-        if worst > case.worst:
-            case.worst, case.example = worst, example
-
-    def _check_bounds(self, snapshot: Snapshot, decision: Decision, spec: ControlSpec, value: float, guest: Guest | None) -> None:
-        low, high = spec.minimum, spec.maximum
-        if decision.control == BALLOON and guest is not None:
-            most = field_number(guest.fields, "balloon_max", math.nan)
-            high = high if math.isnan(most) else most
-        if not math.isfinite(value):
-            self._note(Complaint.BOUNDS, snapshot, decision, math.inf, f"{value} is not a number")
-        elif low is not None and value < low:
-            self._note(Complaint.BOUNDS, snapshot, decision, low - value, f"{value:.10g} is below {low:.10g}")
-        elif high is not None and value > high:
-            self._note(Complaint.BOUNDS, snapshot, decision, value - high, f"{value:.10g} is above {high:.10g}")
-
-    def _check_need(self, snapshot: Snapshot, decision: Decision, value: float, guest: Guest) -> None:
-        need, why = need_of(guest)
-        if need is not None and value < need:
-            example = f"{format_kib(value)}, but the guest {why} {format_kib(need)}"
-            self._note(Complaint.BELOW_NEED, snapshot, decision, need - value, example)
+    @property
+    def worst_first(self) -> list[BelowNeed]:
+        """Decisions below what guests need, the worst guest first."""
+        return sorted(self.below_need.values(), key=lambda case: (-case.worst, -case.count, case.entity))
 
 
 SHOWN_PROBLEMS: Final = 10
@@ -123,8 +84,7 @@ class Comparison:
     """Outcome of a replay. Times are seconds since the epoch.
 
     :param warming: number of cycles not compared, because evaluators' memory or history was incomplete
-    :param then: complaints about the recorded decisions
-    :param now: complaints about the new decisions
+    :param then: recorded decisions; `now`: new decisions
     :param left_out: plugins that are not replayed, with the reasons
     :param failures: number of cycles in which a policy failed
     :param lost: number of cycles lost by damage
@@ -137,8 +97,8 @@ class Comparison:
     begins: float | None = None
     ends: float | None = None
     differences: dict[tuple[str, str], DecisionDifference] = field(default_factory=dict)
-    then: Complaints = field(default_factory=Complaints)
-    now: Complaints = field(default_factory=Complaints)
+    then: DecisionSeries = field(default_factory=DecisionSeries)
+    now: DecisionSeries = field(default_factory=DecisionSeries)
     left_out: dict[str, str] = field(default_factory=dict)
     problems: dict[str, int] = field(default_factory=dict)
     failures: int = 0
@@ -195,8 +155,6 @@ class _Run:
         """Whether the policies' memory is known, and whether no cycle is missing that policies look back at."""
         self._looked_back = 0
         result.left_out.update(engine.left_out)
-        for verdict in (result.then, result.now):
-            verdict.controls.update({spec.name: spec for spec in first.session.controls})
 
     def take(self, recorded: RecordedCycle) -> None:
         report, engine, result = recorded.report, self.engine, self._result
