@@ -639,4 +639,4 @@ async def test_a_host_without_operators_follows_nothing_and_says_so(store):
     agent = an_agent(operators=())
     await store.put(ROSTER, "h1", OPERATOR.signed("h1", Member(group="g"), 1))
     await until(lambda: agent.trouble, agent.follow(store))
-    assert "which is not trusted (see `operators` of the fleet plugin)" in agent.trouble
+    assert "which is not trusted (list an operator's key in `operators`" in agent.trouble

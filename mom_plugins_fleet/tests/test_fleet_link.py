@@ -60,10 +60,8 @@ def test_a_connection_that_was_lost_is_said_since_when_and_not_what_the_library_
 
     client = cast(Any, SimpleNamespace(request=unsent, is_connected=False))
     client.jetstream = lambda timeout: JetStreamContext(client)
-    store = Store(client)
-    store.lost_at = time.mktime((2026, 3, 1, 14, 2, 3, 0, 0, -1))
-    with pytest.raises(LinkError, match="cannot read mom-roster h1: NATS has not been reachable since 2026-03-01 14:02:03"):
-        asyncio.run(store.read("mom-roster", "h1"))
+    with pytest.raises(LinkError, match="cannot read mom-roster h1: NATS cannot be reached"):
+        asyncio.run(Store(client).read("mom-roster", "h1"))
 
 
 def test_what_the_servers_do_not_answer_for_may_be_done_all_the_same() -> None:
@@ -76,8 +74,8 @@ def test_what_the_servers_do_not_answer_for_may_be_done_all_the_same() -> None:
     for asked in (store.put("mom-roster", "h1", b"x"), store.remove("mom-roster", "h1")):
         with pytest.raises(LinkError, match=r"did not answer in time \(the change may have been made: check before you try again"):
             asyncio.run(cast(Any, asked))
-    store.lost_at, client.is_connected, store.complaint = time.time(), False, (time.monotonic() + 9.0, "gone")
-    with pytest.raises(LinkError, match=r"has not been reachable since .* \(the change may have been made"):
+    client.is_connected, store.complaint = False, (time.monotonic() + 9.0, "gone")
+    with pytest.raises(LinkError, match=r"cannot be reached \(the change may have been made"):
         asyncio.run(store.put("mom-roster", "h1", b"x"))
 
 

@@ -6,8 +6,8 @@ import pytest
 from click.testing import CliRunner
 
 from mom_core import MomError, load_config
-from mom_plugins_fleet.host import membership
 from mom_plugins_fleet.records import Invitation
+from mom_plugins_fleet.verbs import join as membership
 from mom_plugins_fleet.verbs import server_setup
 from mom_plugins_fleet.verbs.fleet import fleet
 

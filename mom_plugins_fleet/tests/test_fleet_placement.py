@@ -269,7 +269,7 @@ def test_guests_go_only_where_their_mover_moves_them(fleet):
     pve = MoverState(name="proxmox_mover", live=True, within="rack1")
     fleet.host("a", [guest("1")], draining=True, mover=pve)
     fleet.host("b", available=60, mover=MoverState(name="proxmox_mover", live=True, within="rack2"), address="host://b")
-    assert "the host's mover moves guests only within rack1" in fleet.decide("a")["1"]
+    assert "within rack1" in fleet.decide("a")["1"]
     fleet.host("c", available=20, mover=pve, address="host://c")
     fleet.decide("a")
     assert fleet.moves("a") == [("1", "c")]

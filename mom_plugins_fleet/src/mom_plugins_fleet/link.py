@@ -76,8 +76,6 @@ class Store:
         self.client = client
         self.complaint: tuple[float, str] = (float("-inf"), "")
         """Monotonic time and text of the servers' last error message, the only sign of a refused request."""
-        self.lost_at = 0.0
-        """Last loss of the connection, in seconds since the epoch."""
         self._jetstream = client.jetstream(timeout=ANSWER_SECONDS)
         self._reading = client.jetstream(timeout=READ_SECONDS)
 
@@ -217,13 +215,12 @@ class Store:
             at, why = self.complaint
             if isinstance(error, TimeoutError) and at < began:
                 raise UnansweredError(f"cannot {action}: the servers did not answer in time", hint=unanswered) from None
-            if self.lost_at and not self.connected:
-                why = f"NATS has not been reachable since {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(self.lost_at))}"
+            if not self.connected:
+                why = "NATS cannot be reached"
             elif not isinstance(error, TimeoutError):
                 why = _text(error)
-            elif "permissions violation" in why.lower():
-                raise LinkError(f"cannot {action}: the fleet's servers do not allow that with this key", hint=_REFUSED) from None
-            raise LinkError(f"cannot {action}: {printable(why, 200)}", hint=unanswered) from None
+            refused = "permissions violation" in why.lower()  # NATS reports a refusal only as text
+            raise LinkError(f"cannot {action}: {printable(why, 200)}", hint=_REFUSED if refused else unanswered) from None
         except (ValueError, TypeError, KeyError, AttributeError) as error:  # the library does not check answers
             why = printable(f"{type(error).__name__}: {error}", 200)
             raise LinkError(f"cannot {action}: invalid answer of the servers: {why}") from None
@@ -272,7 +269,6 @@ async def linked(
             cannot(f"the fleet's servers cannot be reached: {why}")
 
     async def lost() -> None:
-        store.lost_at = time.time()
         if not closing:
             log.warning("the connection to the fleet's servers is lost; continuing without them")
 

@@ -16,7 +16,6 @@ from mom_core import (
     Finding,
     Guest,
     MomError,
-    Outcome,
     PluginContext,
     PluginSettings,
     Problem,
@@ -180,9 +179,7 @@ class FleetPlugin:
         self._report = report
         self._empty = 0 if report.snapshot.guests or report.guests_unknown else self._empty + 1
         agent, mover = self.agent, self._context.service(GuestMoves)
-        if agent is None:
-            return
-        if mover is None or not self._begun:
+        if agent is None or mover is None or not self._begun:
             return
         name, control = self._context.name, mover.control
         outcomes = {outcome.decision.entity.id: outcome for outcome in report.outcomes if outcome.decision.control == control}
@@ -191,8 +188,10 @@ class FleetPlugin:
             outcome = outcomes.get(identity)
             if outcome is None:
                 self._end(agent, identity, MoveState.FAILED, dropped.get(identity, "no plugin on the host moved the guest"))
+            elif outcome.status is Status.GONE:
+                self._end(agent, identity, MoveState.DONE)
             elif outcome.status is not Status.APPLIED:  # later cycles notice the end of an applied move
-                self._end(agent, identity, *_result(outcome))
+                self._end(agent, identity, MoveState.FAILED, outcome.error or f"the host reports: {outcome.status}")
 
     # --- called in the agent's thread ------------------------------------------------------------------------------------------
 
@@ -244,12 +243,6 @@ class FleetPlugin:
         if member is None:
             return [Finding(Severity.ERROR, subject, f"the fleet does not know the host {self._host}", "`mom fleet enroll` admits it")]
         return [Finding(Severity.OK, subject, f"the host {self._host} is a member of the group {member.group}")]
-
-
-def _result(outcome: Outcome) -> tuple[MoveState, str]:
-    if outcome.status is Status.GONE:
-        return MoveState.DONE, ""
-    return MoveState.FAILED, outcome.error or f"the host reports: {outcome.status}"
 
 
 def _is_moving(guest: Guest, mover: GuestMoves) -> bool:

@@ -57,24 +57,21 @@ def a_server(address: str) -> str:
     try:
         parts = urlsplit(address)
         valid = parts.scheme in ("nats", "tls") and parts.hostname and parts.port != 0 and address.isprintable() and " " not in address
+        valid = valid and not (parts.username or parts.password)
     except ValueError:
         valid = False
     if not valid:
-        raise ValueError(f"{name} is not a server address; write tls://HOST:4222")
-    if parts.username or parts.password:
-        raise ValueError("a server address must not contain a user or password: mom uses a key")
+        raise ValueError(f"{name.rpartition('@')[2]} is not a server address; write tls://HOST:4222, without a user or password")
     if parts.scheme == "nats" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
         raise ValueError(f"{name} would be contacted without encryption; write tls://HOST:4222")
     return address
 
 
 PublicKey = Annotated[str, AfterValidator(whole_key)]
-HostName = Annotated[str, StringConstraints(pattern=NAME)]
-GroupName = Annotated[str, StringConstraints(pattern=NAME)]
+Name = Annotated[str, StringConstraints(pattern=NAME)]
 PolicyName = Annotated[str, AfterValidator(_policy_name)]
 LARGEST_KIB: Final = 1 << 50
-Kib = Annotated[int, Field(ge=0, le=LARGEST_KIB)]
-Count = Annotated[int, Field(ge=0, le=LARGEST_KIB)]
+Amount = Annotated[int, Field(ge=0, le=LARGEST_KIB)]
 """Bounded, because Python refuses to print huge integers."""
 
 
@@ -120,7 +117,7 @@ class Member(FleetRecord):
 
     bucket = "mom-roster"
 
-    group: GroupName
+    group: Name
     address: Destination | None = None
     """Address of the host's hypervisor for incoming guests; None if the host accepts no guests."""
     key_issued: Annotated[int, Field(ge=0, lt=1 << 62)] = 0
@@ -152,12 +149,12 @@ class HostedGuest(FleetRecord):
 
     id: Annotated[str, StringConstraints(min_length=1, max_length=128)]
     name: Annotated[str, StringConstraints(max_length=256)]
-    size: Kib | None = None
-    maximum: Kib | None = None
-    held: Kib | None = None
+    size: Amount | None = None
+    maximum: Amount | None = None
+    held: Amount | None = None
     """The guest's memory on the host: RAM and swap."""
-    working: Kib | None = None
-    guarantee: Kib = 0
+    working: Amount | None = None
+    guarantee: Amount = 0
     stays: str = ""
     """Why the guest cannot move; empty if it can."""
 
@@ -205,21 +202,21 @@ class HostState(FleetRecord):
     bucket = "mom-states"
 
     mode: str
-    total: Kib | None = None
-    available: Kib | None = None
-    promisable: Kib | None = None
+    total: Amount | None = None
+    available: Amount | None = None
+    promisable: Amount | None = None
     """Memory that the host can promise; None if unknown, or without balloon plugin."""
-    reserved: Kib = 0
+    reserved: Amount = 0
     holds_promises: bool = False
     """Whether a plugin keeps promises. Then `promisable` must be known."""
     memory_state: str = ""
-    problems: Count = 0
+    problems: Amount = 0
     problem: Annotated[str, StringConstraints(max_length=200)] = ""
-    unhealthy: Count | None = None
+    unhealthy: Amount | None = None
     """Guests that lack memory, are swapping, are waiting for memory, or get less than promised."""
     guests: Annotated[tuple[HostedGuest, ...], Field(max_length=MOST_TOLD), FailFast()] = ()
-    others: Count = 0
-    others_promised: Kib = 0
+    others: Amount = 0
+    others_promised: Amount = 0
     moves: Annotated[tuple[OrderProgress, ...], Field(max_length=MOST_MOVES), FailFast()] = ()
     group: GroupStatus = GroupStatus()
     mover: MoverState | None = None
@@ -238,10 +235,10 @@ class Move(FleetRecord):
 
     guest: Annotated[str, StringConstraints(min_length=1, max_length=128)]
     name: Annotated[str, StringConstraints(max_length=256)]
-    to: HostName
+    to: Name
     destination: Destination
-    takes: Kib
-    guarantee: Kib = 0
+    takes: Amount
+    guarantee: Amount = 0
     number: int
     """Number of the attempt to move the guest, from 1."""
     balance: bool = False
@@ -267,7 +264,7 @@ class Orders(FleetRecord):
 
     epoch: int = 0
     moves: Annotated[tuple[Move, ...], Field(max_length=MOST_MOVES), FailFast()] = ()
-    entries: Mapping[HostName, str] = Field(default_factory=dict)
+    entries: Mapping[Name, str] = Field(default_factory=dict)
     """Signed entries of the destinations, which keep a coordinator from choosing other addresses."""
     finished: Annotated[tuple[FinishedMove, ...], Field(max_length=MOST_TOLD), FailFast()] = ()
 
@@ -283,7 +280,7 @@ class AuthorizedKeys(FleetRecord):
 class Invitation(FleetRecord):
     """Everything that a host needs to join a fleet."""
 
-    host: HostName
+    host: Name
     credentials: str
     """The host's NATS credentials."""
     operators: Annotated[tuple[PublicKey, ...], Field(max_length=64), FailFast()]

@@ -16,11 +16,10 @@ from pydantic import Field, StringConstraints, TypeAdapter
 from mom_core import MomError, StateFile, lasting
 from mom_plugins_fleet.records import LARGEST_RECORD, MOST_MOVES, FleetRecord, Kind, OrderProgress, PublicKey, read
 
+_TRUST: Final = "list an operator's key in `operators`; if the key was revoked, run `mom fleet revoke KEY`"
+
 LARGEST_HEADER: Final = 400
 """Maximum length of the signature line, in bytes."""
-
-_KEY_BYTES: Final = 35
-"""Decoded public key: type, 32 bytes of Ed25519, two bytes of checksum."""
 
 Revision = Annotated[int, Field(ge=1, lt=1 << 62)]
 
@@ -68,7 +67,7 @@ def opened(kind: type[Kind], key: str, data: bytes, trusted: Collection[str]) ->
         raise MomError("it is not signed", hint="ask an operator to sign the record with `mom fleet`")
     signature = read(Signature, header)
     if signature.by not in trusted:
-        raise MomError(f"it is signed with the key {signature.by}, which is not trusted", hint="see `operators` of the fleet plugin")
+        raise MomError(f"it is signed with the key {signature.by}, which is not trusted", hint=_TRUST)
     if not _fits(signature, _what(kind.bucket, key, signature.revision, record)):
         raise MomError(f"its signature was not made with the key {signature.by}, or not for {kind.bucket} {key}")
     return Opened(read(kind, record), signature.revision, signature.by)
@@ -81,9 +80,7 @@ def _what(bucket: str, key: str, revision: int, record: bytes) -> bytes:
 
 def _fits(signature: Signature, what: bytes) -> bool:
     try:
-        raw = base64.b32decode(signature.by)
-        if len(raw) != _KEY_BYTES:
-            return False
+        raw = base64.b32decode(signature.by)  # the key's type, 32 bytes of Ed25519, two bytes of checksum
         nkeys.nacl.signing.VerifyKey(raw[1:-2]).verify(what, base64.b64decode(signature.signature, validate=True))
     except (binascii.Error, ValueError, TypeError, nkeys.nacl.exceptions.CryptoError):
         return False
@@ -140,7 +137,7 @@ class SeenRevisions:
         if record.revision < newest:
             raise MomError(
                 f"the record is rejected: its revision {record.revision} is older than revision {newest}, which was in force here",
-                hint=f"the servers may have sent an old record; if an operator wants it, change {bucket} {key} again with `mom fleet`",
+                hint=f"if the servers were restored from a backup, an operator removes {FILE} from their folder, and repeats the change",
             )
         if record.revision > newest and ahead > AHEAD_SECONDS:
             far = lasting(ahead) if ahead < 1e10 else "centuries"

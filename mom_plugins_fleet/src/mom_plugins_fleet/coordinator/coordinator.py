@@ -59,7 +59,6 @@ class Coordinator:
         self._trouble = ""
         self._failing: set[str] = set()
         self._revision = 0
-        self._waits_for = ""
         self._other_lease = 0, float("-inf")
         """Revision of another holder's lease, and monotonic time of its last change."""
         self._sure_until = float("-inf")
@@ -103,7 +102,6 @@ class Coordinator:
         self._check()
         if not await self.acquire(store):
             return
-        self._waits_for = ""
         self._log.info("coordinating the fleet, epoch %d", self.epoch)
         renewing = asyncio.create_task(self._renew(store))
         try:
@@ -149,10 +147,6 @@ class Coordinator:
             if kept.revision != self._other_lease[0]:
                 self._other_lease = kept.revision, now
             if now - self._other_lease[1] < LEASE_SECONDS:
-                if (holder := printable(kept.data.decode(errors="replace"), 200)) != self._waits_for:
-                    takes_over = f"this coordinator takes over when the lease is not renewed for {LEASE_SECONDS:g} s"
-                    self._log.info("%s coordinates the fleet; %s", holder, takes_over)
-                self._waits_for = holder
                 return False
         try:
             await self._set_lease(store, kept.revision)

@@ -98,9 +98,8 @@ def choose(
             return f"it needs {format_kib(needs)}, but {place.name}, which has the most room in the group {group}, has only {room}"
     if available:
         return f"no host of the group {group} can promise {format_kib(guarantee)} to the guest"
-    if within:
-        return f"the host's mover moves guests only within {within}, and no other host there can accept guests now"
-    return f"no other host of the group {group} can accept guests now"
+    reach = f", within {within}, which its mover cannot leave," if within else ""
+    return f"no other host of the group {group}{reach} can accept guests now"
 
 
 def places(view: FleetView) -> dict[str, TargetHost]:

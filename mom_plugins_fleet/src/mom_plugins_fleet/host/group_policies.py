@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from mom_core import MomError, PluginContext, StateError, printable, replace_file
 from mom_kvm import Admissions, PolicyTexts
-from mom_plugins_fleet.records import CLASSES, FLEET_POLICY, Group, GroupName, GroupStatus, shown
+from mom_plugins_fleet.records import CLASSES, FLEET_POLICY, Group, GroupStatus, Name, shown
 
 if TYPE_CHECKING:
     from mom_plugins_fleet.link import Store
@@ -30,7 +30,7 @@ _LOSS = "the group's policies are not in force until the fleet's servers answer"
 class GroupInForce:
     """Group's signed record, as stored in a file."""
 
-    group: GroupName
+    group: Name
     signed: str
 
 

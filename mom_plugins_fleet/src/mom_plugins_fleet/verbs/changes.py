@@ -7,18 +7,15 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from difflib import unified_diff
-from typing import Final
 
 import click
 from pydantic import ValidationError
 
 from mom_core import MomError, printable
-from mom_plugins_fleet.link import ConflictError, Store
+from mom_plugins_fleet.link import Store
 from mom_plugins_fleet.records import NAME, FleetRecord, Kind, first_wrong
-from mom_plugins_fleet.signatures import AHEAD_SECONDS, FILE, Opened, next_revision, off_clock, opened
+from mom_plugins_fleet.signatures import AHEAD_SECONDS, Opened, next_revision, off_clock, opened
 from mom_plugins_fleet.verbs.home import FleetHome
-
-_ATTEMPTS: Final = 20
 
 
 def named(key: str) -> str:
@@ -37,16 +34,12 @@ async def change(
     """
     named(key)
     await check_clock(store)
-    for _ in range(_ATTEMPTS):
-        kept = await store.read(kind.bucket, key)
-        before = _standing(home, kind, key, kept.data)
-        after = _edited(kind, None if before is None else before.record, wanted)
-        show(key, None if before is None else before.record, after)
-        try:
-            return await sign(home, store, key, after, kept.revision)
-        except ConflictError:
-            continue
-    raise MomError("other clients keep changing this record", hint="try again")
+    kept = await store.read(kind.bucket, key)
+    signed = _standing(home, kind, key, kept.data)
+    before = None if signed is None else signed.record
+    after = _edited(kind, before, wanted)
+    show(key, before, after)
+    return await sign(home, store, key, after, kept.revision)
 
 
 async def sign(home: FleetHome, store: Store, key: str, record: Kind, stored: int, before: int = 0) -> Opened[Kind]:
@@ -84,10 +77,7 @@ def _standing(home: FleetHome, kind: type[Kind], key: str, data: bytes | None) -
         # No host follows a record that is ahead of the clock: a change replaces it.
         return record if record.revision > time.time() + AHEAD_SECONDS else home.revisions.open(kind, key, data, home.operators)
     except MomError as error:
-        hint = f"if the servers were restored from a backup, remove {home.path / FILE}; otherwise they sent an outdated record"
-        if "trusted" in error.message:
-            hint = "list the operator's key in `operators`; if that key was revoked, run `mom fleet revoke KEY`"
-        raise MomError(f"{kind.bucket} {key}: {error.message}", hint=hint) from None
+        raise MomError(f"{kind.bucket} {key}: {error.message}", hint=error.hint) from None
 
 
 def _edited(kind: type[Kind], before: Kind | None, wanted: Callable[[Kind | None], Mapping[str, object]]) -> Kind:

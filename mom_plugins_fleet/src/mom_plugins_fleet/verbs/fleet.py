@@ -23,6 +23,7 @@ from mom_plugins_fleet.subjects import ORDERS, STATES
 from mom_plugins_fleet.verbs import server_setup
 from mom_plugins_fleet.verbs.changes import change, standing
 from mom_plugins_fleet.verbs.home import LOG, ROOT, FleetHome
+from mom_plugins_fleet.verbs.join import join_command
 from mom_plugins_fleet.verbs.keys import authorize_command, enroll_command, key_command, revoke_command
 from mom_plugins_fleet.verbs.status import plan_command, status_command
 
@@ -48,7 +49,7 @@ def fleet(context: click.Context, /, home: Path) -> None:
     context.obj = FleetHome(home.absolute())  # files made there refer to each other by absolute path
 
 
-for other_verb in (enroll_command, plan_command, status_command, key_command, revoke_command, authorize_command):
+for other_verb in (enroll_command, join_command, plan_command, status_command, key_command, revoke_command, authorize_command):
     fleet.add_command(other_verb)
 
 
@@ -85,29 +86,6 @@ def init_command(home: FleetHome, names: tuple[str, ...], no_start: bool) -> Non
     print_prose("The fleet's buckets exist." + (f" The servers have the accounts of {len(accounts)} hosts." if accounts else ""), 2)
     if not accounts:
         print_prose("Next: `mom fleet enroll HOST --group GROUP` makes the file with which HOST joins.", 2)
-
-
-@fleet.command("join")
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("-c", "--config", type=click.Path(path_type=Path), envvar="MOM_CONFIG", help="Configuration to change.")
-@click.option("--no-restart", is_flag=True, help="Do not restart mom.")
-def join_command(file: Path, config: Path | None, no_restart: bool) -> None:
-    """Make this host a member of the fleet with the FILE that `mom fleet enroll` has made.
-
-    The command writes this host's key and the fleet's CA certificate to the configuration's folder, and adds a section `fleet:`. If
-    mom.service is running with this configuration, the command restarts it.
-    """
-    from mom_plugins_fleet.host.membership import DEFAULT_CONFIG, join
-
-    config = (config or DEFAULT_CONFIG).absolute()
-    host = join(config, file)
-    print_prose(f"{host} is a member of the fleet; its settings are in {config}. `mom doctor` checks whether the servers answer.", 2)
-    if config != DEFAULT_CONFIG:
-        print_prose(f"Now reload the mom that uses {config}.", 2)
-        return
-    why = "--no-restart was given" if no_restart else server_setup.systemd_does("daemon-reload", "try-restart mom")
-    if why:
-        print_prose(f"mom was not restarted ({why}). Run `systemctl daemon-reload && systemctl restart mom`.", 2)
 
 
 @fleet.command("remove")

@@ -1,4 +1,4 @@
-"""Joining a fleet: writes this host's configuration and files."""
+"""`mom fleet join`: writes this host's configuration and files."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+import click
+
 from mom_core import ConfigError, Document, MomError, load_config, replace_file
-from mom_daemon import other_owner
+from mom_daemon import other_owner, print_prose
 from mom_plugins_fleet.records import Invitation, read
+from mom_plugins_fleet.verbs import server_setup
 
 DEFAULT_CONFIG: Final = Path("/etc/mom/mom.yaml")
 UNITS: Final = Path("/etc/systemd/system")
@@ -22,6 +25,27 @@ _NETWORK: Final = """\
 RestrictAddressFamilies=AF_INET AF_INET6
 IPAddressAllow=any
 """
+
+
+@click.command("join")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("-c", "--config", type=click.Path(path_type=Path), envvar="MOM_CONFIG", help="Configuration to change.")
+@click.option("--no-restart", is_flag=True, help="Do not restart mom.")
+def join_command(file: Path, config: Path | None, no_restart: bool) -> None:
+    """Make this host a member of the fleet with the FILE that `mom fleet enroll` has made.
+
+    The command writes this host's key and the fleet's CA certificate to the configuration's folder, and adds a section `fleet:`. If
+    mom.service is running with this configuration, the command restarts it.
+    """
+    config = (config or DEFAULT_CONFIG).absolute()
+    host = join(config, file)
+    print_prose(f"{host} is a member of the fleet; its settings are in {config}. `mom doctor` checks whether the servers answer.", 2)
+    if config != DEFAULT_CONFIG:
+        print_prose(f"Now reload the mom that uses {config}.", 2)
+        return
+    why = "--no-restart was given" if no_restart else server_setup.systemd_does("daemon-reload", "try-restart mom")
+    if why:
+        print_prose(f"mom was not restarted ({why}). Run `systemctl daemon-reload && systemctl restart mom`.", 2)
 
 
 def join(config: Path, file: Path) -> str:
