@@ -197,11 +197,9 @@ def _show_entries(config: Config, entries: list[LedgerEntry], as_json: bool) -> 
         declared = joined((plugin for plugin in plugins if plugin.declared), [])
     for entry in entries:
         unit = _unit(declared, entry.control)
-        # `found` may not be current: a balloon moves for a while.
-        then = "" if entry.found is None or entry.found == entry.applied else f" ({amount(entry.found, unit)} right after that)"
         doubt = " (mom exited before it recorded the result)" if entry.in_doubt else ""
         applied, before = amount(entry.applied, unit), amount(entry.before, unit)
-        print_prose(f"{entry.entity}: {entry.control} was set to {applied} by mom{then}, and would be restored to {before}{doubt}", 2)
+        print_prose(f"{entry.entity}: {entry.control} was set to {applied} by mom, and would be restored to {before}{doubt}", 2)
 
 
 def _row(outcome: Outcome) -> dict[str, object]:

@@ -30,14 +30,10 @@ ENDING_SECONDS: Final = 1.0
 SHOWN_PROBLEMS: Final = 100
 
 
-class _Mom(VerbGroup):
-    def prefix(self) -> str:
-        return ""
-
-
 @click.group(
     "mom",
-    cls=_Mom,
+    cls=VerbGroup,
+    prefix="",
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
     epilog="Exit codes: 0 success, 1 failure or a negative answer, 2 invalid command line or configuration. MOM_DEBUG=1 shows tracebacks.",

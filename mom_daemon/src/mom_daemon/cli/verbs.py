@@ -89,13 +89,13 @@ def _is_denial(error: BaseException | None) -> bool:
 class VerbGroup(click.Group):
     """Group of verbs that other packages may extend."""
 
-    def __init__(self, name: str | None = None, *, verbs: Mapping[str, Verb] = MappingProxyType({}), **settings: Any) -> None:
+    def __init__(
+        self, name: str | None = None, *, verbs: Mapping[str, Verb] = MappingProxyType({}), prefix: str | None = None, **settings: Any
+    ) -> None:
         super().__init__(name, **settings)
         self.verbs = verbs
-
-    def prefix(self) -> str:
-        """Return the prefix of this group's entry points."""
-        return f"{self.name}."
+        self.prefix = f"{name}." if prefix is None else prefix
+        """Prefix of this group's entry points."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """List this group's own verbs, then those of mom's packages, then others."""
@@ -159,7 +159,7 @@ class VerbGroup(click.Group):
     def _brought(self) -> dict[str, list[AvailablePlugin]]:
         from mom_core.plugins.discovery import installed  # slow to import
 
-        prefix, everything = self.prefix(), installed(GROUP)
+        prefix, everything = self.prefix, installed(GROUP)
         order = list(COMES_WITH)
         names = sorted(everything, key=lambda name: (order.index(name) if name in order else len(order), name))
         return {
@@ -172,9 +172,9 @@ class VerbGroup(click.Group):
         from mom_core import printable
         from mom_core.plugins.discovery import absent, how_to_install, suggestion
 
-        distribution = {**PLUGINS_VERBS, **COMES_WITH}.get(f"{self.prefix()}{name}")
+        distribution = {**PLUGINS_VERBS, **COMES_WITH}.get(f"{self.prefix}{name}")
         if distribution is not None:
-            verb = f"{self.prefix().replace('.', ' ')}{name}"
+            verb = f"{self.prefix.replace('.', ' ')}{name}"
             return f"the command '{verb}' comes with {distribution}, which is not installed: {how_to_install(distribution)}"
         meant = suggestion(name, self.list_commands(ctx))
         if meant:

@@ -13,6 +13,7 @@ from mom_core import ControlSpec, Declarations, Guest, Problem, Report, Source, 
 from mom_core.plugins.bounded import attempt, describe
 from mom_daemon import amount
 from mom_daemon.plugin_parts import About, ExplainedDecision, Explainer, Sentence
+from mom_daemon.report_models import DecisionModel, StandingProblemModel, outcome_model, revision_model, told
 from mom_kvm import PlatformProperties
 
 LOG = logging.getLogger("mom.explanation")
@@ -79,10 +80,7 @@ class Explainers:
             **{name: value for part in parts.values() for name, value in part.figures.items()},
             **facts,
             "why_unchanged": unchanged,
-            "problems": [
-                {"severity": problem.severity, "source": problem.source._asdict(), "message": problem.message, "hint": problem.hint}
-                for problem in problems
-            ],
+            "problems": [told(StandingProblemModel, problem) for problem in problems],
             "trial": None if trial is None else [dict(zip(("control", "decided", "considered"), row, strict=True)) for row in trial],
             "unknown": unknown,
             "sentences": [{"topic": line.topic, "text": line.text} for line in sorted(sentences, key=attrgetter("place"))],
@@ -124,22 +122,12 @@ def _facts(about: About) -> dict[str, Any]:
 def _as_json(explained: ExplainedDecision) -> dict[str, Any]:
     decision, outcome = explained.decision, explained.outcome
     return {
-        **{name: getattr(decision, name) for name in ("control", "value", "reason")},
+        **told(DecisionModel, decision),
         "unit": explained.unit,
         "why": explained.why,
         "source": {**decision.source._asdict(), "text": explained.line},
-        "revisions": [
-            {
-                "reviewer": revision.reviewer,
-                "reason": revision.reason,
-                "became": getattr(revision.after, "value", None),
-                "dropped": revision.after is None,
-            }
-            for revision in explained.revisions
-        ],
-        "outcome": None
-        if outcome is None
-        else {"value": outcome.decision.value, **{name: getattr(outcome, name) for name in ("status", "before", "after", "error")}},
+        "revisions": [revision_model(revision) for revision in explained.revisions],
+        "outcome": None if outcome is None else outcome_model(outcome),
     }
 
 

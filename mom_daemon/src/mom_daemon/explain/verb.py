@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -39,7 +38,6 @@ class _FoundExplanation:
     where: str
     remarks: Sequence[str]
     age: float | None
-    steps: bool = False
 
 
 @click.command("explain")
@@ -89,7 +87,7 @@ def _now(guest: str, config_path: str | None) -> _FoundExplanation:
     except NotRunning as error:
         raise MomError(error.message, hint=f"{error.hint}, or use --at to read a recording") from None
     age = max(0.0, time.time() - float(content["time"]))
-    return _FoundExplanation(content, where, (), age, "sim" not in config.plugins)
+    return _FoundExplanation(content, where, (), age)
 
 
 # --- from a recording ----------------------------------------------------------------------------------------------------------
@@ -168,9 +166,6 @@ def _lines(explanation: _FoundExplanation) -> Iterator[str]:
         colour = {"harm": "red", "problems": "red", "unknown": "yellow"}.get(topic)
         head = click.style(label.ljust(column), bold=True, fg=colour)
         yield from wrapped(head + sentence["text"], width, column)
-    # The name of a Python policy has a suffix. `mom policy` evaluates no Python.
-    if explanation.steps and any(decision["source"]["line"] and "." not in decision["source"]["name"] for decision in content["decisions"]):
-        yield from wrapped(f"Each step of the policy: `mom policy explain --live --guest {shlex.quote(name)}`", width)
 
 
 def _label(topic: str) -> str:

@@ -13,7 +13,7 @@ import click
 
 from mom_core import ConfigError, ControlSpec, FieldSpec, PluginError, printable
 from mom_core.files import DEFAULT_CONFIG
-from mom_core.plugins.discovery import absent, available_plugins, catalog, how_to_install, load_plugins, on_core
+from mom_core.plugins.discovery import absent, available_plugins, catalog, how_to_install, load_plugins
 from mom_daemon import VerbGroup, brief, json_option, print_prose
 from mom_daemon.cli.options import config_argument
 from mom_daemon.cli.output import TableColumn, print_table
@@ -47,7 +47,7 @@ def list_command(config_path: str | None, with_others: bool, as_json: bool) -> N
         for plugin in plugins or (None,):
             about = absent_plugin if plugin is None else {key: getattr(plugin, key) for key in absent_plugin}
             is_own = listed is not None and listed.distribution == about["distribution"]
-            summary = listed.summary if listed and is_own else "" if plugin is None else _distribution(plugin.distribution)[0]
+            summary = listed.summary if listed and is_own else "" if plugin is None else _summary(plugin.distribution)
             on = None if enabled is None else name in enabled
             rows.append({"name": name, **about, "installed": plugin is not None, "summary": summary, "enabled": on})
     if as_json:
@@ -103,9 +103,7 @@ def info_command(name: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(about, indent=2))
         return
-    page = f", {about['home_page']}" if about["home_page"] else ""
-    print_prose(f"{plugin.name}: {about['summary']}\n{plugin.distribution} {plugin.version}{page}", 2)
-    print_prose(f"from {about['folder']}, for {about['requires'] or 'any mom-core'}", 2)
+    print_prose(f"{plugin.name}: {about['summary']}\n{plugin.distribution} {plugin.version}, from {about['folder']}", 2)
     print_prose(f"hooks: {', '.join(about['hooks']) or 'none'}", 2)
     if about["documentation"]:
         click.echo()
@@ -121,20 +119,13 @@ def _about(plugin: LoadedPlugin) -> dict[str, Any]:
 
     module = sys.modules.get(plugin.plugin_class.__module__.partition(".")[0])
     file = Path(getattr(module, "__file__", None) or "")
-    summary, page = _distribution(plugin.distribution)
-    try:
-        requires = ", ".join(on_core(metadata.requires(plugin.distribution) or []))
-    except metadata.PackageNotFoundError:
-        requires = ""
     return {
         "name": plugin.name,
         "distribution": plugin.distribution,
         "version": plugin.version,
         "folder": str(file.parent if file.name == "__init__.py" else file),
         "class": f"{plugin.plugin_class.__module__}:{plugin.plugin_class.__qualname__}",
-        "requires": requires,
-        "summary": summary,
-        "home_page": page,
+        "summary": _summary(plugin.distribution),
         "documentation": inspect.cleandoc(plugin.plugin_class.__doc__ or ""),
         "settings": _settings_of(plugin.settings_class),
         "guest_settings": _settings_of(plugin.guest_settings_class) if plugin.guest_settings_class else [],
@@ -142,13 +133,11 @@ def _about(plugin: LoadedPlugin) -> dict[str, Any]:
     }
 
 
-def _distribution(name: str) -> tuple[str, str]:
+def _summary(distribution: str) -> str:
     try:
-        stated = metadata.metadata(name)
+        return metadata.metadata(distribution)["Summary"] or ""
     except Exception:  # noqa: BLE001  # show the plugin even if its metadata is broken
-        return "", ""
-    pages = [url.partition(",")[2].strip() for url in stated.get_all("Project-URL") or []]
-    return (stated.get_all("Summary") or [""])[0], (stated.get_all("Home-page") or pages or [""])[0]
+        return ""
 
 
 def _settings_of(model: type[BaseModel]) -> list[dict[str, str]]:
