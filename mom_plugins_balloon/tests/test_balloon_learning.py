@@ -64,13 +64,6 @@ def test_peak_counts_in_full_and_then_fades(guest: Watched) -> None:
     assert guest.says(100 * MIB, after=900)["mem_used_peak"] < 300 * MIB
 
 
-def test_first_measurement_of_qemu_overhead_corrects_the_first_peak(guest: Watched) -> None:
-    rss = int(PROCESS_KIB + 700 * MIB)
-    guest.says(100 * MIB, rss=rss)
-    assert guest.says(200 * MIB, rss=rss, host_qemu_overhead=int(PROCESS_KIB + 300 * MIB))["mem_used_peak"] == 400 * MIB
-    assert guest.says(200 * MIB, rss=rss, host_qemu_overhead=int(PROCESS_KIB + 650 * MIB))["mem_used_peak"] == 400 * MIB
-
-
 def test_kernel_reserved_is_learned_at_rest(guest: Watched) -> None:
     assert "kernel_reserved" not in guest.says(100 * MIB)
     assert guest.says(100 * MIB)["kernel_reserved"] == HIDDEN

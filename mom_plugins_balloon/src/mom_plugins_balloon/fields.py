@@ -36,7 +36,7 @@ _FIELDS: Final = (
     (names.GAIN, _KIB, _G, "memory that the host gains by the suggested sweep", _MOM),
     (GAVE, _KIB, _G, "memory that the host gained by the guest's last sweep; shown for a minute", _MOM),
     (LASTED, _S, _G, "time for which the guest had no headroom during its last sweep", _MOM),
-    (ENDED, _TEXT, _G, "reason for the end of the guest's last sweep: arrived, grew, nothing-more, at-work, slow, late or another", _MOM),
+    (ENDED, _TEXT, _G, "reason for the end of the guest's last sweep: arrived, grew, nothing-more, at-work, late or another", _MOM),
     (REACTION, _S, _H, "time until a guest that grows during its sweep has its headroom again", _MOM),
     ("guests_set_aside", Unit.COUNT, _H, "guests whose balloons did not inflate at mom's last request", _MOM),
     (names.SET_BY, _TEXT, _G, "policy line or plugin that set the last balloon target", _MOM),

@@ -192,21 +192,6 @@ class Usage(NamedTuple):
         return Usage(statistics, kernel, rate, share, peak, burst, floor)
 
 
-class ProcessGrowth(NamedTuple):
-    """Growth of a guest's process within `GROWTH_WINDOW_SECONDS`. Memory that is taken, freed and taken again counts once."""
-
-    since: float = -math.inf
-    lowest: float = 0.0
-    counted: float = 0.0
-
-    def after(self, now: float, before: float, rss: float) -> tuple[ProcessGrowth, float]:
-        """Return the next record, and the growth that counts."""
-        growth = self if now - self.since <= GROWTH_WINDOW_SECONDS else ProcessGrowth(now, before)
-        lowest = min(growth.lowest, before)
-        counted = max(0.0, rss - lowest - growth.counted)
-        return ProcessGrowth(growth.since, lowest, growth.counted + counted), counted
-
-
 class ProcessPast(NamedTuple):
     """Memory of the guest's QEMU process."""
 
@@ -217,21 +202,19 @@ class ProcessPast(NamedTuple):
     stored: float = 0.0
     """Host memory and swap that the process held in the last snapshot."""
     stored_most: float = 0.0
-    growth: ProcessGrowth = ProcessGrowth()
-    growth_counted: float = 0.0
-    """Counted part of the growth between the last two snapshots."""
+    growth: float = 0.0
+    """Growth of `rss` between the last two snapshots."""
 
-    def after(self, guest: GuestMemory, now: float) -> ProcessPast:
+    def after(self, guest: GuestMemory) -> ProcessPast:
         """Return the record after a snapshot."""
-        rss, growth, counted = guest.process.rss, self.growth, 0.0
+        rss = guest.process.rss
         if rss is None:
-            return self._replace(rss=None, growth_counted=0.0)
+            return self._replace(rss=None, growth=0.0)
         measured = self.measured if guest.process.measured_overhead is None else guest.process.measured_overhead
-        if self.rss is not None and rss > self.rss:
-            growth, counted = growth.after(now, self.rss, rss)
         stored = rss + (guest.process.host_swap or 0.0)
         overhead = PROCESS_KIB if measured is None else measured
-        return ProcessPast(rss, overhead, measured, stored, max(stored, self.stored_most), growth, counted)
+        growth = 0.0 if self.rss is None else max(0.0, rss - self.rss)
+        return ProcessPast(rss, overhead, measured, stored, max(stored, self.stored_most), growth)
 
 
 class KeptHeadroom(NamedTuple):
@@ -268,18 +251,14 @@ class LearnedHabits(NamedTuple):
                     freed_at = now
         if lacked > 0 and usable is not None and size is not None and maximum is not None:
             usage = usage._replace(stall_floor=usage.stall_floor.after_kills(usable, lacked, now))
-        process = self.process.after(guest, now)
+        process = self.process.after(guest)
         if rss_before is not None and rss is not None and rss_before - rss > STRAY_KIB:
             freed_at = now
-        if self.process.measured is None and process.measured is not None and usage.peak.seen_at == self.first_report:
-            # Until now, QEMU's own memory above the assumed amount counted as used by the guest.
-            use = max(usage.statistics.used, usage.peak.use - max(0.0, process.measured - PROCESS_KIB))
-            usage = usage._replace(peak=usage.peak._replace(use=use))
         return LearnedHabits(self.first_report, usage, process, size, freed_at, self.kept_headroom)
 
     def after_absence(self) -> LearnedHabits:
         """Return the record after a cycle without guests. Growth in that cycle does not count as sudden."""
-        return self._replace(process=self.process._replace(rss=None, growth_counted=0.0))
+        return self._replace(process=self.process._replace(rss=None, growth=0.0))
 
     def after_plug(self, kib: float) -> LearnedHabits:
         """Return the record after memory was plugged in. The guest's kernel counts it later or never."""

@@ -59,7 +59,7 @@ class Learning:
                 else:
                     lacked = record.killed.lacked if record.killed is not None and record.killed.new else 0.0
                     learned = learned.after(memory, now, record.request, lacked, self._seconds)
-                    grown += learned.process.growth_counted
+                    grown += learned.process.growth
                 if reason in _RAN_OUT and learned is not None and size is not None and usable is not None and suggested is not None:
                     learned = learned.after_running_out(usable + suggested - size, now, KEPT_SECONDS)
                 records.put(guest.id, record._replace(learned=learned))

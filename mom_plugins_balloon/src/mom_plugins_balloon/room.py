@@ -13,7 +13,7 @@ from mom_kvm import Reservation
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.gate import ShrinkLimits, least_kib, need_kib
 from mom_plugins_balloon.law.need import LawContext, context_of, need_of
-from mom_plugins_balloon.law.offer import held_memory, swept_keeps
+from mom_plugins_balloon.law.offer import swept_keeps
 from mom_plugins_balloon.law.want import ready_memory
 from mom_plugins_balloon.memory import GuestMemory, HostMemory
 from mom_plugins_balloon.names import OBSTACLE, STOPPED_BELOW
@@ -81,8 +81,7 @@ def _spare_kib(guest: Guest, memory: GuestMemory, context: LawContext) -> float:
     if by_law.leaves_empty:  # swept: the guest keeps its page cache and the memory that it may take meanwhile
         if memory.backed is None:
             return 0.0
-        held = held_memory(memory, by_law).held
-        keeps = max(keeps, swept_keeps(memory, by_law, max(need, held), context)) + (memory.sweeps.missed or 0.0)
+        keeps = max(keeps, swept_keeps(memory, max(by_law.need, need, by_law.held), context)) + (memory.sweeps.missed or 0.0)
     holds = size if process.rss is None else min(size, process.rss - (memory.habits.qemu_overhead or 0.0))
     return max(0.0, holds - keeps - ready_memory(memory, context))
 

@@ -35,61 +35,44 @@ class LawContext(NamedTuple):
 
     host: HostMemory
     limits: ShrinkLimits
-    margin: float
-    margin_share: float
-    target_headroom: float
-    """Multiple of the margin: headroom that a guest should have."""
-    return_above: float
-    """Multiple of the high watermark: with more available memory, guests get memory back."""
+    law: LawParameters
     margins_below: float
     """Available memory below which mom takes some of the guests' margins."""
     moves: float
     """Memory that a balloon moves in one cycle."""
-    oldest_statistics: float
-    sweep_worth: float
-    growth_rate: float
     below_hard: bool
     takes_margins: bool
     """Whether the host is so short of memory that mom takes part of the margins."""
     below_low: bool
     no_reclaim: bool
     """Whether no guest has to give memory, even if all grow."""
-    depth: float = math.inf
+    depth: float
     """Limit to which a sweep inflates a balloon, hollow memory included."""
+
+    @property
+    def plenty(self) -> float:
+        """Available memory above which guests get memory back."""
+        return self.law.return_above * self.host.high
 
     def margin_above(self, need: float) -> float:
         """Return a guest's margin above this need."""
-        return self.margin + self.margin_share * need
+        return self.law.margin / BYTES + self.law.margin_percent / 100 * need
 
     def worth(self, size: float) -> float:
         """Return the smallest amount that is worth taking from a guest of this size."""
-        return max(self.sweep_worth, min(SWEEP_STEP_SHARE * size, 0.5 * self.moves))  # large balloons move a smaller share
+        return max(self.law.sweep_step / BYTES, min(SWEEP_STEP_SHARE * size, 0.5 * self.moves))  # large balloons move a smaller share
 
 
 def context_of(
-    host: HostMemory, parameters: LawParameters, limits: ShrinkLimits, *, no_reclaim: bool = False, depth: float = math.inf
+    host: HostMemory, law: LawParameters, limits: ShrinkLimits, *, no_reclaim: bool = False, depth: float = math.inf
 ) -> LawContext:
     """Return the context of one cycle."""
     # With a reservation, the limit is the high watermark, because the reserved memory must be available before the launch.
-    margins_below = host.high if host.reserved > 0 else max(host.hard, parameters.tight_below * host.high)
+    margins_below = host.high if host.reserved > 0 else max(host.hard, law.tight_below * host.high)
     return LawContext(
-        host,
-        limits,
-        margin=parameters.margin / BYTES,
-        margin_share=parameters.margin_percent / 100,
-        target_headroom=parameters.target_headroom,
-        return_above=parameters.return_above,
-        margins_below=margins_below,
-        moves=BALLOON_KIB_PER_SECOND * host.interval,
-        oldest_statistics=max(2.0, 1.6 * host.interval),  # ages are in whole seconds
-        sweep_worth=parameters.sweep_step / BYTES,
-        growth_rate=parameters.growth_rate / BYTES,
-        below_hard=host.available < host.hard,
-        takes_margins=host.available < margins_below,
-        below_low=host.available < host.low,
-        no_reclaim=no_reclaim,
-        depth=depth,
-    )
+        host, limits, law, margins_below, moves=BALLOON_KIB_PER_SECOND * host.interval, below_hard=host.available < host.hard,
+        takes_margins=host.available < margins_below, below_low=host.available < host.low, no_reclaim=no_reclaim, depth=depth,
+    )  # fmt: skip
 
 
 def headroom_returns(host: HostMemory) -> bool:
@@ -127,9 +110,13 @@ class Need(NamedTuple):
     """Usable memory that the next burst would take; may be more than `usable`."""
     floors: Floors
     used: float
-    size_then: float
-    """Size when the statistics were made; if unknown, the present size."""
+    unused: float
+    held: float
+    """Size when the statistics were made, minus `unused`: memory in use, page cache included."""
+    freed: float
+    """Memory that the guest has freed and the host still backs."""
     then_is_known: bool
+    """Whether the size when the statistics were made is known."""
     full: float
     """Size up to which the guest grows at no cost to the host."""
     leaves_empty: bool
@@ -145,25 +132,27 @@ def need_of(guest: GuestMemory, maximum: float, reported: float, context: LawCon
 
     :param reported: usable memory according to its statistics
     """
-    total, peak = guest.statistics.total, guest.habits.peak
-    used = to_peak = 0.0
+    total, peak, soon, cached = guest.statistics.total, guest.habits.peak, guest.statistics.usable_soon, guest.habits.cache_share
+    used, to_peak, usable = 0.0, 0.0, reported
     if peak is not None and total is not None:
         used = total - reported
-        to_peak = peak - used if peak > used else 0.0
-    usable = reported if guest.statistics.usable_soon is None else _usable_soon(guest, reported, to_peak)
-    burst = to_peak - (reported - usable) if to_peak > reported - usable else 0.0
+        to_peak = max(0.0, peak - used)
+    if soon is not None:
+        usable = min(reported, max(soon, reported - to_peak) if to_peak > STEP_KIB else soon)
+    burst = max(0.0, to_peak - (reported - usable))
     then, then_is_known = size_then(guest), total is not None and guest.habits.kernel_reserved is not None
-    need = then - usable if then > usable else 0.0
+    need = max(0.0, then - usable)
     margin = context.margin_above(need)
-    floors = _floors(guest, margin, None if peak is None or total is None else burst, context)
-    cached = guest.habits.cache_share
+    floors = _floors(guest, need, None if peak is None or total is None else burst, context)
     fills_nothing = then_is_known and cached is not None and not context.host.backs_bursts and cached <= CACHE_FILLS
     leaves_empty = fills_nothing or context.host.keeps_sizes
-    full = maximum if leaves_empty else min(maximum, need + floors.tight)
-    growing = usable + STEP_KIB < reported or guest.recent_growth > STEP_KIB
+    unused = usable if guest.statistics.unused is None else guest.statistics.unused
+    held = then - unused if then_is_known else then
     return Need(
-        need=need, usable=usable, margin=margin, burst=burst, floors=floors, used=used, size_then=then, then_is_known=then_is_known,
-        full=full, leaves_empty=leaves_empty, keeps_full=fills_nothing and bool(guest.on_credit), growing=growing,
+        need=need, usable=usable, margin=margin, burst=burst, floors=floors, used=used, unused=unused, held=held,
+        freed=_freed(guest, held) if then_is_known else 0.0, then_is_known=then_is_known,
+        full=maximum if leaves_empty else min(maximum, need + floors.tight), leaves_empty=leaves_empty,
+        keeps_full=fills_nothing and bool(guest.on_credit), growing=usable + STEP_KIB < reported or guest.recent_growth > STEP_KIB,
     )  # fmt: skip
 
 
@@ -173,27 +162,25 @@ def statistics_are_new(guest: GuestMemory) -> bool:
     return changed is None or age is None or age <= changed
 
 
-def _floors(guest: GuestMemory, margin: float, burst: float | None, context: LawContext) -> Floors:
-    habits = guest.habits
-    stall, killed, taken = habits.stall_floor or 0.0, habits.kill_floor or 0.0, burst or 0.0
-    in_burst = margin + context.margin_share * taken  # margin of the need in a burst
+def _floors(guest: GuestMemory, need: float, burst: float | None, context: LawContext) -> Floors:
+    habits, margin, taken = guest.habits, context.margin_above(need), burst or 0.0
+    stall, killed, kept = habits.stall_floor or 0.0, habits.kill_floor or 0.0, habits.kept_headroom or 0.0
+    in_burst = context.margin_above(need + taken)
     tight = max(stall, margin if burst is None else burst + TIGHT_MARGIN * in_burst)
-    kept = habits.kept_headroom or 0.0
     least = max(LEAST_MARGIN * margin, kept, 0.0 if context.below_low else killed)
     # A launch may take more of the margin, but never memory below the stall floor.
     for_launch = min(max(margin, stall), tight)
     return Floors(
         stall=stall,
         killed=0.0 if context.below_hard else killed,
-        headroom=max(context.target_headroom * margin, taken + margin + context.margin_share * taken, stall, kept),
+        headroom=max(context.law.target_headroom * margin, taken + in_burst, stall, kept),
         tight=tight,
         margin=max(tight if context.host.reserved <= 0 else for_launch, least),
         burst=least,
     )
 
 
-def _usable_soon(guest: GuestMemory, reported: float, to_peak: float) -> float:
-    soon = guest.statistics.usable_soon
-    if soon is None:
-        return reported
-    return min(reported, max(soon, reported - to_peak) if to_peak > STEP_KIB else soon)
+def _freed(guest: GuestMemory, held: float) -> float:
+    # Memory in the host's swap counts as used: a sweep would read it back.
+    backed, here = guest.backed, max(0.0, held - (guest.process.host_swap or 0.0))
+    return 0.0 if backed is None else max(0.0, backed - here)

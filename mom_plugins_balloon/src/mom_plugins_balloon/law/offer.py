@@ -9,7 +9,8 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import Final, NamedTuple
 
-from mom_plugins_balloon.law.need import LawContext, Need
+from mom_plugins_balloon.gate import least_kib
+from mom_plugins_balloon.law.need import BYTES, LawContext, Need
 from mom_plugins_balloon.law.reasons import ReasonCode
 from mom_plugins_balloon.memory import GuestMemory
 from mom_plugins_balloon.parameters import SHRINK_SHARE, STEP_KIB, SWEEP_KEEPS_KIB
@@ -87,19 +88,21 @@ class TrimMeans(NamedTuple):
 
     code: ReasonCode
     could_give: Callable[[Offer], float]
-    gain: Callable[[Offer], float]
-    """Returns the host's gain from an offer. For empty memory, the gain by a sweep counts if larger."""
     wanted: Callable[[Balance, LawContext], float]
     """Returns how much all means up to this one should give together."""
     hurts: bool = True
     """Whether guests will miss the memory, so that guests with a high cost give less."""
 
+    def gain(self, offer: Offer) -> float:
+        """Return the host's gain from an offer. For empty memory, the gain by a sweep counts if larger."""
+        return self.could_give(offer) if self.hurts else offer.empty
+
     def cost(self, offer: Offer) -> float:
         """Return the cost of this means for one guest."""
         return offer.cost if self.hurts else 1.0
 
-    def taken(self, supply: float, gained: float, balance: Balance, context: LawContext) -> float:
-        """Return which share of the supply the host takes by this means, from 0 to 1.
+    def amount(self, supply: float, gained: float, balance: Balance, context: LawContext) -> float:
+        """Return how much the host takes by this means.
 
         :param supply: KiB that all guests together could give by this means
         :param gained: KiB that the host gains from all guests by all earlier means
@@ -108,7 +111,7 @@ class TrimMeans(NamedTuple):
         worth = max(STEP_KIB, SLACK * host.high) if self.hurts else 0.0
         if supply <= 0 or lacks <= 0 or lacks < worth or (not self.hurts and balance.demand < STEP_KIB):
             return 0.0
-        return 1.0 if self.hurts and host.available < host.low else min(1.0, lacks / supply)
+        return supply if self.hurts and context.below_low else min(supply, lacks)
 
 
 def _demand(balance: Balance, _: LawContext) -> float:
@@ -125,107 +128,66 @@ def _for_bursts(balance: Balance, context: LawContext) -> float:
     return host.hard + balance.urgent - host.available - host.cold
 
 
-_BACKED, _EMPTY, _CACHE, _MARGIN, _BURST = map(attrgetter, ("backed", "empty", "cache", "margin", "burst"))
-
-TRIM_UNBACKED: Final = TrimMeans(ReasonCode.TRIM_EMPTY, attrgetter("unbacked"), lambda _: 0.0, _for_margins, hurts=False)
-"""Trim of unbacked memory, so that guests cannot grow into it during a shortage."""
-
 TRIMS: Final = (
-    TrimMeans(ReasonCode.TRIM_EMPTY, _BACKED, _EMPTY, _demand, hurts=False),
-    TRIM_UNBACKED,
-    TrimMeans(ReasonCode.TRIM_CACHE, _CACHE, _CACHE, _demand),
-    TrimMeans(ReasonCode.TRIM_MARGIN, _MARGIN, _MARGIN, _for_margins),
-    TrimMeans(ReasonCode.TRIM_BURST, _BURST, _BURST, _for_bursts),
+    TrimMeans(ReasonCode.TRIM_EMPTY, attrgetter("backed"), _demand, hurts=False),
+    TrimMeans(ReasonCode.TRIM_CACHE, attrgetter("cache"), _demand),
+    TrimMeans(ReasonCode.TRIM_MARGIN, attrgetter("margin"), _for_margins),
+    TrimMeans(ReasonCode.TRIM_BURST, attrgetter("burst"), _for_bursts),
 )
 """Means in the order in which the law uses them. As a shortage grows, each must begin no later than the next, because the law
 subtracts earlier gains from later demands."""
 
 
-class GiveLimits(NamedTuple):
-    """Limits for the memory that one guest gives, in KiB."""
-
-    most: float
-    """Present size minus the smallest size that the gate permits."""
-    calm: float
-    """`most`, or 0 for a guest that waits for its disk. Such a guest gives memory only below the hard watermark."""
-    worth: float
-
-
-class MemoryUse(NamedTuple):
-    """Use of one guest's memory, in KiB."""
-
-    unused: float
-    held: float
-    """Memory in use, page cache included."""
-    freed: float
-    """Memory that the guest has freed and the host still backs."""
-
-
-def offer_of(guest: GuestMemory, need: Need, size: float, give: GiveLimits, context: LawContext) -> Offer:
+def offer_of(guest: GuestMemory, need: Need, size: float, context: LawContext) -> Offer:
     """Return the memory that a guest can give."""
-    memory = held_memory(guest, need)
-    gain, depth = _sweep_of(guest, need, memory, size, give, context)
+    least = None if context.no_reclaim else least_kib(guest, context.limits)
+    if least is None:
+        return NO_OFFER
+    most = size - least
+    gain, depth = _sweep_of(guest, need, size, most, context)
     cost = guest.cost if guest.cost is not None and guest.cost > 0 else 1.0
     # With goal `safe`, the host keeps memory for all empty memory, and gains from all of it.
     is_known = need.then_is_known and not context.host.backs_bursts
-    untouched = max(0.0, memory.unused - memory.freed) if is_known else 0.0
+    untouched = max(0.0, need.unused - need.freed) if is_known else 0.0
     # Below the hard watermark, guests that leave headroom empty are trimmed, too, unless their growth is limited.
     is_trimmed = not need.keeps_full and (context.below_hard or not need.leaves_empty)
-    trims = _trims_of(need, memory.unused, untouched, give, context) if is_trimmed else None
+    trims = _trims_of(guest, need, size, most, untouched, context) if is_trimmed else None
     if trims is None:
         return Offer(sweep=gain, depth=depth, cost=cost) if gain else NO_OFFER
     empty, cache, margin, burst = trims
-    backed = min(memory.freed, empty) if is_known else empty
+    backed = min(need.freed, empty) if is_known else empty
     return Offer(
         sweep=gain, depth=depth, backed=backed, unbacked=empty - backed, cache=cache - empty, margin=margin - cache, burst=burst - margin,
         cost=cost, trims=True,
     )  # fmt: skip
 
 
-def _sweep_of(guest: GuestMemory, need: Need, memory: MemoryUse, size: float, give: GiveLimits, context: LawContext) -> tuple[float, float]:
+def _calm(guest: GuestMemory, most: float) -> float:
+    # A guest that waits for its disk gives memory only below the hard watermark.
+    return 0.0 if guest.statistics.waits_for_disk else most
+
+
+def _sweep_of(guest: GuestMemory, need: Need, size: float, most: float, context: LawContext) -> tuple[float, float]:
     # Returns the host's gain and the inflation for that gain. Memory that earlier sweeps missed counts only below the low watermark,
     # where sweeps go deeper.
-    missed = 0.0 if context.below_low else guest.sweeps.missed or 0.0
-    least = give.worth + missed
-    if memory.freed < least or give.calm < least:
-        return 0.0, 0.0
-    idle = _sweepable(guest, need, memory.freed, context)
+    missed, calm = 0.0 if context.below_low else guest.sweeps.missed or 0.0, _calm(guest, most)
+    least = context.worth(size) + missed
+    idle = _sweepable(guest, need, context) if min(need.freed, calm) >= least else 0.0
     if idle < least:
         return 0.0, 0.0
     # Kernels allocate small free blocks first and report large ones: a balloon mostly gets memory that was not reported.
     hollow = 0.0 if guest.sweeps.reporting else guest.habits.hollow or 0.0
-    keeps = swept_keeps(guest, need, memory.held, context)
-    idle = min(idle, min(context.moves + hollow, context.depth, give.calm, size - keeps) - hollow)
+    keeps = swept_keeps(guest, max(need.held, need.need), context)
+    idle = min(idle, min(context.moves + hollow, context.depth, calm, size - keeps) - hollow)
     return (idle - missed, idle + hollow) if idle >= least else (0.0, 0.0)
 
 
-def held_memory(guest: GuestMemory, need: Need) -> MemoryUse:
-    """Return the use of a guest's memory."""
-    unused = need.usable if guest.statistics.unused is None else guest.statistics.unused
-    if not need.then_is_known:
-        return MemoryUse(unused, need.size_then, 0.0)
-    held = need.size_then - unused
-    return MemoryUse(unused, held, freed_memory(guest, held))
-
-
-def freed_memory(guest: GuestMemory, held: float) -> float:
-    """Return the memory that a guest has freed and the host still backs."""
-    backed = guest.backed
-    if backed is None:
-        return 0.0
-    # Memory in the host's swap counts as used: a sweep would read it back.
-    here = held - (guest.process.host_swap or 0.0)
-    freed = backed - (here if here > 0 else 0.0)
-    return freed if freed > 0 else 0.0
-
-
-def swept_keeps(guest: GuestMemory, need: Need, held: float, context: LawContext) -> float:
-    """Return the size that a sweep leaves to the guest."""
-    uses = held if held > need.need else need.need
+def swept_keeps(guest: GuestMemory, uses: float, context: LawContext) -> float:
+    """Return the size that a sweep leaves to a guest that uses so many KiB."""
     keeps = uses + SWEEP_KEEPS_KIB
     if context.below_low or guest.sweeps.autodeflate:
         return keeps
-    rate = context.growth_rate if guest.habits.growth_rate is None else guest.habits.growth_rate
+    rate = context.law.growth_rate / BYTES if guest.habits.growth_rate is None else guest.habits.growth_rate
     keeps = max(keeps, uses + rate * context.host.reaction)
     if context.takes_margins or guest.maximum is None:
         return keeps
@@ -234,41 +196,36 @@ def swept_keeps(guest: GuestMemory, need: Need, held: float, context: LawContext
     return max(keeps, min(burst, SWEEP_LEAST * guest.maximum))
 
 
-def _sweepable(guest: GuestMemory, need: Need, freed: float, context: LawContext) -> float:
-    age, changed = guest.statistics.age, guest.target_age
+def _sweepable(guest: GuestMemory, need: Need, context: LawContext) -> float:
+    age, changed, freed_age = guest.statistics.age, guest.target_age, guest.habits.freed_age
     # Below its hard watermark, the host takes memory from all guests in each cycle. With a rest, no guest would ever be swept.
-    rest_seconds = 0.0 if context.below_hard else SWEEP_REST_SECONDS
-    if (
-        need.growing
-        or guest.sweeps.rest
-        or age is None
-        or age > SWEEP_STATISTICS_SECONDS
-        or (changed is not None and changed < rest_seconds)
-    ):
+    rests = changed is not None and changed < SWEEP_REST_SECONDS and not context.below_hard
+    if need.growing or guest.sweeps.rest or rests or age is None or age > SWEEP_STATISTICS_SECONDS:
         return 0.0
     if not guest.sweeps.reporting:
-        return freed
+        return need.freed
     # With free page reporting, the kernel returns most memory by itself. The remainder is known later.
-    if guest.habits.freed_age is not None and guest.habits.freed_age < REPORTING_SETTLES_SECONDS:
+    if freed_age is not None and freed_age < REPORTING_SETTLES_SECONDS:
         return 0.0
     # While the host has room, leave memory for the next burst: to fault it in again takes time.
-    return freed if context.below_hard else freed - (guest.habits.burst or 0.0)
+    return need.freed if context.below_hard else need.freed - (guest.habits.burst or 0.0)
 
 
 def _trims_of(
-    need: Need, unused: float, untouched: float, give: GiveLimits, context: LawContext
+    guest: GuestMemory, need: Need, size: float, most: float, untouched: float, context: LawContext
 ) -> tuple[float, float, float, float] | None:
     # Returns the KiB taken in one cycle by each means and all means before it: empty memory, page cache, margin, burst.
-    floors, empty, part = need.floors, 0.0, SHRINK_SHARE
+    worth, floors, empty, part = context.worth(size), need.floors, 0.0, SHRINK_SHARE
+    calm = _calm(guest, most)
     # Below the hard watermark, a guest that waits for its disk gives empty memory, not the page cache that it waits for.
-    beyond = min(need.usable - floors.headroom, give.most if context.below_hard else give.calm)
-    if beyond >= give.worth:
-        empty = min(context.moves, beyond, unused - SWEEP_KEEPS_KIB)
-        empty = empty if empty >= give.worth else 0.0
-    above, most = min(need.usable - floors.margin, give.calm), min(need.usable - floors.burst, give.most)
+    beyond = min(need.usable - floors.headroom, most if context.below_hard else calm)
+    if beyond >= worth:
+        empty = min(context.moves, beyond, need.unused - SWEEP_KEEPS_KIB)
+        empty = empty if empty >= worth else 0.0
+    above, most = min(need.usable - floors.margin, calm), min(need.usable - floors.burst, most)
     # A balloon takes untouched memory first. A guest gives all of it, and `part` of the rest.
     sure = (1 - part) * min(empty, untouched)
-    cache = max(empty, sure + part * beyond if give.calm and give.worth <= beyond > untouched else 0.0)
-    margin = max(cache, sure + part * above if above >= give.worth else 0.0)
+    cache = max(empty, sure + part * beyond if calm and worth <= beyond > untouched else 0.0)
+    margin = max(cache, sure + part * above if above >= worth else 0.0)
     burst = min(context.moves, max(margin, sure + part * most))
     return (empty, min(cache, burst), min(margin, burst), burst) if burst >= STEP_KIB else None

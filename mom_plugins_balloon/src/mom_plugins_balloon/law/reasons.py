@@ -28,14 +28,12 @@ class ReasonCode(StrEnum):
 
     # The guest keeps its size.
     HOST_UNKNOWN = "host-unknown", "the host's available memory or its watermarks are unknown, so no guest changes its size"
-    UNKNOWN = "unknown", "its size, its maximum or the age of its statistics is unknown, so it keeps its size"
-    SILENT = "silent", "its kernel does not report usable memory, so it keeps its size"
+    UNKNOWN = "unknown", "its size, its maximum or its kernel's statistics are unknown, so it keeps its size"
     STALE = "stale", "its statistics are {0.statistics_age} old, too old to act on, so it keeps its size"
     IN_TRANSITION = "in-transition", "mom set its target to {0[balloon_target]} {0.target_age} ago, and waits until the guest has this size"
     UNSETTLED = "unsettled", "its size changed {0.target_age} ago, and mom waits for newer statistics"
     BEFORE_UNKNOWN = "before-unknown", "its original size is not known yet, so it keeps its size"
-    ENOUGH = "enough", "{0.has} and should have {0.high}, so mom takes no memory from this guest, and returns none yet"
-    PLENTY = "plenty", "{0.has}, more than the required {0.high}, so mom takes no memory"
+    ENOUGH = "enough", "{0.has} and should have {0.high}, so mom takes no memory from this guest"
     NOTHING_TO_GIVE = "nothing-to-give", "{0.short}, but this guest has no memory to spare"
     GUARANTEED = "guaranteed", "{0.short}, but this guest keeps its guarantee of {0.guarantee}"
     OUT_OF_REACH = "out-of-reach", "{0.short}, but this guest's balloon cannot go below {0[balloon_least]} (virtio-mem)"
@@ -45,10 +43,6 @@ class ReasonCode(StrEnum):
     UNTOUCHED = "untouched", "{0.short}, but the host does not back this guest's free memory, and would gain nothing from it"
     OTHERS_GIVE = "others-give", "{0.short}, but mom shrinks other guests first"
     # The guest grows, or should grow.
-    HEADROOM_GROWING = (
-        "headroom-growing",
-        "its memory use grows, so it gets its headroom back; that costs the host nothing until the guest uses it",
-    )
     HEADROOM_BACK = (
         "headroom-back",
         "it lacks headroom, as after a sweep, so it gets its headroom back; that costs the host nothing until the guest uses it",
@@ -72,7 +66,6 @@ class ReasonCode(StrEnum):
 
 PHRASES: Final[Mapping[str, str]] = MappingProxyType(
     {
-        ReasonCode.HEADROOM_GROWING: "it uses more memory than a moment ago",
         ReasonCode.HEADROOM_BACK: "it gets its headroom back",
         ReasonCode.PROMISED: "it had less than its guarantee",
         ReasonCode.FORECAST: "it is expected to run out of memory soon",

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from mom_plugins_balloon.gate import ShrinkLimits, gate
 from mom_plugins_balloon.law.need import LawContext, context_of
-from mom_plugins_balloon.law.offer import NO_OFFER, TRIM_UNBACKED, TRIMS, Balance, Offer, TrimMeans
+from mom_plugins_balloon.law.offer import NO_OFFER, TRIMS, Balance, Offer
 from mom_plugins_balloon.law.reasons import ReasonCode
 from mom_plugins_balloon.law.want import Ask, ask_of, ready_memory
 from mom_plugins_balloon.memory import GuestMemory, HostMemory, guaranteed_size
@@ -66,7 +66,7 @@ def level_of(parts: Sequence[tuple[float, float]], amount: float) -> float:
             break
         whole += part
         shared -= part / cost
-    return (amount - whole) / shared if shared > rounding else max((cost for cost, _ in parts), default=0.0)
+    return (amount - whole) / shared if shared > rounding else math.inf
 
 
 def grow_urgently(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, context: LawContext) -> Changes:
@@ -81,65 +81,44 @@ def grow_urgently(crowd: Sequence[WeighedGuest], changes: Changes, balance: Bala
 
 
 def relieve(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, context: LawContext) -> Changes:
-    """Grow stalling guests, with memory beyond the hard watermark that other guests are not expected to touch."""
-    host = context.host
+    """Grow stalling guests, with memory beyond the hard watermark."""
     stalling = [candidate for candidate in crowd if candidate.ask.relief]
-    untouched = sum([candidate.ask.untouched for candidate in crowd])
-    supply = host.free - (untouched + balance.urgent + host.hard) if balance.relief else 0.0
-    supply = max(supply, host.free - (balance.urgent + host.high))
+    supply = context.host.free - (balance.urgent + context.host.hard)
     return _grown(stalling, [candidate.ask.relief for candidate in stalling], supply) if supply > 0 else {}
 
 
-def _grown(crowd: Sequence[WeighedGuest], demands: Sequence[float], supply: float) -> dict[int, SizeChange]:
-    # Each guest gets the same amount, but no more than it wants.
-    most = level_of([(kib, kib) for kib in demands], max(0.0, supply)) if demands else 0.0  # a part gives `min(part, level)`
-    changes = {}
-    for candidate, demand in zip(crowd, demands, strict=True):
-        amount = _in_turn(most, demand, supply)
-        supply -= min(amount, unbacked_memory(candidate.guest)) if amount else 0.0
-        changes[candidate.place] = SizeChange(amount)
-    return changes
-
-
 def refill_cache(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, context: LawContext) -> Changes:
-    """Give back headroom for page cache while the host is above its high watermark."""
-    supply, total = _beyond(balance, context), sum([candidate.ask.cache_refill for candidate in crowd])
-    left, changed = supply, {}
-    for candidate in crowd:
-        demand, kept = candidate.ask.cache_refill, 0.0 if candidate.ask.rises else balance.ahead
-        if candidate.place in changes or demand < STEP_KIB:
-            continue
-        if amount := _in_turn(_ratio(supply - kept, total) * demand, demand, left - kept):
-            left -= amount
-            changed[candidate.place] = SizeChange(amount)
-    return changed
+    """Give back headroom for page cache while the host is above its high watermark, first to guests with expected growth."""
+    filling = [candidate for candidate in crowd if candidate.ask.cache_refill >= STEP_KIB and candidate.place not in changes]
+    supply, grown = context.host.free - (context.host.high + balance.urgent + balance.relief), dict[int, SizeChange]()
+    for rises in (True, False):
+        group = [candidate for candidate in filling if candidate.ask.rises is rises]
+        kept = 0.0 if rises else balance.ahead + _amount(grown)
+        grown |= _grown(group, [candidate.ask.cache_refill for candidate in group], supply - kept)
+    return grown
 
 
 def give_back_memory(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, context: LawContext) -> Changes:
     """Give memory back to trimmed guests if the host has plenty."""
-    host, refilled = context.host, min(_beyond(balance, context), sum([candidate.ask.cache_refill for candidate in crowd]))
-    supply = host.free - (balance.urgent + balance.relief + refilled + balance.ahead + context.return_above * host.high)
-    ratio = _ratio(supply, sum([candidate.ask.give_back for candidate in crowd]))
-    changed = {}
-    for candidate in crowd:
-        demand = candidate.ask.give_back
-        if demand and candidate.place not in changes and (amount := _in_turn(ratio * demand, demand, supply)):
-            supply -= amount
-            changed[candidate.place] = SizeChange(amount, ReasonCode.GIVEN_BACK)
-    return changed
+    trimmed = [candidate for candidate in crowd if candidate.ask.give_back and candidate.place not in changes]
+    supply = context.host.free - (context.plenty + balance.ahead + _amount(changes))
+    return _grown(trimmed, [candidate.ask.give_back for candidate in trimmed], supply, ReasonCode.GIVEN_BACK)
 
 
-def _beyond(balance: Balance, context: LawContext) -> float:
-    return max(0.0, context.host.free - (balance.urgent + context.host.high) - balance.relief)
+def _amount(changes: Changes) -> float:
+    return sum([max(0.0, change.amount) for change in changes.values()])
 
 
-def _ratio(supply: float, demand: float) -> float:
-    return min(1.0, max(0.0, supply) / demand) if demand > 0 else 0.0
-
-
-def _in_turn(share: float, demand: float, left: float) -> float:
-    amount = min(max(share, STEP_KIB), demand, left)
-    return amount if amount >= min(demand, STEP_KIB) else 0.0
+def _grown(crowd: Sequence[WeighedGuest], demands: Sequence[float], supply: float, code: ReasonCode | None = None) -> dict[int, SizeChange]:
+    # Each guest gets the same amount, but no more than it wants. A small amount is rounded up to a step, so that some guests get none.
+    most = level_of([(kib, kib) for kib in demands], max(0.0, supply)) if demands else 0.0  # a part gives `min(part, level)`
+    changes = {}
+    for candidate, demand in zip(crowd, demands, strict=True):
+        amount = min(max(most, STEP_KIB), demand, supply)
+        amount = amount if amount >= min(demand, STEP_KIB) else 0.0
+        supply -= min(amount, unbacked_memory(candidate.guest)) if amount else 0.0
+        changes[candidate.place] = SizeChange(amount, code if amount else None)
+    return changes
 
 
 def sweep(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, context: LawContext) -> Changes:
@@ -161,19 +140,9 @@ def sweep(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, con
     return changed
 
 
-def _sweep_order(candidate: WeighedGuest) -> tuple[float, bool, int, float, int]:
+def _sweep_order(candidate: WeighedGuest) -> tuple[float, bool, bool, float, int]:
     offer, freed_age = candidate.offer, candidate.guest.habits.freed_age
-    forecast = 2 if candidate.ask.rises else 1 if candidate.guest.rise is None else 0
-    return offer.cost, offer.sweep <= offer.backed, forecast, math.inf if freed_age is None else freed_age, candidate.place
-
-
-class Taking(NamedTuple):
-    """Memory taken from each donor by one of `TRIMS`."""
-
-    means: TrimMeans
-    share: float
-    could_give: Sequence[float]
-    amounts: Sequence[float]
+    return offer.cost, offer.sweep <= offer.backed, candidate.ask.rises, math.inf if freed_age is None else freed_age, candidate.place
 
 
 def trim(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, context: LawContext) -> Changes:
@@ -182,17 +151,22 @@ def trim(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, cont
     If all shares are smaller than a step, the guests with the most spare memory give one step each. A guest that gives page cache also
     gives its unbacked memory, which balloons take first. When the law takes margins, all donors give their unbacked memory.
     """
-    donors = [candidate for candidate in crowd if candidate.offer.trims]
-    takings = _takings([donor.offer for donor in donors], crowd, balance, context)
-    if not takings:
+    donors, offers = [candidate for candidate in crowd if candidate.offer.trims], [candidate.offer for candidate in crowd]
+    last, gained, amounts, able = None, 0.0, [0.0] * len(donors), [0.0] * len(donors)
+    for means in TRIMS:
+        parts = [(means.cost(donor.offer), means.could_give(donor.offer)) for donor in donors]
+        amount = means.amount(sum([kib for _, kib in parts]), gained, balance, context)
+        gained += sum([means.gain(offer) for offer in offers])
+        if amount:
+            last, level = means, level_of(parts, amount)
+            amounts = [taken + kib * min(1.0, level / cost) for taken, (cost, kib) in zip(amounts, parts, strict=True)]
+            able = [kib_before + kib for kib_before, (_, kib) in zip(able, parts, strict=True)]
+    if last is None:
         return {}
-    last = takings[-1].means
-    amounts = [float(sum(parts)) for parts in zip(*[taking.amounts for taking in takings], strict=True)]
-    could_give = [float(sum(parts)) for parts in zip(*[taking.could_give for taking in takings], strict=True)]
-    by_cost = [kib / last.cost(donor.offer) for donor, kib in zip(donors, could_give, strict=True)]
+    by_cost = [kib / last.cost(donor.offer) for donor, kib in zip(donors, able, strict=True)]
     average = 0.99 * sum(by_cost) / len(by_cost)  # slightly less, for rounding
     left, changed = sum(amounts), {}
-    for donor, amount, kib, weighed in zip(donors, amounts, could_give, by_cost, strict=True):
+    for donor, amount, kib, weighed in zip(donors, amounts, able, by_cost, strict=True):
         if donor.place in changes:
             continue
         gives = left > 0 and (amount >= STEP_KIB or (kib >= STEP_KIB and weighed >= average))
@@ -201,27 +175,6 @@ def trim(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, cont
         unbacked = donor.offer.unbacked if last.hurts and (gives or context.takes_margins) else 0.0
         changed[donor.place] = SizeChange(-loss - unbacked, last.code)
     return changed
-
-
-def _takings(donors: Sequence[Offer], crowd: Sequence[WeighedGuest], balance: Balance, context: LawContext) -> Sequence[Taking]:
-    offers = [candidate.offer for candidate in crowd if candidate.offer is not NO_OFFER]
-    gained, takings = 0.0, list[Taking]()
-    for means in TRIMS:
-        could_give = [*map(means.could_give, donors)]
-        share = means.taken(sum(could_give), gained, balance, context)
-        takings.append(Taking(means, share, could_give, [share * kib for kib in could_give]))
-        gained += sum(map(means.gain, offers))
-    while takings and not takings[-1].share:
-        takings.pop()
-    if not takings:
-        return []
-    last = takings[-1]
-    if last.means.hurts:
-        takings = [taking for taking in takings if taking.means is not TRIM_UNBACKED]  # `trim` adds it
-        costs = [last.means.cost(offer) for offer in donors]
-        level = level_of(list(zip(costs, last.could_give, strict=True)), sum(last.amounts))
-        takings[-1] = last._replace(amounts=[kib * min(1.0, level / cost) for cost, kib in zip(costs, last.could_give, strict=True)])
-    return takings
 
 
 KINDS: Final[Sequence[ChangeKind]] = (grow_urgently, relieve, sweep, trim, refill_cache, give_back_memory)
@@ -239,7 +192,7 @@ class SizeSuggestion(NamedTuple):
 def share_out(guests: Sequence[GuestMemory], asks: Sequence[Ask], context: LawContext) -> list[SizeSuggestion]:
     """Return each guest's suggested size, after the gate."""
     crowd, balance = _weighed(guests, asks, context)
-    generic = _generic_code(balance, context)
+    generic = ReasonCode.NOTHING_TO_GIVE if balance.lacks >= STEP_KIB else ReasonCode.ENOUGH
     suggestions = [SizeSuggestion(ask.full or None, ask.code or generic) for ask in asks]
     changes: Changes = {}
     for kind in KINDS:
@@ -280,12 +233,6 @@ def _goes_by_forecast(crowd: Sequence[WeighedGuest], lacks: float, context: LawC
         return False
     harmless = sum([candidate.offer.harmless for candidate in crowd if not candidate.ask.rises and candidate.offer is not NO_OFFER])
     return lacks < STEP_KIB or lacks <= host.cold + harmless
-
-
-def _generic_code(balance: Balance, context: LawContext) -> ReasonCode:
-    if balance.lacks >= STEP_KIB:
-        return ReasonCode.NOTHING_TO_GIVE
-    return ReasonCode.ENOUGH if context.host.free < context.return_above * context.host.high else ReasonCode.PLENTY
 
 
 def _why_unchanged(candidate: WeighedGuest, code: ReasonCode, balance: Balance, context: LawContext) -> ReasonCode:

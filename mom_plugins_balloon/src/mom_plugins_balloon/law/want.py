@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from mom_plugins_balloon.gate import least_kib
 from mom_plugins_balloon.law.need import LawContext, Need, headroom_returns, need_of, statistics_are_new
-from mom_plugins_balloon.law.offer import NO_OFFER, GiveLimits, Offer, freed_memory, offer_of
+from mom_plugins_balloon.law.offer import NO_OFFER, Offer, offer_of
 from mom_plugins_balloon.law.reasons import ReasonCode
 from mom_plugins_balloon.memory import GuestMemory, guaranteed_size
 from mom_plugins_balloon.parameters import SLOW_BALLOON_KIB_PER_SECOND, STEP_KIB, SWEEP_WAIT_SECONDS
@@ -26,9 +25,6 @@ GROWS_SHARE: Final = 0.5
 RETURN_SHARE: Final = 0.1
 """Ratio of a guest's maximum that mom returns in one cycle. Returns are slower than reclaim, because mom may have to reclaim again."""
 
-UNTOUCHED_SHARE: Final = 0.5
-"""This ratio of returned, untouched memory counts as used before stalling guests grow."""
-
 
 class Ask(NamedTuple):
     """Memory that one guest wants, and memory that it can give, in KiB."""
@@ -46,8 +42,6 @@ class Ask(NamedTuple):
     """Memory wanted if the host is above its high watermark."""
     give_back: float = 0.0
     """Memory that mom returns while the host has plenty."""
-    untouched: float = 0.0
-    """Memory that the guest has not touched but mom counts as used."""
     offer: Offer = NO_OFFER
     rises: bool = False
 
@@ -62,11 +56,9 @@ def ask_of(guest: GuestMemory, context: LawContext) -> Ask:
     size, maximum, usable, age = guest.size, guest.maximum, guest.statistics.usable, guest.statistics.age
     if guest.sweeps.under_way:  # the sweep ends by itself, before statistics could show that the guest wants its headroom
         return no_change(ReasonCode.IN_TRANSITION)
-    if usable is None:
-        return _without_statistics(guest, ReasonCode.SILENT)
-    if size is None or maximum is None or age is None:
+    if size is None or maximum is None or usable is None or age is None:
         return _without_statistics(guest, ReasonCode.UNKNOWN)
-    if age > context.oldest_statistics:
+    if age > max(2.0, 1.6 * context.host.interval):
         return _without_statistics(guest, ReasonCode.STALE)
     if guest.origin_unknown:
         return no_change(ReasonCode.BEFORE_UNKNOWN)
@@ -98,14 +90,10 @@ def is_rising(guest: GuestMemory, context: LawContext) -> bool:
 
 def ready_memory(guest: GuestMemory, context: LawContext) -> float:
     """Return how many KiB of its expected growth the guest can take from freed memory that the host still backs."""
-    rise, total, unused, reserved = guest.rise, guest.statistics.total, guest.statistics.unused, guest.habits.kernel_reserved
-    if not rise or total is None or reserved is None:
+    usable = guest.statistics.usable
+    if not guest.rise or guest.maximum is None or usable is None:
         return 0.0
-    if unused is None:
-        if guest.size is None or guest.maximum is None or guest.statistics.usable is None:
-            return 0.0
-        unused = need_of(guest, guest.maximum, guest.statistics.usable, context).usable
-    return min(rise, freed_memory(guest, reserved + total - unused))
+    return min(guest.rise, need_of(guest, guest.maximum, usable, context).freed)
 
 
 def _headroom_back(guest: GuestMemory, need: Need, size: float, context: LawContext) -> Ask | None:
@@ -118,7 +106,7 @@ def _headroom_back(guest: GuestMemory, need: Need, size: float, context: LawCont
     if need.then_is_known and owes >= STEP_KIB and changed is not None and changed < slowest and not need.growing:
         return no_change(ReasonCode.IN_TRANSITION)
     if need.keeps_full or (need.leaves_empty and headroom_returns(context.host)):
-        return Ask(ReasonCode.HEADROOM_GROWING if need.growing else ReasonCode.HEADROOM_BACK, full=need.full)
+        return Ask(ReasonCode.HEADROOM_BACK, full=need.full)
     return None
 
 
@@ -141,7 +129,7 @@ def _urgent(guest: GuestMemory, need: Need, missing: float, unkept: float, conte
 
 
 def _ask_in_health(guest: GuestMemory, need: Need, size: float, maximum: float, context: LawContext) -> Ask:
-    code, relief, refill, give_back, untouched, rises = None, 0.0, 0.0, 0.0, 0.0, is_rising(guest, context)
+    code, relief, refill, give_back, rises = None, 0.0, 0.0, 0.0, is_rising(guest, context)
     if maximum > size:
         if _needs_relief(guest, need):
             code, relief = _relief(guest, need, maximum - size, context)
@@ -150,14 +138,12 @@ def _ask_in_health(guest: GuestMemory, need: Need, size: float, maximum: float, 
         if rises and not need.leaves_empty and not relief:
             growth = min(maximum, need.full + (guest.rise or 0.0)) - size
             code, refill = (ReasonCode.RISES, growth) if growth > refill + STEP_KIB else (code, refill)
-        if context.host.free > context.return_above * context.host.high:
+        if context.host.free > context.plenty:
             give_back = min(maximum - size, max(STEP_KIB, RETURN_SHARE * maximum))
-        rss = guest.process.rss
-        untouched = UNTOUCHED_SHARE * (size - rss) if rss is not None and size > rss else 0.0
     spared = None if context.below_hard or context.no_reclaim else _why_new(guest, need)
-    offer = NO_OFFER if spared else _offer(guest, need, size, context)
+    offer = NO_OFFER if spared else offer_of(guest, need, size, context)
     code = spared if code is None else code
-    return Ask(code=code, relief=relief, cache_refill=refill, give_back=give_back, untouched=untouched, offer=offer, rises=rises)
+    return Ask(code=code, relief=relief, cache_refill=refill, give_back=give_back, offer=offer, rises=rises)
 
 
 def _why_new(guest: GuestMemory, need: Need) -> ReasonCode | None:
@@ -166,14 +152,6 @@ def _why_new(guest: GuestMemory, need: Need) -> ReasonCode | None:
     # mom learns this while the balloon rests. Once trims have begun, the balloon might move in each cycle.
     is_learned = need.then_is_known or guest.statistics.total is None or guest.habits.counts_balloon
     return None if is_learned else ReasonCode.LEARNING
-
-
-def _offer(guest: GuestMemory, need: Need, size: float, context: LawContext) -> Offer:
-    least = None if context.no_reclaim else least_kib(guest, context.limits)
-    if least is None:
-        return NO_OFFER
-    most = size - least
-    return offer_of(guest, need, size, GiveLimits(most, 0.0 if guest.statistics.waits_for_disk else most, context.worth(size)), context)
 
 
 def _needs_relief(guest: GuestMemory, need: Need) -> bool:

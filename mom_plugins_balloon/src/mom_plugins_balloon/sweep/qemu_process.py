@@ -71,7 +71,7 @@ class ProcessWatch:
         """Read the process. Raises `SweepOver` if it is gone."""
         reading = self._read()
         if reading is None:
-            raise SweepOver(SweepEnd.UNSEEN)
+            raise SweepOver(SweepEnd.FAILED, "its QEMU process cannot be read")
         self.first = reading.resident if self.first is None else self.first
         self.resident = reading.resident
         return reading

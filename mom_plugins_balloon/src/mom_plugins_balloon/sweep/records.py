@@ -19,19 +19,17 @@ class SweepEnd(StrEnum):
     NOTHING_MORE = "nothing-more"  #: the balloon inflated, and the host got nothing more
     GREW = "grew"  #: the guest began to use memory
     AT_WORK = "at-work"  #: the guest was busy, and its balloon was not touched
-    LATE = "late"  #: the time was over, or the balloon was stuck
-    SLOW = "slow"  #: the balloon moved too slowly, for example because the host has no CPU for the guest
+    LATE = "late"  #: the time was over, or the balloon moved too slowly, for example because the host has no CPU for the guest
     TAKEN_OVER = "taken-over"  #: another size was set, or the sweep was stopped
-    UNSEEN = "unseen"  #: the guest's process could not be read
-    FAILED = "failed"  #: the hypervisor reported an error
+    FAILED = "failed"  #: the hypervisor reported an error, or the guest's process could not be read
     GONE = "gone"  #: the guest is gone
 
 
 class SweepOver(Exception):
     """Error that ends the inflation."""
 
-    def __init__(self, end: SweepEnd) -> None:
-        self.end = end
+    def __init__(self, end: SweepEnd, error: str = "") -> None:
+        self.end, self.error = end, error
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +72,6 @@ class SweepPlan:
     measured: float = math.inf  #: time of these statistics, in monotonic seconds; infinite if their age does not matter
     within: float = math.inf  #: seconds after which the sweep asks for no smaller size
     cost: SweepCost = SweepCost()
-    first_slice: float = constants.FIRST_SLICE_KIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +88,6 @@ class SweepOutcome:
     seconds: float  #: time without headroom
     reaction: float  #: longest time from growth in the guest until it has headroom again
     cost: SweepCost = SweepCost()
-    next_slice: float = constants.FIRST_SLICE_KIB  #: inflation within `SLICE_SECONDS`, from the last slice
     is_back: bool = True  #: the deflate command was sent, or the balloon never inflated
     error: str = ""
 
@@ -112,8 +108,7 @@ class SweepOutcome:
 
 
 REST_SECONDS: Final = {
-    SweepEnd.AT_WORK: 2.0, SweepEnd.GREW: 10.0, SweepEnd.LATE: 60.0, SweepEnd.SLOW: 10.0, SweepEnd.UNSEEN: 600.0, SweepEnd.FAILED: 60.0,
-    SweepEnd.NOTHING_MORE: 10.0,
+    SweepEnd.AT_WORK: 2.0, SweepEnd.GREW: 10.0, SweepEnd.LATE: 30.0, SweepEnd.FAILED: 60.0, SweepEnd.NOTHING_MORE: 10.0,
 }  # fmt: skip
 """Time until the next sweep, keyed by the end of the last sweep. Bursts and CPU shortage last seconds, a stuck balloon much longer."""
 
@@ -121,10 +116,6 @@ SHOWN_SECONDS: Final = 60.0
 
 MISSED_SECONDS: Final = 600.0
 """For this many seconds, mom plans no sweep for memory that an earlier sweep missed."""
-
-IN_VAIN_SHARE: Final = 0.25
-IN_VAIN_SECONDS: Final = 120.0
-"""If a guest's sweeps all gain less than `IN_VAIN_SHARE` of their plans in this time, mom pauses them as long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +125,6 @@ class SweepHistory:
     last: SweepOutcome | None = None
     cost: SweepCost = field(default_factory=SweepCost)
     rests_until: float = -math.inf
-    in_vain_since: float = math.inf  #: time since which no sweep gained enough
     missed: float = 0.0  #: KiB that sweeps since `missed_since` were planned to gain and did not
     missed_since: float = -math.inf
 
@@ -148,13 +138,8 @@ class SweepHistory:
 
     def after(self, outcome: SweepOutcome, now: float) -> SweepHistory:
         """Return the history after one more sweep."""
-        pause, since = REST_SECONDS.get(outcome.end, 0.0), self.in_vain_since
-        if outcome.gave > IN_VAIN_SHARE * outcome.plan.gain:
-            since = math.inf
-        elif pause:
-            since = min(since, outcome.ended)
-            pause = max(pause, IN_VAIN_SECONDS) if outcome.ended - since >= IN_VAIN_SECONDS else pause
-        history = replace(self, last=outcome, cost=outcome.cost, rests_until=outcome.ended + pause, in_vain_since=since)
+        rests_until = outcome.ended + REST_SECONDS.get(outcome.end, 0.0)
+        history = replace(self, last=outcome, cost=outcome.cost, rests_until=rests_until)
         if not outcome.missed:
             return history
         if now - self.missed_since < MISSED_SECONDS:

@@ -44,11 +44,11 @@ class Sweep:
         self._lock = threading.Lock()
         self._pause = self.pause or self._stopped.wait
         self._watch = ProcessWatch(self.read_process, self.clock, self._pause)
-        self._cost, self._slice, self._lowest = self.plan.cost, self.plan.first_slice, self.plan.size
+        self._cost, self._slice, self._lowest = self.plan.cost, constants.FIRST_SLICE_KIB, self.plan.size
         self._hollow = self._slowest = 0.0
         self._fresh_until = self.plan.measured + constants.FRESH_SECONDS
         self._began = self.clock()
-        self._until = self._began + self.plan.within
+        self._until = self._began + self.plan.within  # earlier once the sweep inflates
 
     def stop(self) -> None:
         """End the sweep and deflate the balloon."""
@@ -81,8 +81,7 @@ class Sweep:
             guest=self.guest, incarnation=self.incarnation, plan=self.plan, end=end, ended=now, lowest=self._lowest,
             gave=max(0.0, self._watch.gained), seconds=now - self._began if inflated else 0.0,
             reaction=self._slowest + constants.PAUSE_SECONDS + (now - deflating) + constants.RELEASE_SECONDS,
-            cost=self._cost, next_slice=self._slice,
-            is_back=not lacks and not (self.taken_over and inflated), error=lacks or error,
+            cost=self._cost, is_back=not lacks and not (self.taken_over and inflated), error=lacks or error,
         )  # fmt: skip
 
     def _inflate_safely(self, turns: threading.Semaphore) -> tuple[SweepEnd, str]:
@@ -95,7 +94,7 @@ class Sweep:
             finally:
                 turns.release()
         except SweepOver as over:
-            return over.end, ""
+            return over.end, over.error
         except GuestGone:
             return SweepEnd.GONE, ""
         except Exception as failure:  # noqa: BLE001  # a hypervisor's fault must not cost the guest its headroom: `perform` deflates
@@ -130,17 +129,14 @@ class Sweep:
 
     def _inflate(self) -> None:
         plan = self.plan
-        until = self.clock() + plan.wait + (plan.size - plan.bottom) / SLOW_BALLOON_KIB_PER_SECOND
+        self._until = min(self._until, self.clock() + plan.wait + (plan.size - plan.bottom) / SLOW_BALLOON_KIB_PER_SECOND)
         self._watch.read()
         self.inflates = True
         self._raise_if_busy(constants.QUIET_SECONDS, SweepEnd.AT_WORK)
         self._raise_if_used(self._statistics())
         while self._lowest > plan.bottom:
-            now = self.clock()
-            if now > self._until:
+            if self.clock() > self._until:
                 raise SweepOver(SweepEnd.LATE)
-            if now > until:
-                raise SweepOver(SweepEnd.SLOW)
             self._inflate_to(max(plan.bottom, int(self._lowest - self._slice)))
             if self._watch.gained >= constants.GOT_SHARE * plan.gain:
                 return
@@ -156,7 +152,7 @@ class Sweep:
         limit = cpu_seconds + self._cost.limit(kib, hollow=self._hollow < self.plan.hollow)
         commanded = self.clock()
         try:
-            self._await_arrival(before, limit)
+            self._await_arrival(limit)
         finally:
             self._slowest = max(self._slowest, self.clock() - commanded)
             self._slice = _next_slice(self._slice, kib, self.clock() - began)
@@ -176,11 +172,11 @@ class Sweep:
             self._lowest = size  # noted before the command: a failed command may have taken effect, and must be undone
             self.balloon.resize(size)
 
-    def _await_arrival(self, before: int, cpu_limit: float) -> None:
+    def _await_arrival(self, cpu_limit: float) -> None:
         # A balloon that waits for CPU looks idle, so the hypervisor's size counts. Without that size, watch an idle guest twice.
         began = self.clock()
         while True:
-            activity, size = self._watch.watch(constants.POLL_SECONDS), None
+            activity = self._watch.watch(constants.POLL_SECONDS)
             idle = activity.busy < constants.STILL_MOVES
             if idle and self.balloon.size is not None:
                 size = self.balloon.size()
@@ -195,8 +191,7 @@ class Sweep:
             if idle and activity.busy < constants.STILL_MOVES:
                 return
             if passed > constants.SLICE_WAIT_SECONDS:
-                moves = size is not None and before - size > constants.ARRIVED_KIB
-                raise SweepOver(SweepEnd.SLOW if moves else SweepEnd.LATE)
+                raise SweepOver(SweepEnd.LATE)
 
     def _raise_if_stopped(self) -> None:
         if self._stopped.is_set():

@@ -21,7 +21,7 @@ from mom_plugins_balloon.names import CONTROL, GAIN, MISSED, REASON, REST, SUGGE
 from mom_plugins_balloon.parameters import SWEEP_WAIT_SECONDS, UNKNOWN_REACTION_SECONDS
 from mom_plugins_balloon.remembered import Remembered
 from mom_plugins_balloon.sizes import DEAD_BAND_KIB
-from mom_plugins_balloon.sweep.constants import FIRST_SLICE_KIB, FRESH_SECONDS, SLICE_KIB, STOP_SECONDS
+from mom_plugins_balloon.sweep.constants import FRESH_SECONDS, SLICE_KIB, STOP_SECONDS
 from mom_plugins_balloon.sweep.qemu_process import QemuProcess
 from mom_plugins_balloon.sweep.records import REST_SECONDS, SweepEnd, SweepOutcome, SweepPlan
 from mom_plugins_balloon.sweep.sweep import Sweep, SweptBalloon
@@ -30,7 +30,7 @@ GAVE, LASTED, ENDED = "sweep_gave", "sweep_seconds", "sweep_end"
 REACTION = "balloon_reaction"
 
 LATELY_SECONDS: Final = 15.0
-"""Sweeps that ended within this time count: mom uses their slowest reaction and their smallest slice."""
+"""Sweeps that ended within this time count: mom uses their slowest reaction."""
 
 OWN_SWEEP_REACTION_SECONDS: Final = 0.35
 """Assumed reaction if the hypervisor performs sweeps itself: that of the slowest real guest (benchmarks/sweeps/bench_collisions.py)."""
@@ -179,7 +179,7 @@ class SweptGuests:
             raise NoChangeNeeded("its statistics are too old for a sweep")
         pid = pid_of(guest)
         if pid is None:
-            rests = replace(past.sweeps, rests_until=now + REST_SECONDS[SweepEnd.UNSEEN])
+            rests = replace(past.sweeps, rests_until=now + REST_SECONDS[SweepEnd.FAILED])
             self._records.put(guest.id, past._replace(sweeps=rests))
             raise Refused("its QEMU process is unknown: mom could not see whether the guest is busy during a sweep")
         plan = replace(self._plan(guest, memory, target, leaving), measured=now - age, cost=past.sweeps.cost)
@@ -190,10 +190,9 @@ class SweptGuests:
     def _plan(self, guest: Guest, memory: GuestMemory, target: int, leaving: LeavingSweep | None) -> SweepPlan:
         size = int(memory.size or 0.0)
         gain = (self._gain_at(guest, target) if leaving is None else leaving.gain) or float(size - target)
-        first = min([FIRST_SLICE_KIB, *(outcome.next_slice for outcome in self._recent())])
         return SweepPlan(
             size=size, bottom=target, gain=gain, hollow=max(0.0, size - target - gain), wait=SWEEP_WAIT_SECONDS,
-            usable=memory.statistics.usable or 0.0, within=math.inf if leaving is None else leaving.within, first_slice=first,
+            usable=memory.statistics.usable or 0.0, within=math.inf if leaving is None else leaving.within,
         )  # fmt: skip
 
     @staticmethod
@@ -223,16 +222,13 @@ class SweptGuests:
             return
         self._records.put(outcome.guest.id, past.after_sweep(outcome, self._context.monotonic()))
 
-    def _recent(self) -> Iterable[SweepOutcome]:
-        now, lately = self._context.monotonic(), self._lately
-        while lately and now - lately[0].ended > LATELY_SECONDS:
-            lately.popleft()
-        return lately
-
     @property
     def reaction(self) -> float:
         """Seconds until a guest that grows during its sweep has its headroom back, in the slowest recent sweep."""
-        return max((outcome.reaction for outcome in self._recent()), default=UNKNOWN_REACTION_SECONDS)
+        now, lately = self._context.monotonic(), self._lately
+        while lately and now - lately[0].ended > LATELY_SECONDS:
+            lately.popleft()
+        return max((outcome.reaction for outcome in lately), default=UNKNOWN_REACTION_SECONDS)
 
     def columns(self, guests: Sequence[Guest], records: Sequence[Remembered], now: float) -> dict[str, Sequence[Value]]:
         """Return guests' fields about sweeps."""
