@@ -1,4 +1,4 @@
-"""Declarations and offers that a running mom could not use."""
+"""Declarations and services that a running mom could not use."""
 
 from typing import Any, Protocol
 

@@ -1,4 +1,4 @@
-"""The conformance kit finds what it is there to find: each wrong plugin is wrong in one way, and one check says so."""
+"""The conformance kit finds faults: each wrong plugin has one fault, and one check reports it."""
 
 import os
 import signal
@@ -36,14 +36,14 @@ KNOB = {"proc/knob": "60\n"}
 
 
 class Knob:
-    """A controller without faults, from which the wrong ones derive."""
+    """Controller without faults, and base of the wrong ones."""
 
     unit = Unit.COUNT
     low: float | None = 0
     high: float | None = 100
 
     class Settings(PluginSettings):
-        """None of its own."""
+        """No settings."""
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self.settings, self.context = settings, context
@@ -73,7 +73,7 @@ class Knob:
 
 
 def wrong(**members: Any) -> type:
-    """One with these hooks, or other members, in place of its own."""
+    """Return a plugin class with these hooks or members replaced."""
     return type("Wrong", (Knob,), {name: marked(value) for name, value in members.items()})
 
 
@@ -88,7 +88,7 @@ def failed(findings):
 
 
 def said(plugin_class: type, check: str, **given) -> str:
-    """The errors that a check gives, in one text."""
+    """Return the errors of a check in one text."""
     given.setdefault("host", KNOB)
     return "; ".join(finding.message for finding in failed(check_plugin(plugin_class, name="knob", checks=[check], **given)))
 
@@ -119,24 +119,24 @@ def writing(plugin: Knob) -> dict[str, int]:
 
 
 def asking_each(plugin: Knob, hypervisor: FakeHypervisor, guests: Sequence[Guest]) -> dict[str, object]:
-    """One that is gone costs the fields of all others."""
+    """Fail for all guests if one is gone."""
     return {guest.id: {} for guest in guests if hypervisor.guest(guest.entity)}
 
 
 def never_back(plugin: Knob, changes: Sequence[Change]) -> None:
-    """It does not write what it was at first."""
+    """Write all values except the original one."""
     Knob.mom_write(plugin, [change for change in changes if change.value != 60])
 
 
 class Mumbles(Explainer):
-    """Gives numbers for sentences."""
+    """Explainer that returns numbers instead of sentences."""
 
     def part(self, about: About) -> ExplanationPart:
         return ExplanationPart([5])  # type: ignore[list-item]  # as a plugin without types may give it
 
 
 def refusing(plugin: Knob, changes: Sequence[Change]) -> None:
-    """It takes it for granted that the knob can be written."""
+    """Raise the error of the write."""
     raise PermissionError("no")
 
 
@@ -170,7 +170,7 @@ def test_settings_without_a_word_and_secrets_in_plain_text_are_found() -> None:
         class Settings(PluginSettings):
             size: Size = 1
             password: str = ""
-            """What opens the door."""
+            """Secret setting."""
 
     text = said(Told, "declarations")
     assert "the setting size is not described" in text
@@ -192,7 +192,7 @@ def test_wrong_settings_are_refused_in_the_words_of_a_configuration() -> None:
 
 
 class Forgetful(Knob):
-    """Takes what it has set for what stands there."""
+    """Controller that returns the value that it has set, instead of reading it."""
 
     def __init__(self, settings, context):
         super().__init__(settings, context)
@@ -214,7 +214,7 @@ def test_what_a_plugin_only_remembers_is_not_undone_after_a_crash() -> None:
 
 def test_a_controller_that_writes_nothing_is_wrong() -> None:
     def writes(self: Knob, changes: Sequence[Change]) -> None:
-        """Nothing."""
+        """Write nothing."""
 
     assert "knob was never set (45: failed mom set the control, but its value 60 did not change" in said(wrong(mom_write=writes), "undo")
 
@@ -276,7 +276,7 @@ def test_a_hung_teardown_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_class_of_tests_that_names_no_plugin_is_told_so(tmp_path: Path) -> None:
     class Nameless(ConformanceTests):
-        """It lacks `plugin`."""
+        """Tests without `plugin`."""
 
     for named in ({}, {"plugin": 5}):
         with pytest.raises(pytest.fail.Exception, match="does not specify the plugin to test"):
@@ -287,7 +287,7 @@ def test_a_secret_that_is_shown_is_found() -> None:
     class Talks(Knob):
         class Settings(Knob.Settings):
             token: SecretStr = SecretStr("")
-            """What opens the door."""
+            """Secret setting."""
 
         settings: Settings
 

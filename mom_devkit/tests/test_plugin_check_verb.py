@@ -1,4 +1,4 @@
-"""`mom plugin check`: in a process of its own, with findings, cures and an exit code."""
+"""`mom plugin check` as a process: findings, cures and exit code."""
 
 import json
 import subprocess
@@ -38,7 +38,7 @@ class AcmePlugin:
 
 @pytest.fixture
 def acme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """Installs a plugin as pip would, and gives its name."""
+    """Return a function that installs a plugin like pip, and returns its name."""
 
     def install(body: str = "pass", before: str = "") -> str:
         (tmp_path / "mom_acme").mkdir()

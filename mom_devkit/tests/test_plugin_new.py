@@ -1,4 +1,4 @@
-"""`mom plugin new`: what it writes works as it stands, and it never takes a name or a file that is somebody's."""
+"""`mom plugin new`: the new plugin works, and existing names and files are refused."""
 
 import re
 import subprocess
@@ -23,7 +23,7 @@ def run(folder: Path, *command: str | Path) -> str:
 
 @pytest.fixture
 def new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mom):
-    """Runs the verb in an empty folder; gives the exit code and all that it said."""
+    """Return a function that runs the command in an empty folder, and returns the exit code and the output."""
     monkeypatch.chdir(tmp_path)
 
     def run_verb(*arguments: str) -> tuple[int, str]:
@@ -43,13 +43,13 @@ def test_what_is_written_passes_its_own_tests_types_and_lint(new, tmp_path: Path
         project = tmp_path / f"mom-page-{kind}"
         written = "".join(path.read_text() for path in project.rglob("*") if path.is_file())
         assert not re.search(r"\bHost\.mem_free\b|\"mem_free\"", written), "it counts what is not free; mem_really_available is better"
-        # Without what only this repository's own tests need: an author has it not, and to import it takes as long as all tests of a plugin.
+        # Without pytest plugins of this repository: authors do not have them, and importing them takes long.
         assert "passed" in run(project, BIN / "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:schemathesis")
         for name in ("z", LONGEST):
             assert new(name, "--kind", kind, "--directory", f"{kind}-{name}")[0] == 0
     assert len(LONGEST) == LONGEST_NAME
     projects = [tmp_path / f"mom-page-{kind}" for kind in KINDS]
-    sources = [project / name for project in projects for name in ("src", "tests")]  # together, as mypy takes long to begin
+    sources = [project / name for project in projects for name in ("src", "tests")]  # together, because starting mypy takes long
     assert "Success" in run(projects[0], BIN / "mypy", *mypy_options, *sources)
     run(tmp_path, BIN / "ruff", "check", "--no-cache", ".")
     run(tmp_path, BIN / "ruff", "format", "--no-cache", "--check", ".")

@@ -1,4 +1,4 @@
-"""How tests wait."""
+"""Tests of `wait_until`."""
 
 import pytest
 

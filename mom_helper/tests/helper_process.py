@@ -1,4 +1,4 @@
-"""A helper as a process, with knobs in a folder, guests in control groups of the unified hierarchy, and clients under another user."""
+"""Helper as a process, with files of settings in a folder, guests in control groups, and clients as another user."""
 
 import array
 import json
@@ -22,11 +22,11 @@ from mom_helper.orders import MOST_TEXT, ORDER, Answer, Order
 PROGRAM = Path(mom_helper.__file__).parent
 
 ENGINE, GUEST, STRANGER = 65534, 64055, 64056
-"""Users: the engine's (`nobody`, as the helper takes a name), one whose processes are guests, and one whose processes are none."""
+"""Users: the engine (`nobody`, because the helper takes a name), one with guests, and one without guests."""
 
 
 def as_user(user: int, work: Callable[[], Any], seconds: float = 60) -> Any:
-    """What this returns, as JSON, in a process of that user without any capability."""
+    """Run a function in a process of that user without capabilities. Return its result (JSON)."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -53,7 +53,7 @@ def as_user(user: int, work: Callable[[], Any], seconds: float = 60) -> Any:
 
 
 class Client:
-    """A connection that sends whatever it is told to."""
+    """Connection that can send any bytes."""
 
     def __init__(self, path: Path) -> None:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -62,7 +62,7 @@ class Client:
         self._id = 0
 
     def order(self, number: int, *words: int, descriptors: Sequence[int] = ()) -> tuple[Answer, bytes, list[int]]:
-        """The answer, its text, and descriptors that came."""
+        """Send an order. Return the answer, its text, and received descriptors."""
         self._id += 1
         self.send(ORDER.pack(*Order(number, self._id, *words)), descriptors)
         while True:
@@ -82,7 +82,7 @@ class Client:
         return Answer(*ORDER.unpack(message[: ORDER.size])), message[ORDER.size :], received
 
     def error(self, number: int, *words: int, descriptors: Sequence[int] = ()) -> int:
-        """The number of the error of an order; descriptors that come are closed."""
+        """Send an order. Return its error number, and close received descriptors."""
         answer, _, received = self.order(number, *words, descriptors=descriptors)
         for one in received:
             os.close(one)
@@ -90,10 +90,10 @@ class Client:
 
 
 class RunningHelper(HelperProcess):
-    """Helper with declarations of knobs `a` (1 to 1000) and `b` (0, 1 or 2) in its folder. Knob `c` is not declared."""
+    """Helper with declared files `a` (1 to 1000) and `b` (0, 1 or 2) in its folder. `c` is not declared."""
 
     def __init__(self, more: str = "", group: "Group | None" = None) -> None:
-        """With a group, plain files are in place of the kernel's groups, as these may lack a memory controller."""
+        """With a group, plain files replace the kernel's groups, which may lack a memory controller."""
         super().__init__("")
         self.state, self.declared, self.groups = self.folder / "state", self.folder / "helper.d", self.folder / "groups"
         if group is not None:
@@ -108,7 +108,7 @@ class RunningHelper(HelperProcess):
         )
 
     def inode(self, group: "Group") -> int:
-        """By which an order names a group."""
+        """Return the inode that identifies a group in orders."""
         return self.folder_of(group).stat().st_ino
 
     def folder_of(self, group: "Group") -> Path:
@@ -119,12 +119,12 @@ class RunningHelper(HelperProcess):
         return {name: knob.read_text().strip() for name, knob in self.knobs.items()}
 
     def ask(self, work: Callable[[Client], Any], user: int = ENGINE, seconds: float = 60) -> Any:
-        """What this gives for a client of that user."""
+        """Return the result of a function for a client of that user."""
         return as_user(user, lambda: work(Client(self.socket)), seconds)
 
 
 def unified_mount() -> Path:
-    """Where the unified hierarchy of control groups is; skipped where there is none, or this is not root."""
+    """Return the mount of the unified control groups. Skip the test without it, or without root."""
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
     root = next((Path(line.split()[4]) for line in lines if " - cgroup2 " in line), None)
     if root is None or os.geteuid() != 0:
@@ -133,7 +133,7 @@ def unified_mount() -> Path:
 
 
 class Group:
-    """A control group of the unified hierarchy, and processes in it; skipped where there can be none."""
+    """Control group of the unified hierarchy with processes. Skips the test if it cannot be made."""
 
     def __init__(self, name: str) -> None:
         self.path = f"/{name}"
@@ -145,14 +145,14 @@ class Group:
         self.started: list[subprocess.Popen[bytes]] = []
 
     def process(self, user: int) -> tuple[int, int]:
-        """A process of this user in it: its id and its start."""
+        """Start a process of this user in the group. Return its pid and start time."""
         one = subprocess.Popen(["sleep", "1000"], user=user, group=user, extra_groups=[])
         self.started.append(one)
         (self.folder / "cgroup.procs").write_text(str(one.pid))
         return one.pid, int(Path(f"/proc/{one.pid}/stat").read_text().rpartition(")")[2].split()[19])
 
     def mirrored(self, tree: Path, **files: str) -> Path:
-        """Its folder in a tree of plain files, with these (`memory_high` is memory.high)."""
+        """Write these files to the group's folder in a tree of plain files (`memory_high` is memory.high). Return the folder."""
         folder = tree / self.path.lstrip("/")
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
@@ -168,6 +168,6 @@ class Group:
         while folder.exists() and time.monotonic() < until:
             with suppress(OSError):
                 folder.rmdir()
-        with suppress(OSError):  # others have theirs in it, and the topmost stays
+        with suppress(OSError):  # other groups may be in it, and the top group stays
             for above in folder.parents:
                 above.rmdir()

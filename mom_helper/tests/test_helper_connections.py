@@ -1,4 +1,4 @@
-"""Which connections are served, and what the helper lives through: its loop, with processes that are only said to be there."""
+"""Accepted connections and survived errors of the helper's loop, with simulated processes."""
 
 import gc
 import os
@@ -14,11 +14,11 @@ from mom_helper.__main__ import MOST_CONNECTIONS, serve
 
 
 class Ended(Exception):
-    """No more connections come."""
+    """Raised when no more connections come."""
 
 
 class Kernel:
-    """Gives connections, or errors in their place, and says which children run."""
+    """Simulated kernel: connections or errors, and running children."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.script: list[OSError | int] = []
@@ -35,7 +35,7 @@ class Kernel:
             monkeypatch.setattr(module, name, stand_in)
 
     def accept(self) -> tuple[socket.socket, str]:
-        """An error is raised; a number is how many children have ended since the last connection."""
+        """Raise the next error, or accept a connection after some children have ended."""
         if not self.script:
             raise Ended
         one = self.script.pop(0)
@@ -54,12 +54,12 @@ class Kernel:
 
     def waitpid(self, pid: int, options: int) -> tuple[int, int]:
         assert options == os.WNOHANG
-        if pid not in self.running:  # as the kernel says it where SIGCHLD is ignored, whoever has that number now
+        if pid not in self.running:  # the kernel's answer if SIGCHLD is ignored
             raise ChildProcessError
         return 0, 0
 
     def serve(self, *script: OSError | int) -> int:
-        """How many of these connections were served."""
+        """Return how many of these connections were served."""
         self.script = list(script)
         with pytest.raises(Ended):
             serve(self, SimpleNamespace(user=os.getuid(), log=self.said.append))  # type: ignore[arg-type]  # the two of both that it uses
@@ -72,7 +72,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
 
 
 def test_there_are_only_so_many_connections_at_a_time_on_any_kernel(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not all have `/proc/PID/task/PID/children`."""
+    """Not all kernels have `/proc/PID/task/PID/children`."""
     monkeypatch.setattr(program, "read_at", lambda *_: (_ for _ in ()).throw(FileNotFoundError()), raising=False)
     assert kernel.serve(*[0] * (MOST_CONNECTIONS + 3), 2, 0, 0) == MOST_CONNECTIONS + 2
 

@@ -1,4 +1,4 @@
-"""Which processes are guests, and their control groups, also as the program that moves their memory finds them from within a container."""
+"""Which processes are guests, and how the helper and the reclaim worker find their control groups, also in a container."""
 
 import os
 import shutil
@@ -39,7 +39,7 @@ exec unshare --mount --cgroup sh -c 'mount --make-rprivate / && mount --bind "$1
 
 @pytest.fixture
 def groups() -> Iterator[Path]:
-    """A folder of groups of the test's own, which a host has below its hierarchy: of a pod, and of mom."""
+    """Yield a folder with control groups of a pod and of mom."""
     root = Path("/sys/fs/cgroup")
     root = root if (root / "cgroup.controllers").exists() else root / "unified"
     own = root / f"kube-{uuid.uuid4().hex[:8]}"
@@ -56,7 +56,7 @@ def groups() -> Iterator[Path]:
 @pytest.mark.processes
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="only root makes control groups and namespaces")
 def test_from_within_a_container_a_guests_group_is_found_where_the_hosts_are_mounted(groups: Path, tmp_path: Path) -> None:
-    """It has others in it, as a pod's container has: a mom that is root says itself whose it is."""
+    """The group contains other groups, like that of a pod's container. A mom as root names the guest's process."""
     with subprocess.Popen(["sleep", "60"]) as guest, subprocess.Popen(["sleep", "60"]) as other:
         for one in (guest, other):
             (groups / "pod/guest/cgroup.procs").write_text(str(one.pid))
@@ -122,7 +122,7 @@ def test_a_process_with_rights_of_another_user_besides_is_no_guest(group: Group)
 
 @pytest.mark.processes
 def test_a_guests_group_of_another_hierarchy_is_to_be_below_those_of_guests_too(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where only one hierarchy is the management system's."""
+    """For example, the management system may use only one hierarchy."""
     pid, started = group.process(GUEST)
     monkeypatch.setattr("mom_helper.guests._paths", lambda _: {"memory": group.path, UNIFIED: "/system.slice"})
     with pytest.raises(PermissionError, match="no control group below those declared for guests"):

@@ -1,4 +1,4 @@
-"""The helper as a process that runs as root, and clients of another user, friendly and hostile."""
+"""The helper as a root process, with friendly and hostile clients of another user."""
 
 import errno
 import fcntl
@@ -29,7 +29,7 @@ from mom_helper.orders import MOST_AT_ONCE, MOST_PIECE_KIB, ORDER, PROCESS_FILES
 pytestmark = [pytest.mark.processes, pytest.mark.skipif(os.geteuid() != 0, reason="what runs as root is tried as root")]
 
 A, B, HIGH = 0, 1, 2
-"""The numbers of what may be written."""
+"""Numbers of the declared files."""
 
 EPERM, ESRCH, EAGAIN, EINVAL, ERANGE, ENOENT = 1, 3, 11, 22, 34, 2
 EXTREMES = (0, 1, -1, 2, 7, 1000, 1001, 1 << 31, -(1 << 31), (1 << 63) - 1, -(1 << 63), os.getpid())
@@ -64,13 +64,13 @@ def elsewhere() -> Iterator[Group]:
 
 @pytest.fixture
 def grouped(group: Group) -> Iterator[RunningHelper]:
-    """A helper that finds the group as plain files."""
+    """Start a helper with the group as plain files."""
     with running(group=group) as one:
         yield one
 
 
 def limiting(pid: int, inode: int) -> Callable[[Client], int]:
-    """Limit a guest to 1 GiB: the error."""
+    """Return a function that limits a guest to 1 GiB, and returns the error."""
     return lambda client: client.error(OrderNumber.SET, HIGH, 1 << 30, pid, inode)
 
 
@@ -78,7 +78,7 @@ def high(helper: RunningHelper, group: Group) -> str:
     return (helper.folder_of(group) / "memory.high").read_text().strip()
 
 
-# --- what is allowed -----------------------------------------------------------------------------------------------------------------
+# --- allowed orders -----------------------------------------------------------------------------------------------------------------
 
 
 def test_a_knob_is_written_within_its_bounds_only(helper: RunningHelper) -> None:
@@ -134,7 +134,7 @@ def test_only_processes_of_guests_users_in_guests_groups_are_guests(grouped: Run
 
 @pytest.mark.parametrize("line_break", ["\r", "\x85"])
 def test_no_group_is_named_so_that_it_passes_for_another_guests(grouped: RunningHelper, group: Group, line_break: str) -> None:
-    """The kernel keeps line feeds out of the names of groups, and no other character."""
+    """Names of groups can contain any character except line feeds."""
     with closing(Group(f"mom-test.slice/own{line_break}0::{group.path}")) as disguised:
         pid, _ = disguised.process(GUEST)
         assert grouped.ask(limiting(pid, grouped.inode(group))) != 0
@@ -197,7 +197,7 @@ while True:
 
 
 def serving(path: Path, user: int, group: Group | None) -> subprocess.Popen[bytes]:
-    """A process of this user that serves a socket that only its user may reach."""
+    """Start a process of this user with a socket that only this user may use."""
     path.parent.mkdir(exist_ok=True)
     path.parent.chmod(0o777)
     one = subprocess.Popen(["/usr/bin/python3", "-c", SERVE, str(path)], user=user, group=user, extra_groups=[])
@@ -239,7 +239,7 @@ def test_a_socket_that_root_made_for_a_guests_user_can_be_reached_as_libvirt_mak
 
 
 def test_where_guests_run_as_root_no_other_socket_of_roots_can_be_reached(group: Group) -> None:
-    """As on Proxmox VE: the control sockets of root's services are not guests' monitors."""
+    """On Proxmox VE, for example, control sockets of root's services are not monitors of guests."""
     with running("[guests root]\nusers = root\nslices = mom-test.slice\n", group) as helper:
         server = serving(helper.folder / "run/service", 0, None)
         serving(helper.folder / "run/guest", 0, group)
@@ -264,7 +264,7 @@ def test_a_socket_that_nobody_accepts_from_keeps_no_order_waiting(helper: Runnin
         os.close(file)
 
 
-# --- what stood there before ---------------------------------------------------------------------------------------------------------
+# --- original values ---------------------------------------------------------------------------------------------------------
 
 
 def test_what_stood_there_is_put_back_after_any_end_of_the_helper(helper: RunningHelper) -> None:
@@ -386,7 +386,7 @@ def test_a_helper_that_is_killed_at_any_instant_knows_what_stood_there(helper: R
             os.kill(one, 9)
         helper.kill()
         os.waitpid(pid, 0)
-        if not helper.values()["a"]:  # a plain file is cut first, and the kernel's are not
+        if not helper.values()["a"]:  # a plain file is truncated first, unlike the kernel's
             helper.knobs["a"].write_text("2\n")
         assert helper.put_back().returncode == 0
         assert helper.values()["a"] == "100"
@@ -426,7 +426,7 @@ def test_what_an_ended_guest_had_keeps_nothing_else_from_being_put_back(grouped:
 
 
 def test_a_knob_that_keeps_nothing_is_written_and_nothing_is_remembered() -> None:
-    refresh = Path("/proc/sys/vm/stat_refresh")  # it has the kernel add up its counters
+    refresh = Path("/proc/sys/vm/stat_refresh")  # makes the kernel add up its counters
     if not os.access(refresh, os.W_OK):
         pytest.skip("the kernel has no such knob")
     with running(f"[knob {refresh}]\nvalues = 1\n") as helper:
@@ -438,7 +438,7 @@ def test_a_knob_that_keeps_nothing_is_written_and_nothing_is_remembered() -> Non
 
 
 def fuzz(client: Client, seed: int, count: int, pids: list[int]) -> int:
-    """Send orders of all kinds with all kinds of words, and read what comes; how many were carried out."""
+    """Send random orders with random words, and read the answers. Return the number of successful orders."""
     chance = random.Random(seed)  # noqa: S311  # it is to be the same each time
     done = 0
     numbers = [*OrderNumber, 0, 13, 77, (1 << 32) - 1]
@@ -476,14 +476,14 @@ def test_an_engine_that_orders_anything_gets_nothing_but_what_is_declared(groupe
 
 
 MOST_MIB = 15 if sys.version_info < (3, 14) else 16
-"""What its process holds: the interpreter, for the most part."""
+"""Limit of its memory, which is mostly the interpreter."""
 
 
 def is_alive_and_small(helper: RunningHelper) -> None:
     assert helper.ask(lambda client: client.error(OrderNumber.SET, A, 77)) in {0, EAGAIN}
     for pid in helper.processes():
         with suppress(FileNotFoundError):
-            for line in Path(f"/proc/{pid}/status").read_text().splitlines():  # of one that ends, it has no such line any more
+            for line in Path(f"/proc/{pid}/status").read_text().splitlines():  # an ending process has no such line
                 assert not line.startswith("VmRSS") or int(line.split()[1]) <= MOST_MIB << 10
     assert "Traceback" not in helper.log
 
@@ -533,7 +533,7 @@ def test_descriptors_of_strange_files_are_refused_at_once(helper: RunningHelper)
 
 
 def several(*asked: Sequence[int]) -> bytes:
-    """So many orders, with their places as ids, in one message."""
+    """Return a message with several orders. Their ids are their positions."""
     return b"".join(ORDER.pack(*Order(number, index, *words)) for index, (number, *words) in enumerate(asked))
 
 
@@ -659,7 +659,7 @@ def test_a_process_that_ends_meanwhile_is_no_guest_and_neither_is_the_next_of_it
     is_alive_and_small(grouped)
 
 
-# --- how it is started ---------------------------------------------------------------------------------------------------------------
+# --- the start ---------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The process that takes memory of guests, as a mom that is root starts it."""
+"""The process that reclaims guests' memory, as a mom with root rights starts it."""
 
 import os
 import socket
@@ -22,7 +22,7 @@ WAYS = (OrderNumber.TAKE_V2, OrderNumber.TAKE_V1, OrderNumber.TAKE_PROCESS)
 
 
 class Taker:
-    """A taker, and the socket by which mom orders."""
+    """Reclaim worker, and mom's socket to it."""
 
     def __init__(self) -> None:
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -32,14 +32,14 @@ class Taker:
             self.process = subprocess.Popen(command, stdin=theirs.fileno(), stderr=subprocess.PIPE)
 
     def order(self, number: int, *words: int) -> Answer:
-        """What is answered."""
+        """Send an order, and return the answer."""
         self.socket.send(ORDER.pack(*Order(number, 7, *words)))
         answer = Answer(*ORDER.unpack(self.socket.recv(ORDER.size)))
         assert answer.id == 7
         return answer
 
     def ended(self) -> bytes:
-        """What it has said, when it has ended."""
+        """Wait for its end, and return its output."""
         self.socket.close()
         _, said = self.process.communicate(timeout=20)
         return said
@@ -67,7 +67,7 @@ input()
 
 @pytest.fixture
 def holder() -> Iterator[subprocess.Popen[bytes]]:
-    """A process with 8 MiB of memory."""
+    """Start a process with 8 MiB of memory."""
     with subprocess.Popen([sys.executable, "-I", "-c", HOLDS], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as one:
         assert one.stdout is not None
         assert one.stdout.readline() == b"holds\n"
@@ -80,7 +80,7 @@ def started_of(pid: int) -> int:
 
 
 def area_of(pid: int) -> int:
-    """The address of its 8 MiB."""
+    """Return the address of its 8 MiB."""
     for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
         first, last = (int(word, 16) for word in line.split()[0].split("-"))
         if last - first >= 8 << 20 and " rw-p " in line:

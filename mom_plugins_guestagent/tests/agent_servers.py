@@ -1,4 +1,4 @@
-"""Servers on real sockets that speak as agents in guests do, and as no honest agent would: in a thread of their own, on asyncio."""
+"""Servers on real sockets that act like agents in guests, also with faults, in a thread with asyncio."""
 
 import asyncio
 import base64
@@ -33,7 +33,7 @@ Speak = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 class QemuAgent:
-    """qemu-guest-agent as far as mom uses it; a test changes its attributes."""
+    """qemu-guest-agent, as far as mom uses it. Tests change its attributes."""
 
     def __init__(self, files: Mapping[str, str] = FILES) -> None:
         self.files = dict(files)
@@ -43,11 +43,11 @@ class QemuAgent:
         self.visits = 0
         self.open: dict[int, str] = {}
         self.piece = 1 << 20
-        """Bytes that are sent at once."""
+        """Number of bytes sent at once."""
         self.hangs_up = False
-        """It says nothing, and ends at once."""
+        """Whether it closes the connection at once."""
         self.stale = b""
-        """Sent before anything was asked."""
+        """Bytes sent before any request."""
 
     async def speak(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.visits += 1
@@ -103,7 +103,7 @@ class QemuAgent:
 
 
 class Guestd:
-    """The real mom-guestd's answers, over files in this folder."""
+    """Answers of the real mom-guestd, from files in a folder."""
 
     def __init__(self, root: Path, relief: Relief | None = None) -> None:
         self.guest = GuestFigures(str(host_of(root, FILES)), 4, relief)
@@ -118,7 +118,7 @@ class Guestd:
 
 
 class Servers:
-    """Listens for as many guests as a test wants."""
+    """Servers for any number of guests."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -132,7 +132,7 @@ class Servers:
 
     def stop(self) -> None:
         async def end() -> None:
-            # A server that is closed loses what it has accepted and has not begun to talk to: the socket would stay open.
+            # Closing a server would leave accepted connections open that no task serves yet.
             while asyncio.all_tasks() - self._conversations - {asyncio.current_task()}:
                 await asyncio.sleep(0)
             for server in self._servers:
@@ -147,13 +147,13 @@ class Servers:
         self._loop.close()
 
     def unix(self, speak: Speak) -> str:
-        """The path of a socket at which `speak` answers."""
+        """Return the path of a socket where `speak` answers."""
         path = str(self._folder / f"agent{len(self._servers)}")
         self._servers.append(self._wait(asyncio.start_unix_server(self._contained(speak), path)))
         return path
 
     def tcp(self, speak: Speak) -> tuple[str, int]:
-        """The address and port at which `speak` answers."""
+        """Return address and port where `speak` answers."""
         server: asyncio.Server = self._wait(asyncio.start_server(self._contained(speak), "127.0.0.1"))
         self._servers.append(server)
         address, port = server.sockets[0].getsockname()
@@ -174,19 +174,19 @@ class Servers:
                     writer.close()
                     await writer.wait_closed()
             finally:
-                writer.transport.abort()  # what nobody reads any more would keep it open for ever
+                writer.transport.abort()  # unread output would keep it open forever
 
         return contained
 
 
 async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Takes everything and says nothing."""
+    """Read everything, and never answer."""
     while await reader.read(4096):
         pass
 
 
 def saying(data: bytes) -> Speak:
-    """Says this, whatever it is asked."""
+    """Return a server that sends these bytes for any request."""
 
     async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(4096)
@@ -198,17 +198,17 @@ def saying(data: bytes) -> Speak:
 
 
 def without_end(*pieces: bytes, pause: float = 0.0) -> Speak:
-    """Says these again and again, for ever, with so many seconds after each."""
+    """Return a server that repeats these pieces forever, with a pause after each."""
 
     async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for data in cycle(pieces):
             writer.write(data)
             await writer.drain()
-            await asyncio.sleep(pause)  # others have their turn, too: drain alone waits only when a lot stands to be sent
+            await asyncio.sleep(pause)  # lets other tasks run: drain waits only for large buffers
 
     return speak
 
 
 def dripping(data: bytes) -> Speak:
-    """Says this in single bytes, for ever."""
+    """Return a server that repeats these bytes one by one, forever."""
     return without_end(*(bytes([byte]) for byte in data), pause=0.01)

@@ -1,4 +1,4 @@
-"""Fixtures: servers that answer as agents do, well or badly, and a plugin that asks them."""
+"""Fixtures: servers that act like agents, also with faults, and a plugin that asks them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,5 +22,5 @@ def agent() -> QemuAgent:
 
 @pytest.fixture
 def socket_of_agent(servers: Servers, agent: QemuAgent) -> str:
-    """Where `agent` answers."""
+    """Return the socket of `agent`."""
     return servers.unix(agent.speak)

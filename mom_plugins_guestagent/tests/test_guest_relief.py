@@ -1,4 +1,4 @@
-"""mom-guestd helps a host that is short of memory, where the guest's owner lets it, and puts back what it changed, whatever ends it."""
+"""mom-guestd helps a host that is short of memory, if the guest's owner allows it. At any end, it restores its changes."""
 
 import os
 import subprocess
@@ -19,14 +19,14 @@ NO_SWAP = MEMINFO.replace("200000", "0").replace("150000", "0")
 
 
 def vmstat(**counts: int) -> str:
-    """What of it counts here, in MiB."""
+    """Return /proc/vmstat with these counts in MiB."""
     mib = {name: counts.pop(name, 0) * PAGES_OF_MIB for name in CacheCounts.PAGES} | {"pgpgin": counts.pop("pgpgin", 0) * 1024}
     assert not counts
     return "".join(f"{name} {number}\n" for name, number in mib.items())
 
 
 class Inside:
-    """A guest with these files; what the kernel would do when one is written is up to the test."""
+    """Files of a guest. Tests act as its kernel."""
 
     def __init__(self, root: Path, order: str = "9\n") -> None:
         files = {REPORTING: order, RECLAIM: "", "proc/vmstat": vmstat(nr_inactive_file=400), "proc/meminfo": NO_SWAP}
@@ -121,7 +121,7 @@ def test_one_that_begins_puts_back_what_another_left_whatever_its_own_owner_want
 def test_what_was_there_first_is_never_lost(inside: Inside, capsys: pytest.CaptureFixture[str]) -> None:
     ReportingOrder(str(inside.root)).lower(4)
     (inside.root / REPORTING).unlink()
-    (inside.root / REPORTING).mkdir()  # it cannot be written now
+    (inside.root / REPORTING).mkdir()  # cannot be written now
     assert not ReportingOrder(str(inside.root)).put_back()
     assert (inside[KEPT], ReportingOrder(str(inside.root)).now()) == ("9 4\n", None)
     (inside.root / REPORTING).rmdir()
@@ -140,7 +140,7 @@ def test_where_it_cannot_be_noted_what_stood_there_nothing_is_changed(inside: In
     assert "cannot change the order of free page reporting from 9: " in capsys.readouterr().err
 
 
-# --- page cache that was not used for long -------------------------------------------------------------------------------------------
+# --- unused page cache -------------------------------------------------------------------------------------------
 
 
 def test_what_came_lately_or_left_meanwhile_does_not_count_as_unused() -> None:
@@ -161,7 +161,7 @@ def test_what_came_lately_or_left_meanwhile_does_not_count_as_unused() -> None:
 
 @contextmanager
 def trimming(inside: Inside, clock: HandClock, seconds: int = 600) -> Iterator[Relief]:
-    """A guest that has watched its page cache for long enough, and whose host is short of memory from now on."""
+    """Yield the relief of a guest that has watched its page cache long enough. From now on, its host is short of memory."""
     relief = Relief(str(inside.root), trim_seconds=seconds, clock=clock)
     end = clock.now + seconds
     while clock.now < end:
@@ -174,7 +174,7 @@ def trimming(inside: Inside, clock: HandClock, seconds: int = 600) -> Iterator[R
 
 
 def steps(inside: Inside, clock: HandClock, relief: Relief, seconds: float) -> list[str]:
-    """What is asked of the kernel in so many seconds."""
+    """Run for some seconds. Return the requests to the kernel."""
     asked, end = [], clock.now + seconds
     while True:
         rest = relief.turn() or seconds
@@ -234,7 +234,7 @@ def test_a_kernel_that_cannot_leave_it_alone_is_not_asked_again(
     inside["proc/meminfo"] = MEMINFO
     with trimming(inside, clock) as relief:
         (inside.root / RECLAIM).unlink()
-        (inside.root / RECLAIM).symlink_to("/dev/full")  # refuses whatever is written
+        (inside.root / RECLAIM).symlink_to("/dev/full")  # refuses all writes
         clock.now += 5
         relief.turn()
         assert relief.turn() == relief.left(), "it waits for nothing but the end of the host's word"
@@ -292,7 +292,7 @@ def test_what_it_has_changed_is_put_back_however_it_ends(inside: Inside) -> None
     with helping() as daemon:
         daemon.kill()
     assert (inside.order, inside[KEPT]) == ("2", "9 2\n")
-    with helping() as daemon:  # the next one begins with what stood there first, and is killed, too
+    with helping() as daemon:  # the next one begins with the original value, and is also killed
         daemon.kill()
     assert inside[KEPT] == "9 2\n"
     assert subprocess.run([*command, "--put-back"], check=False, timeout=60).returncode == 0

@@ -1,4 +1,4 @@
-"""Asking agents over real sockets: those that answer well, in pieces or slowly, and those that mean harm."""
+"""Requests to agents over real sockets: correct, slow and hostile ones."""
 
 import asyncio
 import json
@@ -26,9 +26,9 @@ T = TypeVar("T")
 
 GUEST = Entity(Scope.GUEST, "uuid", "guest")
 STRANGER = 65533
-"""The id of a user who has nothing to do with mom."""
+"""ID of a user who is neither mom nor QEMU."""
 LONG_SECONDS = 60.0
-"""Longer than anything here takes that does not hang, however busy the machine is."""
+"""Longer than any call here that does not hang, also on a busy machine."""
 
 ALL = figures(MEMINFO + VMSTAT + PRESSURE + LOADAVG)
 
@@ -43,7 +43,7 @@ def run(made: Awaitable[T], seconds: float = 2 * LONG_SECONDS) -> T:
 
 @pytest.fixture
 def way(socket_of_agent: str) -> AgentWay:
-    """That of `agent`."""
+    """Return the way to `agent`."""
     return agent_way(socket_of_agent)
 
 
@@ -90,7 +90,7 @@ def test_a_file_that_was_opened_too_late_for_a_visit_is_closed_by_the_next(serve
         def answer(self, line: bytes) -> bytes:
             said = super().answer(line)
             if b"guest-file-open" in line and self.visits == 1:
-                self.stale += said  # QEMU keeps it for who comes next
+                self.stale += said  # QEMU keeps it for the next client
                 raise ConnectionError
             return said
 
@@ -110,7 +110,7 @@ def test_a_guest_cannot_have_more_files_closed_than_visits_leave_open(agent: Qem
 
 
 async def hanging_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Ends at once."""
+    """Close the connection at once."""
 
 
 HOSTILE: dict[str, Speak] = {
@@ -145,7 +145,7 @@ def test_a_hostile_guest_costs_little_and_gives_nothing(servers: Servers, name: 
 
 
 class Hostile(QemuAgent):
-    """Synchronises as it should, and answers one command with whatever a test wants."""
+    """Agent that synchronises correctly, and answers one command with a test's bytes."""
 
     def __init__(self, command: str, answer: bytes) -> None:
         super().__init__()
@@ -293,7 +293,7 @@ def test_what_is_no_address_is_refused(text: str) -> None:
         parse_address(text)
 
 
-# --- a socket that only QEMU's user and root may use -------------------------------------------------------------------------------
+# --- a socket for QEMU's user and root only -------------------------------------------------------------------------------
 
 ECHO = """
 import os, socket, sys
@@ -307,7 +307,7 @@ while True:
 
 @pytest.fixture
 def closed_socket(mom_open_folder: Path) -> Iterator[tuple[str, StandInGuest]]:
-    """The path, and the process that listens there."""
+    """Yield the path, and the process that listens there."""
     mom_open_folder.chmod(0o777)
     path = str(mom_open_folder / "agent")
     try:
@@ -341,7 +341,7 @@ def test_an_agents_socket_of_another_user_is_reached(closed_socket: tuple[str, S
 @pytest.mark.skipif(os.geteuid() != 0, reason="sockets of several users are needed")
 @pytest.mark.processes
 def test_a_guests_own_word_leads_to_no_socket_of_another_user(servers: Servers, tmp_path: Path) -> None:
-    """As one that has broken out could write another program's socket into its command line, and mom may reach more than it."""
+    """A guest that has escaped could write another program's socket into its command line, and mom may have more rights."""
     path = servers.unix(saying(b""))
     link = tmp_path / "link"
     link.symlink_to(path)
@@ -351,10 +351,10 @@ def test_a_guests_own_word_leads_to_no_socket_of_another_user(servers: Servers, 
                 with pytest.raises(NoAnswer):
                     run(connected(where, guest.pid))
             os.chown(path, STRANGER, STRANGER)
-            run(connected(path, guest.pid))  # as libvirt makes it for its guest
+            run(connected(path, guest.pid))  # like libvirt's for its guest
             os.chown(path, 0, 0)
             run(connected(path, os.getpid()))
-            run(connected(str(link), 0))  # as an operator has written it
+            run(connected(str(link), 0))  # as an operator configures it
         finally:
             guest.kill()
 

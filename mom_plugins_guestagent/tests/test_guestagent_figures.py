@@ -1,4 +1,4 @@
-"""What is made of what a guest says: figures from files, and what is believed."""
+"""Figures from a guest's files and answers, and their plausibility."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The plugin: whom it asks, what it hands out, and that nobody ever waits for a guest."""
+"""The plugin: which agents it asks, its fields, and that no cycle waits for a guest."""
 
 import shutil
 import subprocess
@@ -40,10 +40,10 @@ from mom_plugins_guestagent.script import guestd_script
 from mom_plugins_guestagent.ways import AgentAddress, AgentKind
 
 LONG_SECONDS = 60.0
-"""Longer than anything here takes that does not hang, however busy the machine is."""
+"""Longer than any call here that does not hang, also on a busy machine."""
 
 PERIOD_SECONDS = 0.2
-"""How often guests are asked here: operators may say no less than a second, and a test waits for several periods."""
+"""Polling period in these tests. Operators can set at least a second, but tests wait for several periods."""
 
 
 def guest(name: str, incarnation: str = "1") -> Guest:
@@ -51,7 +51,7 @@ def guest(name: str, incarnation: str = "1") -> Guest:
 
 
 class Hypervisor:
-    """Guests with channels, and an agent behind some of them."""
+    """Hypervisor with guests' channels, some with an agent."""
 
     uri = "fake:///system"
 
@@ -102,7 +102,7 @@ def make() -> Iterator[Make]:
 
 @pytest.fixture
 def hypervisor(socket_of_agent: str) -> Hypervisor:
-    """Guest a has an agent behind a socket."""
+    """Return a hypervisor whose guest a has an agent on a socket."""
     made = Hypervisor()
     assert isinstance(made, AgentAccess)
     made.channels["uuid-of-a"] = {"org.qemu.guest_agent.1": socket_of_agent}
@@ -115,12 +115,12 @@ def states_of(plugin: GuestAgentPlugin) -> Mapping[str, AgentState]:
 
 
 def fields_of(plugin: GuestAgentPlugin, hypervisor: Hypervisor, *guests: Guest) -> Mapping[str, Value]:
-    """All that is known of the first guest now."""
+    """Return the fields of the first guest."""
     return plugin.mom_collect_guests(hypervisor, guests).get(guests[0].id, {})
 
 
 def fields_once_known(plugin: GuestAgentPlugin, hypervisor: Hypervisor, *guests: Guest, name: str = "mem_available") -> Mapping[str, Value]:
-    """The first guest's fields, as soon as they hold `name`."""
+    """Wait until the first guest has the field `name`, and return its fields."""
 
     def known() -> Mapping[str, Value] | None:
         found = fields_of(plugin, hypervisor, *guests)
@@ -165,7 +165,8 @@ def test_sockets_can_be_named_where_the_hypervisor_knows_none(make, servers, tmp
     wait_until(lambda: ["mem_available" in fields for fields in plugin.mom_collect_guests(FakeHypervisor(), both).values()] == [True, True])
 
 
-# --- lies ----------------------------------------------------------------------------------------------------------------------------
+# --- false answers
+# ----------------------------------------------------------------------------------------------------------------------------
 
 
 LYING = MEMINFO.replace("300000", "9300000")
@@ -217,7 +218,7 @@ NOT_ALONE: Mapping[str, Report] = {
 
 @pytest.mark.parametrize("report", NOT_ALONE.values(), ids=NOT_ALONE)
 def test_statistics_of_an_agent_never_stand_beside_the_age_of_the_balloon_drivers(make, hypervisor, report, monkeypatch):
-    """A size that an agent told a minute ago would count as a second old: the guest would be shrunk below what it uses by now."""
+    """An agent's figure from a minute ago would count as a second old, and mom would shrink the guest below its present need."""
     monkeypatch.setattr("mom_plugins_guestagent.collector.TIMEOUT_SECONDS", LONG_SECONDS)
     plugin = make()
     plugin.mom_report(report_of(guest("a")))
@@ -238,7 +239,7 @@ def short_report(*guests: Guest, state: str | None = "soft", mode: str = "enforc
 
 @pytest.fixture
 def helping(servers, hypervisor, tmp_path) -> Guestd:
-    """Guest a has a mom-guestd whose owner lets it help its host."""
+    """Return a mom-guestd of guest a that may help the host."""
     host_of(tmp_path / "root", {REPORTING: "9\n"})
     daemon = Guestd(tmp_path / "root", Relief(str(tmp_path / "root"), 2))
     hypervisor.channels["uuid-of-a"] = {"org.mom.guestd.0": servers.unix(daemon.speak)}
@@ -277,7 +278,7 @@ def test_who_need_not_know_is_told_nothing(make, hypervisor, helping, settings, 
     assert "short" not in helping.asked
 
 
-# --- the collector by itself -----------------------------------------------------------------------------------------------------
+# --- the collector alone -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.long

@@ -1,4 +1,4 @@
-"""mom-guestd: what it answers, over TCP and over a device, and what its clients cannot make it do."""
+"""mom-guestd: its answers over TCP and a device, and hostile clients."""
 
 import ast
 import errno
@@ -72,7 +72,7 @@ def received(client: socket.socket, end: bytes) -> bytes:
     return got
 
 
-# --- what is answered --------------------------------------------------------------------------------------------------------------
+# --- answers --------------------------------------------------------------------------------------------------------------
 
 
 def test_an_answer_to_a_token_says_all_and_where_it_begins_and_ends(guest: GuestFigures) -> None:
@@ -182,7 +182,7 @@ def test_it_runs_by_itself_without_anything_installed(tmp_path: Path) -> None:
 
 
 def below_those_for_clients() -> socket.socket:
-    """A server at a port that the kernel gives to nobody who connects anywhere meanwhile."""
+    """Return a server on a port below the kernel's ports for clients."""
     while True:
         with suppress(OSError):
             return socket.create_server(("127.0.0.1", 10_000 + secrets.randbelow(20_000)))

@@ -1,4 +1,4 @@
-"""Another program that sets KSM's knobs, such as KubeVirt's virt-handler: mom reports it, and leaves the knobs to it."""
+"""Another program that sets KSM's files, such as KubeVirt's virt-handler: mom reports it, and does not change them."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -65,7 +65,7 @@ class Kernel:
         if self.files["run"] == 2:
             self.merged = 0
         elif self.files["run"] == 1:
-            self.merged = self.mergeable if self.mergeable > 1 else 0  # a page by itself is equal to none
+            self.merged = self.mergeable if self.mergeable > 1 else 0  # a single page has no equal
 
 
 class OnlyKnobs:
@@ -158,7 +158,7 @@ def test_refused_knob_does_not_stop_others() -> None:
     [
         (100, {"pages_to_scan": 400}, {"run": (0, 1), "pages_to_scan": (100, 400)}, {}, 0),
         (100, {}, {}, {}, 1),  # a KSM that ran before mom runs again
-        (100, {}, {"run": (2, 0)}, {"run": Status.LEFT_ALONE}, 1),  # which another process chose
+        (100, {}, {"run": (2, 0)}, {"run": Status.LEFT_ALONE}, 1),  # chosen by another process
         (2000, {"pages_to_scan": 400}, {"run": (0, 1), "pages_to_scan": (100, 400)}, {"merge_across_nodes": Status.FAILED}, 0),
     ],
     ids=["stopped", "running", "chosen", "without memory to unmerge"],
@@ -206,7 +206,7 @@ def test_restore_waits_for_the_last_shared_pages(monkeypatch: pytest.MonkeyPatch
 
 
 class Killed(BaseException):
-    """mom is killed."""
+    """Raised when mom is killed."""
 
 
 class UntilKilled(Kernel):

@@ -16,7 +16,7 @@ def test_savings_exclude_ksms_own_memory() -> None:
 
 
 def scan(number: int, saved_kib: int, **more: Value) -> dict[str, Value]:
-    """Return KSM's files after so many whole scans."""
+    """Return KSM's files after this number of full scans."""
     return {**FILES, "run": 1, "full_scans": number, "general_profit": saved_kib << 10, **more}
 
 

@@ -62,7 +62,8 @@ def decide(
     return {name: value for name, value in knobs.items() if value is not None}
 
 
-# --- when ----------------------------------------------------------------------------------------------------------------------------
+# --- when to merge
+# ----------------------------------------------------------------------------------------------------------------------------
 
 
 POOR = {"ksm_sleep_millisecs": 200, "ksm_pages_to_scan": 64}
@@ -227,7 +228,7 @@ def test_guest_that_comes_late_in_a_look_is_new_after_it(worth: float, looks: bo
     assert (memory.kept.until, memory.kept.seen) == (16, frozenset({"g", "new"}))
 
 
-# --- what may be missing -------------------------------------------------------------------------------------------------------------
+# --- unknown figures -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("unknown", ["ksm_run", "mem_available", "ksm_full_scans", "ksm_clock"])
@@ -322,7 +323,7 @@ def test_values_stay_within_bounds(course: list[tuple[dict[str, Value], dict[str
         assert "ksm_merge_across_nodes" not in decided
 
 
-# --- hosts that answer ---------------------------------------------------------------------------------------------------------------
+# --- simulated hosts ---------------------------------------------------------------------------------------------------------------
 
 
 @dataclass

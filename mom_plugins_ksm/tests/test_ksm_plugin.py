@@ -81,7 +81,7 @@ def test_shareable_memory_is_the_address_space_of_qemu_even_before_ksm_has_run(r
     assert plugin(root).mom_collect_host(None)["ksm_shareable"] == 0, "there is no guest"
     qemu(root, 100, 40 << 20)
     qemu(root, 101, 2 << 20, "qemu-system-x86")
-    qemu(root, 102, 1 << 20, "kvm")  # as Proxmox calls it
+    qemu(root, 102, 1 << 20, "kvm")  # Proxmox VE's name
     qemu(root, 103, 8 << 20, "postgres")
     fields = plugin(root).mom_collect_host(None)
     assert fields["ksm_shareable"] == 43 << 20
@@ -246,7 +246,7 @@ def test_doctor_and_cycles_report_read_only_knobs(root: Path, monkeypatch: pytes
 
 
 def test_the_doctor_finds_ksmtuned(root: Path) -> None:
-    (host_of(root, {"proc/812/comm": "ksmtuned\n"}) / "proc/813").mkdir()  # which has just ended
+    (host_of(root, {"proc/812/comm": "ksmtuned\n"}) / "proc/813").mkdir()  # it has just ended
     (finding,) = (f for f in plugin(root).mom_doctor(None) if f.severity is Severity.ERROR)
     assert "812" in finding.message
     assert "systemctl disable --now ksmtuned" in finding.cure

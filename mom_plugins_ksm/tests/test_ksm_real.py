@@ -36,7 +36,7 @@ sys.stdin.read()
 
 @pytest.fixture
 def ksm() -> Iterator[KsmPlugin]:
-    """Yield the plugin on the real kernel, and restore all that a test may have changed."""
+    """Yield the plugin on the real kernel. Restore everything after the test."""
     if not os.access(KSM / "run", os.W_OK):
         if os.environ.get("MOM_REQUIRE_REAL") == "1":
             pytest.fail(f"{KSM / 'run'} is not writable here")
@@ -68,7 +68,7 @@ def equal_pages() -> Iterator[None]:
         for _ in range(2)
     ]
     for child in children:
-        with suppress(OSError):  # should memory run out meanwhile, these go first
+        with suppress(OSError):  # first choice of the OOM killer
             Path(f"/proc/{child.pid}/oom_score_adj").write_text("1000")
         assert child.stdout is not None
         assert child.stdout.readline() == "ready\n"
@@ -87,7 +87,7 @@ def number(name: str) -> int:
 
 
 def merge_anew(ksm: KsmPlugin, **knobs: Value) -> dict[str, Outcome]:
-    """Merge, from nothing merged, until the equal pages are. What ended processes had shared is counted until ksmd notices."""
+    """Unmerge everything, and merge until the equal pages are merged. ksmd counts pages of ended processes for a while."""
     decide(ksm, ksm_run=2)
     wait_until(lambda: number("pages_shared") == 0, "pages stay shared though everything was unmerged")
     outcomes = decide(ksm, ksm_run=1, **knobs)
@@ -96,7 +96,7 @@ def merge_anew(ksm: KsmPlugin, **knobs: Value) -> dict[str, Outcome]:
 
 
 def test_the_real_kernel_tells_all_fields_that_every_kernel_has(ksm: KsmPlugin) -> None:
-    decide(ksm, ksm_run=0)  # or ksmd would go on counting between the two looks
+    decide(ksm, ksm_run=0)  # so that ksmd does not count between the two readings
     fields = ksm.mom_collect_host(None)
     names = "run pages_to_scan sleep_millisecs pages_shared pages_sharing pages_unshared pages_volatile full_scans"
     for name in names.split():
@@ -116,7 +116,7 @@ def test_equal_pages_of_two_processes_are_merged_and_all_is_put_back(ksm: KsmPlu
     tracked, usage = fields["ksm_tracked"], fields.get("ksmd_cpu_usage")
     assert isinstance(tracked, int)
     assert tracked >= PAGES * mmap.PAGESIZE // 1024
-    assert usage is None or (isinstance(usage, float) and 0 < usage <= 200)  # None: ksmd is out of sight in a container
+    assert usage is None or (isinstance(usage, float) and 0 < usage <= 200)  # None: ksmd is invisible in a container
     entries = [LedgerEntry(HOST, name, was[name], wanted[name], "ksm", 0.0) for name in wanted]
     assert all(outcome.status in {Status.APPLIED, Status.UNCHANGED} for outcome in put_back(ksm, entries))
     assert {name: number(name.removeprefix("ksm_")) for name in was} == was

@@ -1,4 +1,4 @@
-"""A node's /proc, control groups and folders of logs, as files below a folder."""
+"""A node's /proc, control groups and log folders, as files."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ _STAT = "{pid} ({name}) S 1 1 1 0 -1 4194304 0 0 0 0 0 0 0 0 20 0 1 0 {started} 
 
 @dataclass
 class Node:
-    """Its root, and what is started on it."""
+    """Files of a node. Tests start pods and processes on it."""
 
     root: Path
     last: int = 1000
 
     @property
     def logs(self) -> Path:
-        """kubelet's folder."""
+        """kubelet's folder of logs."""
         return self.root / "var/log/pods"
 
     def pod(self, namespace: str = "prod", name: str = "virt-launcher-db-x7k2p", group: str = "", *, named: bool = True) -> str:
-        """A pod's uid: kubelet has made its group and its folder of logs.
+        """Make a pod's group and log folder like kubelet. Return the uid.
 
         :param group: path of its group, with `{}` for the uid
         """
@@ -53,5 +53,5 @@ class Node:
         return self.last
 
     def ends(self, pid: int) -> None:
-        """It does."""
+        """End a process."""
         shutil.rmtree(self.root / "proc" / str(pid))

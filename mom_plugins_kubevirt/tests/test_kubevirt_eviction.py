@@ -1,4 +1,4 @@
-"""At what the kubelet evicts, by its configuration and its own arithmetic, and what follows for mom."""
+"""kubelet's eviction threshold, from its configuration and with its arithmetic, and the consequences for mom."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from mom_core import Severity
 from mom_devkit import host_of
-from mom_plugins_kubevirt.kubelet_api import quantity_kib
-from mom_plugins_kubevirt.kubelet_config import KubeletConfig, Threshold, config_of
-from mom_plugins_kubevirt.node_facts import KubeletMemory, conditions, memory_of, room_of
+from mom_plugins_kubevirt.kubelet_api import KubeletConfig, Threshold, config_of, quantity_kib
+from mom_plugins_kubevirt.node_facts import room_of
 
 MIB, GIB = 1 << 10, 1 << 20
 CONFIG = "var/lib/kubelet/config.yaml"
@@ -72,53 +70,29 @@ def limits(hard: str = "100Mi", soft: str = "0", *, pods: bool = True) -> Kubele
     return KubeletConfig(hard_thresholds={"memory.available": hard}, soft_thresholds={"memory.available": soft}, enforced=enforced)
 
 
-def memory(folder: Path, files: dict[str, str]) -> KubeletMemory | None:
+PODS = {
+    "sys/fs/cgroup/kubepods.slice/memory.stat": f"anon 5\ninactive_file {1 << 30}\n",
+    "sys/fs/cgroup/kubepods.slice/memory.max": f"{60 << 30}\n",
+    "sys/fs/cgroup/kubepods.slice/memory.current": f"{58 << 30}\n",
+}
+"""All pods together have 3 GiB available."""
+
+
+def room(folder: Path, config: KubeletConfig, **files: str) -> EvictionRoom | None:
     root = host_of(folder, {"proc/meminfo": MEMINFO + CACHE, **files})
-    return memory_of(root, [f"{root}/none", f"{root}/sys/fs/cgroup"])
+    return room_of(root, [f"{root}/none", f"{root}/sys/fs/cgroup"], config)
 
 
-def test_page_cache_in_use_is_not_available_to_the_kubelet(tmp_path: Path) -> None:
-    found = memory(tmp_path, {})
-    assert found == KubeletMemory(64 * GIB, 5 * GIB, 9 * GIB)
-
-
-def test_all_pods_together_count_too_where_something_is_reserved_for_the_system(tmp_path: Path) -> None:
-    pods = "sys/fs/cgroup/kubepods.slice"
-    stat = {f"{pods}/memory.stat": f"anon 5\ninactive_file {1 << 30}\n"}
-    found = memory(tmp_path, {**stat, f"{pods}/memory.max": f"{60 << 30}\n", f"{pods}/memory.current": f"{58 << 30}\n"})
-    assert found == KubeletMemory(64 * GIB, 5 * GIB, 9 * GIB, 60 * GIB, 3 * GIB)
-
-
-def test_the_line_is_where_the_kernels_figure_would_be_when_the_kubelet_evicts() -> None:
-    room = room_of(KubeletMemory(64 * GIB, 5 * GIB, 9 * GIB), KubeletConfig())
-    assert room is not None
-    assert room.room == 5 * GIB - 100 * MIB
-    assert room.evicts_below == 4 * GIB + 100 * MIB
-
-
-def test_the_nearest_of_all_thresholds_counts() -> None:
-    seen = KubeletMemory(64 * GIB, 5 * GIB, 9 * GIB, 60 * GIB, 3 * GIB)
-    soft = room_of(seen, limits(soft="7.5%"))
-    assert soft is not None
-    assert soft.threshold == pytest.approx(4.8 * GIB)
-    assert not soft.pods
-    pods = room_of(seen, limits("1%"))
-    assert pods is not None
-    assert pods.threshold == pytest.approx(0.6 * GIB)
-    assert pods.pods
-    full = room_of(seen._replace(pods_available=0), limits("1%"))
-    assert [one.why.partition(" 0 ")[0] for one in conditions(full)] == ["all pods together have"]
-    alone = room_of(seen, limits("1%", pods=False))
-    assert alone is not None
-    assert not alone.pods
-    assert room_of(seen, limits("0")) is None
+def test_page_cache_in_use_is_not_available_and_the_line_is_told_in_the_kernels_figure(tmp_path: Path) -> None:
+    assert room(tmp_path, KubeletConfig()) == EvictionRoom(5 * GIB - 100 * MIB, 100 * MIB, 5 * GIB, False, 4 * GIB + 100 * MIB)
 
 
 @pytest.mark.parametrize(
-    ("available", "severity"), [(5 * GIB, None), (150 * MIB, Severity.WARNING), (100 * MIB, Severity.ERROR), (0, Severity.ERROR)]
+    ("config", "threshold", "pods"),
+    [(limits(soft="7.5%"), 4.8 * GIB, False), (limits("1%"), 0.6 * GIB, True), (limits("1%", pods=False), 0.64 * GIB, False)],
 )
-def test_it_is_said_when_pods_are_evicted_all_the_same(available: float, severity: Severity | None) -> None:
-    found = list(conditions(room_of(KubeletMemory(64 * GIB, available, 4 * GIB), KubeletConfig())))
-    assert [one.severity for one in found] == ([severity] if severity else [])
-    assert all(one.name == "eviction" and "100 MiB" in one.why for one in found)
-    assert list(conditions(room_of(KubeletMemory(64 * GIB, 0, 0), limits("0")))) == [], "it does not evict"
+def test_the_nearest_of_all_thresholds_counts(tmp_path: Path, config: KubeletConfig, threshold: float, pods: bool) -> None:
+    nearest = room(tmp_path, config, **PODS)
+    assert nearest is not None
+    assert (nearest.threshold, nearest.pods) == (pytest.approx(threshold), pods)
+    assert room(tmp_path, limits("0"), **PODS) is None

@@ -1,4 +1,4 @@
-"""The guests of all pods as one list: each pod has a libvirt in memory, on a node of files."""
+"""Guests of all pods in one list. Each pod has a libvirt in memory, on a node of files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NO_PROCESS = "the guest's process is not found in its pod"
 
 
 class Daemons(FakeLibvirtd):
-    """The libvirts of all pods, by the pods' uids."""
+    """libvirts of all pods, keyed by the pods' uids."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,28 +34,28 @@ class Daemons(FakeLibvirtd):
 
 
 class PodsNode:
-    """A node with pods of one guest each, and a mom on it."""
+    """Node with pods of one guest each, and mom."""
 
     def __init__(self, root: Path, callers: Callers) -> None:
         (root / "proc").mkdir()
         self.node, self.callers, self.daemons = Node(root), callers, Daemons()
         self.now = 100.0
         self.processes: dict[str, int] = {}
-        """QEMU's, by UUID."""
+        """Pids of QEMU, keyed by UUID."""
         self.uuids: dict[str, str] = {}
-        """By guest's name."""
+        """UUIDs keyed by guest's name."""
         self.restart()
 
     def restart(self) -> None:
-        """Another mom."""
+        """Restart mom."""
         context = PluginContext("kubevirt", root=self.node.root, monotonic=lambda: self.now)
         means = Means(context, self.daemons, None, LONG_SECONDS, self.callers)
         self.hypervisor = KubevirtHypervisor(Pods(self.node.root, Path("/var/log/pods"), lambda: self.now), means)
 
     def start(self, name: str, namespace: str = "prod", suffix: str = "x7k2p", claims: str = "") -> str:
-        """The UUID of the guest.
+        """Start a guest in a pod. Return its UUID.
 
-        :param claims: that of another one
+        :param claims: UUID of another guest that it claims
         """
         identity = claims or str(uuid.uuid4())
         uid = self.node.pod(namespace, f"virt-launcher-{name}-{suffix}")
@@ -68,12 +68,12 @@ class PodsNode:
         return identity
 
     def by_name(self) -> dict[str, Guest]:
-        """In the next cycle."""
+        """Return the guests of the next cycle, keyed by name."""
         self.now += 2
         return {guest.name: guest for guest in self.hypervisor.guests()}
 
     def guests(self) -> dict[str, Guest]:
-        """By UUID, as the same."""
+        """Return the guests of the next cycle, keyed by UUID."""
         return {self.uuids[name]: guest for name, guest in self.by_name().items()}
 
     @contextmanager
@@ -98,7 +98,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PodsNode]:
 
 
 def test_a_pod_that_claims_the_uuid_of_another_tenants_guest_does_not_take_its_place(node: PodsNode) -> None:
-    """Not when mom is restarted either, to which the older pod is the first."""
+    """This also holds after a restart of mom, which then sees the older pod first."""
     claimed = str(uuid.uuid4())
     node.start("trap", "mallory", claims=claimed)
     node.start("db", claims=claimed)
@@ -149,11 +149,11 @@ def test_a_guest_whose_process_is_not_found_for_a_moment_is_the_same_and_left_al
     identity = node.start("db")
     before = node.guests()[identity]
     with node.process_unreadable(identity):
-        node.hypervisor.fields([before])  # it is looked at, and seems to have ended
+        node.hypervisor.fields([before])  # mom samples it, and it seems to have ended
         for _ in range(3):
             meanwhile = node.guests()[identity]
             assert (meanwhile.incarnation, meanwhile.blocked["*"]) == (before.incarnation, NO_PROCESS)
-    node.guests()  # its process is new to mom
+    node.guests()  # mom sees a new process
     after = node.guests()[identity]
     assert (after.incarnation, after.blocked) == (before.incarnation, {})
 
@@ -171,7 +171,7 @@ def test_a_guest_whose_process_was_never_found_is_not_listed_as_another_start_of
 
 
 def test_guests_of_pods_whose_names_cannot_be_read_are_not_taken_for_gone(node: PodsNode) -> None:
-    """Or the next mom would forget what this one has changed of them, as where it was started without a right that it needs."""
+    """Otherwise, a mom without the right to read the names would forget the changes of the one before."""
     identity = node.start("db")
     entity = node.guests()[identity].entity
     logs = node.node.logs
@@ -192,7 +192,7 @@ def test_guests_of_pods_whose_names_cannot_be_read_are_not_taken_for_gone(node: 
 
 
 def slow(many: int) -> Callable[..., tuple[dict[PodLibvirt, Any], dict[PodLibvirt, Any]]]:
-    """Rounds in which no more than so many are asked before the time is up."""
+    """Return a substitute for rounds that asks only this number of pods in time."""
 
     def ask(
         callers: Callers,
@@ -239,7 +239,7 @@ def test_a_guest_that_could_not_be_asked_about_yet_is_known_by_its_process(node:
 
 
 def test_what_a_pod_answers_about_the_guest_of_another_is_not_heard(node: PodsNode) -> None:
-    """Or a tenant would say to which size another one's guest is put back."""
+    """Otherwise, a tenant could set the size to which another tenant's guest is restored."""
     bad, good = node.start("db"), node.start("web")
     guests = node.guests()
     for daemon in node.daemons.of.values():
@@ -254,7 +254,7 @@ def test_what_a_pod_answers_about_the_guest_of_another_is_not_heard(node: PodsNo
 
 @pytest.mark.parametrize("field", ["maximum", "current"])
 def test_a_pod_that_claims_more_than_the_host_has_is_believed_nothing_and_costs_no_other(node: PodsNode, field: str) -> None:
-    """Its process maps as much as it claims, which costs it nothing (MAP_NORESERVE)."""
+    """Its process maps the claimed memory, which is free of charge (MAP_NORESERVE)."""
     bad, good = node.start("db"), node.start("web")
     claimed = 50 << 30
     for pid in node.processes.values():

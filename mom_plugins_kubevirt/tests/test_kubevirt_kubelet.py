@@ -1,4 +1,4 @@
-"""Asking the kubelet of a node: a real server on this host stands in for it, well or ill behaved."""
+"""Requests to the kubelet of a node. A real server on this host stands in for it, with faults."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from stand_in_kubelet import TOKEN, Behaviour, StandInKubelet, kubelet, pod
 
 from mom_core import PluginContext
 from mom_devkit import host_of, wait_until
-from mom_plugins_kubevirt.kubelet_config import KubeletConfig, config_of
+from mom_plugins_kubevirt.kubelet_api import KubeletConfig, PodRequest, config_of
 from mom_plugins_kubevirt.kubelet_watch import KubeletSettings, KubeletWatch, doors_of
-from mom_plugins_kubevirt.requests import PodRequest
 
 GIB = 1 << 20
 UID = "17470c02-2435-410d-824b-5e7f833ec65a"
@@ -21,7 +20,7 @@ UID = "17470c02-2435-410d-824b-5e7f833ec65a"
 
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[StandInKubelet]:
-    """A kubelet with a certificate that it made itself."""
+    """Yield a kubelet with a self-made certificate."""
     with kubelet(tmp_path) as one:
         one.pods = [pod(UID, "2Gi")]
         yield one
@@ -166,7 +165,7 @@ def test_after_an_invalid_answer_the_earlier_one_stays(own: StandInKubelet, beha
     found = watch(own, seconds=1.0 if behaviour is Behaviour.DRIP else 30.0)
 
     def answers() -> bool:
-        """A kubelet that is well is late, too, on a busy machine."""
+        """Return whether the kubelet answers. On a busy machine, a healthy kubelet may be late."""
         found.ask()
         return not found.state.error
 

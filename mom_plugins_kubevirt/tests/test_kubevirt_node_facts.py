@@ -1,4 +1,4 @@
-"""What the node knows of its guests, as fields, conditions, findings and words."""
+"""The node's knowledge of its guests, as fields, conditions, findings and sentences."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from mom_core.testing import snapshot
 from mom_daemon import About
 from mom_devkit import host_of, wait_until
 from mom_plugins_kubevirt import kubelet_watch
-from mom_plugins_kubevirt.doctor import requested_whole
 from mom_plugins_kubevirt.explanation import PodExplainer
 from mom_plugins_kubevirt.kubelet_watch import KubeletSettings
-from mom_plugins_kubevirt.node_facts import LEAVES, NodeFacts
+from mom_plugins_kubevirt.node_facts import LEAVES, NodeFacts, requested_whole
 from mom_plugins_kubevirt.node_fields import ASKING
 from mom_plugins_kubevirt.pods import LauncherPod
 
@@ -28,7 +27,7 @@ MEMINFO = f"MemTotal: {64 * GIB} kB\nMemFree: {2 * GIB} kB\nMemAvailable: {9 * G
 
 
 class Node:
-    """A node with one guest of 4 GiB, whose pod may request something."""
+    """Node with one guest of 4 GiB, whose pod may have requests."""
 
     def __init__(self, one: StandInKubelet) -> None:
         self.kubelet, self.root = one, one.folder
@@ -39,7 +38,7 @@ class Node:
         return NodeFacts(PluginContext("kubevirt", root=self.root), KubeletSettings(), percentage)
 
     def guest(self, facts: NodeFacts, **known: Value) -> dict[str, Value]:
-        """The guest's fields."""
+        """Return the guest's fields."""
         fields: dict[str, dict[str, Value]] = {"g": {"balloon_max": 4 * GIB, "vcpu_count": 2, **known}, "other": {"balloon_max": GIB}}
         facts.add_to(fields, {"g": self.pod})
         assert fields["other"] == {"balloon_max": GIB}, "it is in no pod"
@@ -54,7 +53,7 @@ def node(tmp_path: Path) -> Iterator[Node]:
 
 @pytest.fixture
 def running(node: Node) -> Iterator[NodeFacts]:
-    """Facts that the kubelet is asked for."""
+    """Yield facts from a running kubelet."""
     node.kubelet.pods = [pod(UID, "2300Mi")]
     facts = node.facts()
     facts.kubelet.start()
@@ -190,6 +189,9 @@ def test_the_line_below_which_the_kubelet_evicts_is_told_in_the_kernels_figure(n
     list(facts.findings([]))
     assert facts.host_fields() == {"mem_evicts_below": 8 * GIB, "eviction_room": GIB, "eviction_threshold": GIB}
     assert list(facts.conditions()) == []
+    host_of(node.root, {"proc/meminfo": MEMINFO.replace(str(2 * GIB), str(GIB + 32 * MIB))})
+    assert facts.host_fields()["eviction_room"] == 32 * MIB
+    assert [condition.severity for condition in facts.conditions()] == [Severity.WARNING]
     host_of(node.root, {"proc/meminfo": MEMINFO.replace(str(2 * GIB), str(GIB // 2))})
     assert facts.host_fields()["eviction_room"] == -GIB // 2
     (condition,) = facts.conditions()

@@ -1,5 +1,4 @@
-"""Which pods of KubeVirt are on a node, by its /proc: with both of kubelet's ways to name control groups, from within a container, and
-where what runs in pods is not what it says."""
+"""Pods of KubeVirt on a node, from /proc: with both of kubelet's names of control groups, in a container, and with false claims of pods."""
 
 from pathlib import Path
 

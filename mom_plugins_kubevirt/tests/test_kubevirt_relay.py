@@ -1,4 +1,4 @@
-"""What stands between libvirt's client and a pod: it passes on what is no longer than one guest's libvirt says, and ends the rest."""
+"""The relay between libvirt's client and a pod. It limits the length of messages, and ends other connections."""
 
 import socket
 import struct
@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_plugins_kubevirt.relay import MOST_BYTES, Messages, Relay
+from mom_plugins_kubevirt.pod_socket import MOST_BYTES, Messages, Relay
 
 SECONDS = 20.0
 
 
 class Passage:
-    """A connection of a client's to a pod's socket, through the relay."""
+    """Connection of a client to a pod's socket through the relay."""
 
     def __init__(self, folder: Path, relay: Relay) -> None:
         self.refused: list[str] = []
@@ -32,7 +32,7 @@ class Passage:
             one.settimeout(SECONDS)
 
     def hears(self, number: int) -> bytes:
-        """So many bytes, or what comes before the end."""
+        """Return this number of bytes, or those before the end."""
         heard = b""
         while len(heard) < number and (more := self.client.recv(number - len(heard))):
             heard += more
@@ -52,7 +52,7 @@ def relay() -> Iterator[Relay]:
 
 @pytest.fixture
 def passage(relay: Relay) -> Iterator[Passage]:
-    with TemporaryDirectory(prefix="relay-") as folder:  # the path of a socket has 107 bytes at most
+    with TemporaryDirectory(prefix="relay-") as folder:  # paths of sockets have at most 107 bytes
         made = Passage(Path(folder), relay)
         yield made
         made.close()

@@ -1,4 +1,4 @@
-"""What the request of its pod promises a guest."""
+"""Promises to guests from the memory requests of their pods."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from mom_devkit import host_of
+from mom_plugins_kubevirt.kubelet_api import PodRequest
+from mom_plugins_kubevirt.node_facts import PodPromise, promise_by_request, promise_of, protected_kib, vouched_kib
 from mom_plugins_kubevirt.node_fields import ASKING
-from mom_plugins_kubevirt.requests import PodPromise, PodRequest, promise_by_request, promise_of, protected_kib, vouched_kib
 
 MIB, GIB = 1 << 10, 1 << 20
 

@@ -1,4 +1,4 @@
-"""Rounds of questions to many that may hang: all others are asked, however many do."""
+"""Rounds of requests to many pods. If some hang, all others are still asked."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -7,7 +7,7 @@ import pytest
 
 from mom_core import HypervisorError
 from mom_kvm import Callers
-from mom_plugins_kubevirt.rounds import ask_all
+from mom_plugins_kubevirt.pod_libvirt import ask_all
 
 LONG_SECONDS = 30.0
 
@@ -21,7 +21,7 @@ def callers() -> Iterator[Callers]:
 
 @pytest.fixture
 def hang() -> Iterator[Callable[[int], int]]:
-    """Those below zero do, until the test has ended."""
+    """Yield a function that hangs for negative numbers until the test ends."""
     over = threading.Event()
 
     def ask(number: int) -> int:

@@ -1,4 +1,4 @@
-"""The way into a pod: its socket is found below its root whatever links there are in it, and nothing else is."""
+"""mom finds a pod's socket below the pod's root with any links in it, and no other socket."""
 
 import os
 import socket
@@ -11,9 +11,8 @@ from kubernetes_node import Node
 
 from mom_core import HypervisorError
 from mom_devkit import wait_until
-from mom_plugins_kubevirt.pod_socket import reached
+from mom_plugins_kubevirt.pod_socket import Relay, reached
 from mom_plugins_kubevirt.pods import LauncherPod
-from mom_plugins_kubevirt.relay import Relay
 
 Listen = Callable[[Path], None]
 Connects = Callable[[LauncherPod], str]
@@ -21,14 +20,14 @@ Connects = Callable[[LauncherPod], str]
 
 @pytest.fixture
 def listen() -> Iterator[Listen]:
-    """Put a socket there."""
+    """Yield a function that opens a socket at a path."""
     with ExitStack() as opened:
 
         def at(path: Path) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             sock = opened.enter_context(socket.socket(socket.AF_UNIX))
             handle = os.open(path.parent, os.O_PATH)
-            sock.bind(f"/proc/self/fd/{handle}/{path.name}")  # where a test's folder is, a path would be too long
+            sock.bind(f"/proc/self/fd/{handle}/{path.name}")  # a path in a test's folder may be too long
             os.close(handle)
             sock.listen()
 
@@ -41,7 +40,7 @@ def node(tmp_path: Path) -> Node:
 
 
 def launcher(node: Node, user: int | None = None) -> LauncherPod:
-    """A daemon, whose root is a folder beside its process."""
+    """Return a pod whose root is a folder of its process."""
     pid = node.process("virtqemud", "/kubepods/pod")
     (node.root / f"proc/{pid}/root").mkdir()
     (node.root / f"proc/{pid}/status").write_text(f"Name:\tvirtqemud\nUid:\t0\t{os.getuid() if user is None else user}\t0\t0\n")
@@ -54,7 +53,7 @@ def root_of(node: Node, pod: LauncherPod) -> Path:
 
 @pytest.fixture
 def connects(node: Node) -> Iterator[Connects]:
-    """Give the URI by which a client has reached a pod's socket."""
+    """Yield a function that connects to a pod's socket, and returns the URI."""
     relay = Relay()
 
     def connect(pod: LauncherPod) -> str:
@@ -70,7 +69,7 @@ def test_the_socket_is_reached_through_links_that_stay_in_the_pod(node, listen, 
     pod = launcher(node)
     listen(root_of(node, pod) / "run/libvirt/virtqemud-sock")
     (root_of(node, pod) / "var").mkdir()
-    (root_of(node, pod) / "var/run").symlink_to("/run")  # as in most images: absolute, and meant in the pod
+    (root_of(node, pod) / "var/run").symlink_to("/run")  # like in most images: absolute, for the pod
     expected = "qemu+unix:///session?" if os.getuid() else "qemu+unix:///system?"
     assert connects(pod).startswith(expected)
 
@@ -122,7 +121,7 @@ def test_a_process_that_has_the_number_of_one_that_ended_is_not_entered(node, li
 def test_no_handle_is_left_open(node, listen, connects):
     pod = launcher(node)
     listen(root_of(node, pod) / pod.socket)
-    connects(pod)  # the relay has begun
+    connects(pod)  # starts the relay
     before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(3):
         connects(pod)

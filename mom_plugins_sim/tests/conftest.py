@@ -1,4 +1,4 @@
-"""A clock that tests of the simulated host set."""
+"""Clock for tests of the simulated host."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Recorded virtual machines in the format of GWA-T-12, made up here."""
+"""Made-up recordings of virtual machines in the format of GWA-T-12."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def row(seconds: float, sold: object, active: object) -> str:
 
 
 def hour(sold: float, first: float, second: float, unit: int = 1) -> list[str]:
-    """Rows from five minutes before midnight on: the second value is from half past midnight on."""
+    """Return rows from five minutes before midnight on. The second value begins at half past midnight."""
     return [row((MIDNIGHT + at) * unit, sold, first if at < 1800 else second) for at in range(-300, 3901, 300)]
 
 
@@ -62,7 +62,7 @@ def test_guests_have_the_sizes_of_recorded_machines_and_twice_their_active_memor
     assert [small.workload.demand.at(time) for time in (0, 1799, 1800, 3600)] == pytest.approx(
         [GIB / 2 - besides] * 2 + [GIB * 2 / 3 - besides] * 2
     )
-    assert large.workload.demand.at(1800) == pytest.approx(2 * GIB - kernel_size(2 * GIB) - low_watermark(2 * GIB))  # no more than all
+    assert large.workload.demand.at(1800) == pytest.approx(2 * GIB - kernel_size(2 * GIB) - low_watermark(2 * GIB))  # at most all memory
 
 
 def test_a_factor_scales_the_active_memory(tmp_path: Path) -> None:

@@ -20,13 +20,13 @@ GIB = 1024 * MIB
 
 @pytest.fixture
 def hypervisor(clock: HandClock) -> SimHypervisor:
-    """A guest that wants 500 MiB more from 10 s on."""
+    """Return a hypervisor with a guest that grows by 500 MiB from 10 s on."""
     scene = GuestScene("u1", "a", GIB, Workload(bursty(100 * MIB, 500 * MIB, 1000, 0.5, 990)))
     return SimHypervisor(World(Scene(4 * GIB, [scene], base=0.0), clock()), clock)
 
 
 def limited(hypervisor: SimHypervisor, clock: HandClock, kib: int) -> SimulatedGuest:
-    """Let the guest begin its burst within this limit of growth."""
+    """Start the guest's burst with this limit of growth."""
     assert hypervisor.limit_growth({"u1": hypervisor.held_kib(["u1"])["u1"] + kib}) == {}
     clock.now += 20
     hypervisor.guests()

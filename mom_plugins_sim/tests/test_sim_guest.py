@@ -28,7 +28,7 @@ def run(guest, seconds, start=0.0):
     ("mib", "managed", "used", "not_usable"), [(192, 154, 25, 1), (512, 470, 26, 6), (1024, 973, 35, 71), (2048, 1980, 36, 75)]
 )
 def test_idle_kernel_matches_measurements(mib, managed, used, not_usable):
-    guest = a_guest(base=0, maximum=mib * MIB, files=8 * MIB)  # the measured guests' initramfs
+    guest = a_guest(base=0, maximum=mib * MIB, files=8 * MIB)  # the initramfs of the measured guests
     assert guest.managed / MIB == pytest.approx(managed, abs=2)
     assert (guest.managed - guest.free - guest.cache) / MIB == pytest.approx(used, abs=5)
     assert (guest.free + guest.cache - guest.usable) / MIB == pytest.approx(not_usable, abs=5)

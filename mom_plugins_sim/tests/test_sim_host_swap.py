@@ -1,4 +1,4 @@
-"""What of simulated guests is in the host's swap: what goes first, what comes back, and what it costs them."""
+"""Simulated guests in the host's swap: order of swapping, swap-in, and cost."""
 
 import pytest
 from sim_guests import fields_of
@@ -21,7 +21,7 @@ def of_levels(swapped):
 
 
 def idle_of(memory):
-    """What a guest's kernel and its process hold for themselves and hardly touch."""
+    """Return the rarely used memory of a guest's kernel and QEMU."""
     return IDLE_SHARE * (memory.kernel + memory.traits.qemu_overhead)
 
 
@@ -36,7 +36,7 @@ def test_coldest_memory_is_swapped_first():
 
 
 def a_world(seconds=5, *, cold=500 * MIB, memory=4 * GIB, zram=2.0 * GIB, guests=2, load=0.0, warms=None, burst=0.0, swap=0.0):
-    """A host and its guests after so much time."""
+    """Return a world after some seconds."""
     demand = bursty(600 * MIB, burst, 60, 0.5, 30) if burst else constant(600 * MIB)
     workload = Workload(demand, cold=cold, warms=warms)
     scenes = [GuestScene(f"u{n}", f"g{n}", GIB, workload, statistics_period=1.0) for n in range(guests)]
@@ -51,7 +51,7 @@ def pass_time(world, seconds):
 
 
 def offload(world, mib):
-    """So much of each guest."""
+    """Offload this much memory of each guest."""
     for identity in world.guests:
         world.offload(identity, mib * MIB, 10.0)
 

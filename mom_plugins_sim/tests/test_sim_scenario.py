@@ -1,4 +1,4 @@
-"""Scenarios: read with care, drawn by the seed, simulated by the real engine, and summed up."""
+"""Scenarios: parsing, random values from the seed, simulation with the real engine, and summary."""
 
 import json
 import re
@@ -179,7 +179,7 @@ def test_squeeze_kills_nothing_and_keeps_promises() -> None:
     least: dict[str, float] = {}
     for report in run_scenario(scenario, path, SimulationSetup("mom", guests={"worker-00[1-3]": {"guarantee": "75%"}}), 1, scenario.lasts):
         mom.add(report)
-        for outcome in report.outcomes:  # a guest that is swept has its size again when the next cycle looks at it
+        for outcome in report.outcomes:  # a swept guest has its size again in the next cycle
             if outcome.decision.control == "balloon_target":
                 size, name = outcome.decision.value, outcome.decision.entity.name
                 assert isinstance(size, int | float)

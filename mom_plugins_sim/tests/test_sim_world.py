@@ -1,4 +1,4 @@
-"""The simulated world as a whole, and as a hypervisor."""
+"""The simulated world, also as a hypervisor."""
 
 import pytest
 from sim_guests import fields_of, usual_world

@@ -1,4 +1,4 @@
-"""A mom that serves RPC in this process, on a simulated set of plugins, and clients that speak to it as vdsm does."""
+"""RPC server of mom in this process, with a simulated set of plugins, and clients like vdsm."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from mom_plugins_vdsm.rpc_client import SocketTransport
 from mom_plugins_vdsm.rpc_plugin import XmlRpcPlugin
 
 LONG_SECONDS = 60.0
-"""Longer than anything here takes, however busy the machine is. vdsm takes mom for dead after two seconds without an answer."""
+"""Longer than any call here, also on a busy machine. vdsm itself waits only two seconds."""
 
 
 @contextmanager
 def client(path: Path) -> Iterator[Any]:
-    """What vdsm calls."""
+    """Yield a client like vdsm's."""
     with ServerProxy("http://2F72756E/RPC2", transport=SocketTransport(Address.parse(str(path)), LONG_SECONDS), allow_none=True) as proxy:
         yield proxy
 
@@ -31,7 +31,7 @@ GUEST_FIELDS = ("balloon_cur", "balloon_max", "io_tune", "vcpu_count", "my_own")
 
 
 class Serving:
-    """The plugins xmlrpc and policy, set up as the engine does, without an engine."""
+    """Plugins xmlrpc and policy, set up like in the engine, but without one."""
 
     def __init__(self, path: Path, *, policies: Mapping[str, str] | None = None, evaluator: bool = True, **settings: object) -> None:
         folder = path / "policy.d"
@@ -57,7 +57,7 @@ class Serving:
         self.plugin.mom_teardown()
 
     def evaluate(self, **host: Any) -> list[object]:
-        """What policies and server have to say of a host."""
+        """Return the decisions of the policies, and the server's problems, for a host."""
         taken = snapshot(host=host)
         return [*self.evaluator.mom_evaluate(taken, ()), *self.plugin.mom_problems()]
 

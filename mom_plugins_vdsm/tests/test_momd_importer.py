@@ -1,4 +1,4 @@
-"""The old daemon's configuration: what each setting becomes, what is said about the rest, and where a mistake stands."""
+"""Import of MOM's configuration: settings, remarks about the others, and positions of errors."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from mom_plugins_vdsm.momd.importer import import_momd
 
 
 def settings(imported: Imported) -> dict[str, Any]:
-    """What the YAML says; the same as the mapping."""
+    """Return the settings in the YAML, which equal the mapping."""
     read: dict[str, Any] = yaml.safe_load(imported.yaml())
     assert read == imported.settings()
     return read

@@ -1,4 +1,4 @@
-"""The RPC server under what clients may do to it: silence, slowness, size, rubbish, too many; and where it listens, or refuses to."""
+"""The RPC server with silent, slow, large, invalid and too many clients; and its socket."""
 
 import socket
 import stat
@@ -50,7 +50,7 @@ def post(body: bytes, *, path: str = "/RPC2", version: str = "HTTP/1.1", more: s
 
 
 def answer(path: Path, sent: bytes, *, end: bool = False) -> bytes:
-    """All that the server says until it closes."""
+    """Send bytes, and return the server's output until it closes."""
     with connected(path) as sock:
         sock.sendall(sent)
         if end:
@@ -168,7 +168,7 @@ def test_a_slow_change_holds_up_no_question(serving: Serving, monkeypatch: pytes
     assert answers == [True] * 4
 
 
-# --- where it listens --------------------------------------------------------------------------------------------------------------------
+# --- the socket --------------------------------------------------------------------------------------------------------------------
 
 
 def test_the_socket_is_there_for_its_owner_only_and_gone_at_the_end(tmp_path: Path) -> None:

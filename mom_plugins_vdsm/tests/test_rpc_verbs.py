@@ -1,4 +1,4 @@
-"""Every verb of MOM's RPC server, called as vdsm and MOM's clients call them, through a real socket."""
+"""Every call of MOM's RPC server, as vdsm and MOM's clients make them, through a real socket."""
 
 import json
 import logging
@@ -84,7 +84,7 @@ def test_disks_and_swap_are_told_as_mom_tells_them(tmp_path):
     unknown = dict.fromkeys(SIX)
     disks: list[Value] = [
         {"name": "vda", "path": "/a", "current": now, "maximum": {**unknown, "total_iops_sec": 5}, "guaranteed": unknown},
-        {"name": "vdb", "path": "/b", "current": now, "maximum": unknown, "guaranteed": unknown},  # of which nothing was agreed
+        {"name": "vdb", "path": "/b", "current": now, "maximum": unknown, "guaranteed": unknown},  # without agreed limits
         {"name": "vdc", "path": "/c", "current": now, "maximum": unknown, "guaranteed": {**unknown, "read_iops_sec": 9}},
     ]
     present: list[Value] = [
@@ -196,7 +196,7 @@ def test_a_refused_policy_is_a_standing_problem_until_one_of_that_name_is_taken(
 
 
 def test_parameters_are_taken_without_those_that_nothing_knows_which_are_told(serving, caplog, mom):
-    """vdsm repeats with each change all parameters that it was ever told, and tells its engine that all is well."""
+    """vdsm repeats all earlier parameters with each change, and reports success to its engine."""
     for text in ("(set x 2)\n(set unknown 1)", "(set unknown 1)\n(set y [1, (])\n(set z None)\n(set x 2)"):
         mom.setNamedPolicy("01-parameters", "# nothing")
         assert mom.setNamedPolicy("01-parameters", text) is True

@@ -1,4 +1,4 @@
-"""vdsm's own configuration says how to reach it."""
+"""mom reads vdsm's address in vdsm's configuration."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A guest is the same until it was started anew, also for a mom that was restarted."""
+"""A guest keeps its incarnation until it is restarted, also across restarts of mom."""
 
 from pathlib import Path
 
@@ -11,14 +11,14 @@ from mom_plugins_vdsm.statistics import Vm
 
 
 class Host:
-    """A clock since the host's start, and guests that run for so long."""
+    """Clock since the host's boot, and guests with their uptime."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.clock = HandClock(1000.0)
         self.boot = "boot-1"
         self.set_by = 0.0
-        """By how much the wall clock was set, in seconds."""
+        """Seconds by which the wall clock was set."""
         self.restart()
 
     def restart(self) -> None:
@@ -42,7 +42,7 @@ def host(tmp_path: Path) -> Host:
 
 @pytest.fixture
 def first(host: Host) -> str:
-    """The mark of a guest that has run for 100 s."""
+    """Return the incarnation of a guest with an uptime of 100 s."""
     return host.mark(100)
 
 

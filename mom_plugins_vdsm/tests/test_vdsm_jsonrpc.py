@@ -1,4 +1,4 @@
-"""Requests always have an id, and answers of any shape have a meaning or are refused."""
+"""Requests always have an id. Answers of any form are parsed or refused."""
 
 import json
 import tracemalloc

@@ -1,4 +1,4 @@
-"""The plugin's settings and declarations, and where it is suggested."""
+"""The plugin's settings, declarations and suggestion."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Both plugins against the conformance kit; the RPC server with a socket of its own."""
+"""Conformance tests of both plugins, with a socket for the RPC server."""
 
 import os
 import tempfile
@@ -16,5 +16,5 @@ class TestVdsmConformance(ConformanceTests):
 class TestRpcConformance(ConformanceTests):
     plugin = XmlRpcPlugin
     plugin_name = "xmlrpc"
-    settings = {"listen": str(Path(tempfile.gettempdir()) / f"mom-rpc-{os.getpid()}.sock")}  # as the kit has it
+    settings = {"listen": str(Path(tempfile.gettempdir()) / f"mom-rpc-{os.getpid()}.sock")}  # like in the kit
     may_touch = True

@@ -1,4 +1,4 @@
-"""One entry of vdsm's statistics: text as numbers, unknown as unknown, and what every status means."""
+"""An entry of vdsm's statistics: numbers in text, unknown values, and every status."""
 
 from collections.abc import Mapping
 

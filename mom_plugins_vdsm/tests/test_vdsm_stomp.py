@@ -1,4 +1,4 @@
-"""Frames: whatever the pieces in which they arrive, and whatever is wrong with them."""
+"""Frames in any pieces, and invalid frames."""
 
 import asyncio
 from contextlib import suppress
