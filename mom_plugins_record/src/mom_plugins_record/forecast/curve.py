@@ -196,7 +196,7 @@ class GuestDays:
 
     calendar: Calendar
     by_day: array[float] = field(default_factory=lambda: unknown_curve(SLOTS))
-    by_week: array[float] = field(default_factory=lambda: array("f"))
+    by_week: array[float] = field(default_factory=lambda: unknown_curve(WEEK_SLOTS))
     last: array[float] = field(default_factory=lambda: unknown_curve(SLOTS))
     excess: array[float] = field(default_factory=lambda: unknown_curve(SLOTS))
     growth: array[float] = field(default_factory=lambda: unknown_curve(SLOTS))
@@ -212,10 +212,6 @@ class GuestDays:
     slots: int = 0
     has_pattern: bool = False
     _forecasts: list[_SlotForecast] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        if len(self.by_week) != WEEK_SLOTS:
-            self.by_week = unknown_curve(WEEK_SLOTS)
 
     def close(self, index: int, seen: SlotSeen | None) -> None:
         """Learn from a slot that has ended.

@@ -7,20 +7,17 @@ import math
 import sys
 import threading
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from concurrent.futures import Future
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Final, Self
-
-from pydantic import AfterValidator, BaseModel, Field, NonNegativeInt, PlainSerializer, PlainValidator, model_validator
+from typing import Any, Final, TypeVar
 
 from mom_core import MomError, PluginContext, Snapshot, StateError, StateFile
 from mom_kvm import Callers
-from mom_plugins_record.forecast.curve import HOURS, SLOTS, Calendar, GuestDays
+from mom_plugins_record.forecast.curve import HOURS, SLOTS, UNKNOWN, WEEK_SLOTS, Calendar, GuestDays
 from mom_plugins_record.forecast.host_days import LONGEST_NAME, MOST_GUESTS, HostDays, KnownGuest
-from mom_plugins_record.forecast.past import LARGEST_KIB, LAST_DAY, LEVELS, MOST_DAYS, MOST_VCPUS, PARTS, GuestPast, PastGuest, PastHost
+from mom_plugins_record.forecast.past import LARGEST_KIB, LAST_DAY, LEVELS, MOST_DAYS, PARTS, GuestPast, PastDay, PastGuest, PastHost
 
 FILE: Final = "days.json"
 LEARNED: Final = "learned.json"
@@ -71,8 +68,8 @@ def past_in(path: Path) -> PastHost:
     """Return the past days of all guests in this file, or in all files of this folder. Raise `MomError` if they are unreadable."""
     days = days_in(path)
     where = str(path / FILE if _is_folder(path) else path)
-    pasts = [guest.past for guest in days.known.values() if guest.past.ordinals]
-    guests = [PastGuest(past.sold[-1], past.days(), past.qemu_kib, past.vcpus) for past in pasts]
+    pasts = [guest.past for guest in days.known.values() if guest.past.by_day]
+    guests = [PastGuest(past.by_day[max(past.by_day)].sold, past.days(), past.qemu_kib, past.vcpus) for past in pasts]
     return PastHost(where, days.host_name or path.parent.name, days.host_kib, days.promisable_kib, guests)
 
 
@@ -146,105 +143,14 @@ class DaysKeeper:
 LARGEST_NUMBER: Final = 1e30
 """Bound of any stored number."""
 
+_CURVES: Final = {"by_day": SLOTS, "by_week": WEEK_SLOTS, "last": SLOTS, "excess": SLOTS, "growth": SLOTS, "hour_errors": HOURS}
+_SUMS: Final = {"losses": 3, "week_losses": 3, "wrong": 4, "lasting": 2}
+"""Attributes of `GuestDays` with their lengths."""
+
+_NUMBERS: Final = ("usual", "margin", "average", "weight")
+
 _MIDDLE: Final = 0x8000
 """mom does not store the lower two bytes of a float. Reading sets them to this middle value, so repeated saving loses nothing more."""
-
-
-def _packed(curve: array[float]) -> str:
-    # The upper two bytes of each float are stored, exact to 0.4 %.
-    halves = array("H", [word >> 16 for word in array("I", curve.tobytes())])
-    if sys.byteorder == "big":
-        halves.byteswap()
-    return _base64(halves.tobytes())
-
-
-def _unpacked(text: str) -> array[float]:
-    halves = array("H", base64.b64decode(text, validate=True))
-    if sys.byteorder == "big":
-        halves.byteswap()
-    curve = array("f", array("I", [half << 16 | _MIDDLE for half in halves]).tobytes())
-    # Infinite or negative sizes were never stored; NaN is unknown.
-    if any(item < 0 or item > LARGEST_KIB for item in curve):
-        raise ValueError("a curve contains an invalid size")
-    return curve
-
-
-def _base64(content: bytes) -> str:
-    return base64.b64encode(content).decode()
-
-
-def _rounded(number: float) -> float | None:
-    return None if math.isnan(number) else float(f"{number:.6g}")
-
-
-def _long(count: int) -> Any:
-    return Field(min_length=count, max_length=count)
-
-
-_Curve = Annotated[Any, PlainValidator(_unpacked), PlainSerializer(_packed)]
-_DayCurve = Annotated[_Curve, _long(SLOTS)]
-_Number = Annotated[float, Field(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER)]
-_Amount = Annotated[float, Field(ge=0, le=LARGEST_NUMBER), PlainSerializer(_rounded)]
-_MaybeNumber = Annotated[_Number | None, AfterValidator(lambda number: math.nan if number is None else number), PlainSerializer(_rounded)]
-_Sums = Annotated[list[_Amount], AfterValidator(partial(array, "d")), PlainSerializer(lambda sums: [*map(_rounded, sums)])]
-_Kib = Annotated[float, Field(ge=1, le=LARGEST_KIB)]
-_Name = Annotated[str, Field(max_length=LONGEST_NAME)]
-
-
-class _KeptDays(BaseModel):
-    # As in `GuestDays`.
-    by_day: _DayCurve
-    by_week: _Curve
-    last: _DayCurve
-    excess: _DayCurve
-    growth: _DayCurve
-    hour_errors: Annotated[_Curve, _long(HOURS)]
-    usual: _MaybeNumber
-    losses: Annotated[_Sums, _long(3)]
-    week_losses: Annotated[_Sums, _long(3)]
-    wrong: Annotated[_Sums, _long(4)]
-    lasting: Annotated[list[_Number], _long(2), AfterValidator(partial(array, "d")), PlainSerializer(lambda sums: [*map(_rounded, sums)])]
-    margin: _Amount
-    average: _MaybeNumber
-    weight: Annotated[float, Field(ge=0, le=1)]
-    slots: NonNegativeInt
-    has_pattern: bool
-
-
-class _KeptPast(BaseModel):
-    # As in `GuestPast`.
-    ordinals: Annotated[list[Annotated[int, Field(gt=0, le=LAST_DAY)]], Field(max_length=MOST_DAYS), PlainSerializer(list)]
-    sold: Annotated[list[_Kib], PlainSerializer(lambda sold: [*map(round, sold)])]
-    used: Annotated[Any, PlainValidator(partial(base64.b64decode, validate=True)), PlainSerializer(_base64)]
-    qemu_kib: Annotated[int, Field(ge=0, le=int(LARGEST_KIB))]
-    vcpus: Annotated[int, Field(ge=0, le=MOST_VCPUS)]
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        days = self.ordinals
-        if days != sorted(set(days)) or len(self.sold) != len(days) or len(self.used) != PARTS * len(days):
-            raise ValueError("days of a guest are invalid")
-        if max(self.used, default=0) > 1 + LEVELS:
-            raise ValueError("a part of a day is out of bounds")
-        return self
-
-
-class _KeptGuest(BaseModel):
-    id: _Name
-    name: _Name
-    present_at: int
-    days: _KeptDays
-    past: _KeptPast
-
-
-class _KeptHost(BaseModel):
-    day: Annotated[float, Field(ge=60, le=86_400)]
-    margin: _Amount
-    usual: _Amount
-    host: _Name
-    host_kib: _Kib | None
-    promisable_kib: _Kib | None
-    guests: Annotated[list[_KeptGuest], Field(max_length=MOST_GUESTS)]
 
 
 def content_of(days: HostDays) -> Mapping[str, Any]:
@@ -260,23 +166,100 @@ def head_of(days: HostDays) -> Mapping[str, Any]:
 
 def kept_guest(guest: KnownGuest) -> Mapping[str, Any]:
     """Return a guest's days as JSON content."""
-    about = {"id": guest.id[:LONGEST_NAME], "name": guest.name[:LONGEST_NAME], "present_at": int(guest.present_at)}
-    return {**about, "days": _kept(_KeptDays, guest.days), "past": _kept(_KeptPast, guest.past)}
-
-
-def _kept(kind: type[BaseModel], record: object) -> Mapping[str, Any]:
-    return kind.model_construct(**{name: getattr(record, name) for name in kind.model_fields}).model_dump(warnings=False)
+    days, past = guest.days, sorted(guest.past.by_day.items())
+    return {
+        "id": guest.id[:LONGEST_NAME],
+        "name": guest.name[:LONGEST_NAME],
+        "present_at": int(guest.present_at),
+        "days": {
+            **{name: _packed(getattr(days, name)) for name in _CURVES},
+            **{name: [*map(_rounded, getattr(days, name))] for name in _SUMS},
+            **{name: _rounded(getattr(days, name)) for name in _NUMBERS},
+            "slots": days.slots,
+            "has_pattern": days.has_pattern,
+        },
+        "past": {
+            "ordinals": [ordinal for ordinal, _ in past],
+            "sold": [day.sold for _, day in past],
+            "used": base64.b64encode(b"".join(day.used for _, day in past)).decode(),
+            "qemu_kib": guest.past.qemu_kib,
+            "vcpus": guest.past.vcpus,
+        },
+    }
 
 
 def days_from(content: Any) -> HostDays:
-    """Return the days in a file's content. Raise `ValueError` for content that is not from `content_of`."""
-    kept = _KeptHost.model_validate(content)
-    calendar = Calendar(kept.day)
+    """Return the days in a file's content. Raise an error for content that is not from `content_of`."""
+    calendar = Calendar(_number(content["day"], 60, 86_400))
     result = HostDays(calendar)
-    result.margin, result.usual = kept.margin, kept.usual
-    result.host_name, result.host_kib, result.promisable_kib = kept.host, kept.host_kib, kept.promisable_kib
-    for guest in kept.guests:
-        days, past = GuestDays(calendar, **dict(guest.days)), guest.past
-        own = GuestPast(array("i", past.ordinals), array("f", past.sold), bytearray(past.used), past.qemu_kib, past.vcpus)
-        result.known[guest.id] = KnownGuest(guest.id, guest.name, days, guest.present_at, own)
+    result.margin, result.usual = _number(content["margin"], 0), _number(content["usual"], 0)
+    result.host_name = content["host"][:LONGEST_NAME]
+    result.host_kib, result.promisable_kib = (
+        None if kib is None else _number(kib, 1, LARGEST_KIB) for kib in (content["host_kib"], content["promisable_kib"])
+    )
+    for kept in content["guests"][:MOST_GUESTS]:
+        identity, name = kept["id"][:LONGEST_NAME], kept["name"][:LONGEST_NAME]
+        days, past = _read_days(kept["days"], calendar), _read_past(kept["past"])
+        result.known[identity] = KnownGuest(identity, name, days, int(kept["present_at"]), past)
     return result
+
+
+def _read_days(kept: Mapping[str, Any], calendar: Calendar) -> GuestDays:
+    days = GuestDays(calendar, slots=int(_number(kept["slots"], 0)), has_pattern=bool(kept["has_pattern"]))
+    for name, length in _CURVES.items():
+        setattr(days, name, _unpacked(kept[name], length))
+    for name, length in _SUMS.items():
+        setattr(days, name, array("d", map(_number, _of_length(kept[name], length))))
+    for name in _NUMBERS:
+        setattr(days, name, UNKNOWN if kept[name] is None else _number(kept[name]))
+    return days
+
+
+def _read_past(kept: Mapping[str, Any]) -> GuestPast:
+    used, past = base64.b64decode(kept["used"], validate=True), GuestPast()
+    if max(used, default=0) > 1 + LEVELS:
+        raise ValueError("a part of a day is out of range")
+    _of_length(used, PARTS * len(kept["ordinals"]))
+    for place, (ordinal, sold) in enumerate(zip(kept["ordinals"][:MOST_DAYS], kept["sold"], strict=True)):
+        day = PastDay(_number(sold, 1, LARGEST_KIB), bytearray(used[PARTS * place : PARTS * (place + 1)]))
+        past.by_day[int(_number(ordinal, 1, LAST_DAY))] = day
+    past.see_process(_number(kept["qemu_kib"], 0), _number(kept["vcpus"], 0))
+    return past
+
+
+def _packed(curve: array[float]) -> str:
+    # The upper two bytes of each float are stored, exact to 0.4 %.
+    halves = array("H", [word >> 16 for word in array("I", curve.tobytes())])
+    if sys.byteorder == "big":
+        halves.byteswap()
+    return base64.b64encode(halves.tobytes()).decode()
+
+
+def _unpacked(text: str, length: int) -> array[float]:
+    halves = array("H", base64.b64decode(text, validate=True))
+    if sys.byteorder == "big":
+        halves.byteswap()
+    curve = array("f", array("I", [half << 16 | _MIDDLE for half in _of_length(halves, length)]).tobytes())
+    # Infinite or negative sizes were never stored; NaN is unknown.
+    if any(item < 0 or item > LARGEST_KIB for item in curve):
+        raise ValueError("a curve contains an invalid size")
+    return curve
+
+
+def _rounded(number: float) -> float | None:
+    return None if math.isnan(number) else float(f"{number:.6g}")
+
+
+def _number(value: float, least: float = -LARGEST_NUMBER, most: float = LARGEST_NUMBER) -> float:
+    if not least <= value <= most:
+        raise ValueError("a number is out of range")
+    return value
+
+
+Items = TypeVar("Items", bound=Sized)
+
+
+def _of_length(items: Items, length: int) -> Items:
+    if len(items) != length:
+        raise ValueError("a list has the wrong length")
+    return items

@@ -110,7 +110,7 @@ class KnownGuest:
     @property
     def is_known(self) -> bool:
         """Whether mom has learned anything about the guest."""
-        return bool(self.days.slots or self.past.ordinals)
+        return bool(self.days.slots or self.past.by_day)
 
     def sample(self, used: float, monotonic: float) -> None:
         """Add the present use (NaN if unknown) to the present slot."""
@@ -262,7 +262,7 @@ class HostDays:
 
     @staticmethod
     def _worth(guest: KnownGuest) -> tuple[bool, float]:
-        return guest.days.slots >= SLOTS or len(guest.past.ordinals) > 1, guest.present_at
+        return guest.days.slots >= SLOTS or len(guest.past.by_day) > 1, guest.present_at
 
     def merge(self, learned: HostDays) -> int:
         """Add days that `learned` knows better. Return the number of guests with changes."""

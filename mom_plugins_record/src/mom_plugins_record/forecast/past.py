@@ -1,14 +1,12 @@
 """Past days of guests, for eight weeks: the maximum use in each half hour, because averages hide bad days.
 
-A guest takes less than 0.4 KiB a week: a byte for each half hour, relative to its sold size.
+The file has a byte for each half hour, relative to the guest's sold size: less than 0.5 KiB a week.
 """
 
 from __future__ import annotations
 
 import math
-from array import array
-from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Final, TypeGuard
@@ -31,12 +29,25 @@ FIRST_DAY: Final = date(1970, 1, 1).toordinal()
 
 
 @dataclass(slots=True)
-class GuestPast:
-    """Past days of one guest, the oldest first: their ordinals, the sold size in KiB, and a byte for each half hour."""
+class PastDay:
+    """Largest use in each half hour of a day, as bytes relative to the `sold` size in KiB."""
 
-    ordinals: array[int] = field(default_factory=lambda: array("i"))
-    sold: array[float] = field(default_factory=lambda: array("f"))
-    used: bytearray = field(default_factory=bytearray)
+    sold: float
+    used: bytearray = field(default_factory=lambda: bytearray(PARTS))
+
+    def add(self, place: int, most: float, sold: float) -> None:
+        """Add the largest use in half hour `place`, in KiB."""
+        if sold > self.sold:  # memory was plugged in: old use is a smaller part
+            self.used = bytearray(item and 1 + math.ceil((item - 1) * self.sold / sold) for item in self.used)
+            self.sold = sold
+        self.used[place] = max(self.used[place], 1 + math.ceil(min(1.0, most / self.sold) * LEVELS))
+
+
+@dataclass(slots=True)
+class GuestPast:
+    """Past days of one guest, keyed by ordinal."""
+
+    by_day: dict[int, PastDay] = field(default_factory=dict)
     qemu_kib: int = 0
     """Largest measured memory of QEMU itself; 0 if unknown."""
     vcpus: int = 0
@@ -55,46 +66,31 @@ class GuestPast:
         :param sold: sold size in KiB; with None, nothing is added
         """
         ordinal, slot = FIRST_DAY + index // SLOTS, index % SLOTS
-        if not is_size(sold) or ordinal > LAST_DAY:  # `date` cannot hold ordinals of short artificial days
-            return
-        day = bisect_left(self.ordinals, ordinal)
-        if self.ordinals[day : day + 1] != array("i", [ordinal]):
-            oldest = max(0, len(self.ordinals) - MOST_DAYS + 1)
-            if day < oldest:
-                return
-            # slices of exact size: appending would over-allocate
-            self.ordinals = self.ordinals[oldest:day] + array("i", [ordinal]) + self.ordinals[day:]
-            self.sold = self.sold[oldest:day] + array("f", [sold]) + self.sold[day:]
-            self.used = self.used[PARTS * oldest : PARTS * day] + bytes(PARTS) + self.used[PARTS * day :]
-            day -= oldest
-        before = self.sold[day]
-        if sold > 1.0001 * before:  # memory was plugged in: old use is a smaller part (floats are exact to 0.01 %)
-            self.sold[day] = sold
-            for item in range(PARTS * day, PARTS * (day + 1)):
-                self.used[item] = self.used[item] and 1 + math.ceil((self.used[item] - 1) * before / sold)
-        place = PARTS * day + slot * PARTS // SLOTS
-        self.used[place] = max(self.used[place], 1 + math.ceil(min(1.0, most / self.sold[day]) * LEVELS))
+        if is_size(sold) and ordinal <= LAST_DAY:  # `date` cannot hold ordinals of short artificial days
+            self.by_day.setdefault(ordinal, PastDay(round(sold))).add(slot * PARTS // SLOTS, most, round(sold))
+            self._drop_oldest()
 
     def merge(self, other: GuestPast) -> bool:
         """Add days that `other` has with fewer unknown values. Return whether any day changed."""
-        days = {ordinal: (sold, used) for ordinal, sold, used in self._each()}
-        before = dict(days)
-        for ordinal, sold, used in other._each():
-            if ordinal not in days or used.count(0) < days[ordinal][1].count(0):
-                days[ordinal] = sold, used
-        kept = sorted(days)[-MOST_DAYS:]
-        self.ordinals, self.sold = array("i", kept), array("f", [days[ordinal][0] for ordinal in kept])
-        self.used = bytearray().join(days[ordinal][1] for ordinal in kept)
+        before = dict(self.by_day)
+        for ordinal, day in other.by_day.items():
+            own = self.by_day.get(ordinal)
+            if own is None or day.used.count(0) < own.used.count(0):
+                self.by_day[ordinal] = day
+        self._drop_oldest()
         self.see_process(other.qemu_kib, self.vcpus or other.vcpus)
-        return days != before
+        return self.by_day != before
 
-    def _each(self) -> Iterator[tuple[int, float, bytearray]]:
-        for place, (ordinal, sold) in enumerate(zip(self.ordinals, self.sold, strict=True)):
-            yield ordinal, sold, self.used[PARTS * place : PARTS * (place + 1)]
+    def _drop_oldest(self) -> None:
+        while len(self.by_day) > MOST_DAYS:
+            del self.by_day[min(self.by_day)]
 
     def days(self) -> Mapping[int, Sequence[float | None]]:
         """Return the maximum use in each half hour of each day, in KiB (None if unknown), keyed by the day's ordinal."""
-        return {ordinal: [None if not item else (item - 1) / LEVELS * sold for item in used] for ordinal, sold, used in self._each()}
+        return {
+            ordinal: [None if not item else (item - 1) / LEVELS * day.sold for item in day.used]
+            for ordinal, day in sorted(self.by_day.items())
+        }
 
 
 @dataclass(frozen=True, slots=True)

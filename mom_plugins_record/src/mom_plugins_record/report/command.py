@@ -13,7 +13,7 @@ from typing import Any, Final
 import click
 
 from mom_core import GuestPattern, MomError, UnitError, load_config, parse_duration, printable
-from mom_daemon import KeptPath, config_option, json_option, write_output
+from mom_daemon import KeptPath, config_option, json_option, print_text
 from mom_plugins_record.recording.plugin import configured_recorder
 from mom_plugins_record.recording.times import format_time
 from mom_plugins_record.report.accounts_file import NAME, check, read_guests, read_hosts
@@ -63,9 +63,11 @@ def report(path: Path | None, last: str, by: str, tenant: str, html: Path | None
     if as_json:
         click.echo(json.dumps(document(summary), indent=2))
     elif html is not None:
-        write_output(html, page(summary))
-        if str(html) != "-":
-            click.echo(str(html), err=html.is_symlink() or not html.is_file())  # an irregular file may be standard output itself
+        if str(html) == "-":
+            print_text(page(summary))
+        else:
+            html.write_text(page(summary), encoding="utf-8")
+            click.echo(str(html), err=True)
     else:
         print_report(summary)
 
