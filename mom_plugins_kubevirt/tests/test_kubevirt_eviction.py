@@ -8,7 +8,7 @@ import pytest
 
 from mom_devkit import host_of
 from mom_plugins_kubevirt.kubelet_api import KubeletConfig, Threshold, config_of, quantity_kib
-from mom_plugins_kubevirt.node_facts import room_of
+from mom_plugins_kubevirt.node_facts import EvictionRoom, room_of
 
 MIB, GIB = 1 << 10, 1 << 20
 CONFIG = "var/lib/kubelet/config.yaml"

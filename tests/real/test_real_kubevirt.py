@@ -169,7 +169,7 @@ def test_liars_cost_nobody_else_anything(pods: TestPods) -> None:
         wait_until(lambda: mom.free() == [called(well)], lambda: str(mom.free()), 60)
         troubles = mom.hypervisor.troubles()
         told = {lie: troubles[f"{NAMESPACE}/{pod.pod_name}"] for lie, pod in liars.items()}
-        assert told["crowd"] == "libvirtd lists 50 guests, but mom accepts at most 1"
+        assert told["crowd"] == "it lists 50 guests, but a pod has one"
         assert "does not match the pod" in told["another's name"]
         assert "kube-system_db" in told["another namespace"]
         assert told["another's UUID"] == "the guest's process is not found in its pod"

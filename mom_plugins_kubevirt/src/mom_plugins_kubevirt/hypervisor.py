@@ -10,13 +10,13 @@ import threading
 import uuid as uuids
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Final, TypeVar
 
-from mom_core import Entity, Guest, GuestBusy, GuestGone, HypervisorError, Value
-from mom_kvm import HostSide, LookThread, ProcessStat, SeenGuest, StatisticsRecord, boot_id, pid_of, read_meminfo
-from mom_plugins_kubevirt.pod_libvirt import Means, PodLibvirt
+from mom_core import Entity, Finding, Guest, GuestBusy, GuestGone, HypervisorError, Severity, Value, count_of, printable
+from mom_kvm import Cures, HostSide, LookThread, ProcessStat, SeenGuest, StatisticsRecord, boot_id, pid_of, read_meminfo
+from mom_plugins_kubevirt.pod_libvirt import Means, PodLibvirt, ask_all
 from mom_plugins_kubevirt.pods import LAUNCHER, LauncherPod, Pods
-from mom_plugins_kubevirt.rounds import ask_all
 from mom_plugins_libvirt import LibvirtHypervisor
 
 T = TypeVar("T")
@@ -24,7 +24,7 @@ T = TypeVar("T")
 _SCAN_SECONDS: Final = 0.5
 """Pause between scans for pods. A scan takes a millisecond for each thousand processes."""
 
-_CLOSE_SECONDS: Final = 0.3
+_CLOSE_SECONDS: Final = 0.12
 """Longest wait for the thread, and for closing the connections. All plugins together have 0.4 s."""
 
 NAMESPACE: Final = "kubevirt.namespace"
@@ -36,6 +36,17 @@ _NO_PROCESS: Final = "the guest's process is not found in its pod"
 
 _KEPT: Final = ("state", "pinned")
 """Properties that mom takes from a pod's libvirt. mom ignores others, such as guarantees, because the tenant could write them."""
+
+SUBJECT: Final = "kubevirt"
+
+_MOST_SHOWN: Final = 5
+
+_CURES: Final = Cures(
+    plugin=SUBJECT,
+    balloon="remove autoattachMemBalloon: false from their VirtualMachines, and restart them",
+    reporting="remove disableFreePageReporting from KubeVirt's virtualMachineOptions, and restart them",
+)
+"""Fixes that use KubeVirt's API. A change in a pod's libvirt would be lost with the pod."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +88,7 @@ class KubevirtHypervisor:
         self._watcher.start()
 
     def close(self) -> None:
-        """Close all connections within a second. Connections that hang stay open."""
+        """Close all connections within 0.3 s. Connections that hang stay open."""
         if self._watcher is not None:
             self._watcher.stop(_CLOSE_SECONDS)
         with self._lock:
@@ -354,3 +365,25 @@ def _as_of_pod(guest: Guest, libvirt: PodLibvirt) -> Guest:
     names = {"name": f"{pod.namespace}/{name}", "uuid": identity, NAMESPACE: pod.namespace, NAME: name, POD: pod.name}
     blocked = {"*": libvirt.trouble} if libvirt.trouble else guest.blocked
     return replace(guest, id=identity, name=f"{pod.namespace}/{name}", properties={**kept, **names}, blocked=blocked)
+
+
+def examined(hypervisor: KubevirtHypervisor, *, stats_period: float) -> Iterable[Finding]:
+    """Yield findings about pods and guests."""
+    guests = hypervisor.guests()
+    yield Finding(
+        Severity.OK, SUBJECT, f"{count_of(len(hypervisor.node.pods), 'pod')} of KubeVirt; {count_of(len(guests), 'active guest')}"
+    )
+    troubles = hypervisor.troubles()
+    for pod, why in islice(troubles.items(), _MOST_SHOWN):
+        yield Finding(
+            Severity.WARNING,
+            SUBJECT,
+            f"pod {printable(pod)}: {why}",
+            "check whether the pod has hung or is terminating; mom manages the others",
+        )
+    if len(troubles) > _MOST_SHOWN:
+        yield Finding(Severity.WARNING, SUBJECT, f"mom cannot manage {len(troubles) - _MOST_SHOWN} more pods")
+    nameless, cure = hypervisor.node.why_nameless
+    if nameless:
+        yield Finding(Severity.WARNING, SUBJECT, nameless, cure)
+    yield from _CURES.examine(hypervisor, guests, hypervisor.seen(), acts=True, stats_period=stats_period)

@@ -1,4 +1,4 @@
-"""Client of the kubelet's HTTP API on this node."""
+"""Client of the kubelet's HTTP API on this node, and the kubelet's configuration."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import http.client
 import re
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, NamedTuple, TypeVar
 
-from pydantic import BaseModel, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import AliasPath, BaseModel, ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
-from mom_core import MomError, printable, read_file
+from mom_core import ConfigError, Document, MomError, printable, read_file
+from mom_plugins_kubevirt.pods import NODE_ROOTS
 
 MOST_BYTES: Final = 16 << 20
 """Longest answer that mom reads: 64 KiB for each of 250 pods on the largest nodes."""
@@ -72,6 +73,31 @@ class PodList(BaseModel):
     """Answer to `/pods`. Kubelets that have just started answer null. Invalid pods are None."""
 
     items: list[Annotated[Pod | None, WrapValidator(_pod_or_none)]] | None = None
+
+
+COMPUTE: Final = "compute"
+"""Name of the container in which QEMU runs."""
+
+EVICTED: Final = "descheduler.alpha.kubernetes.io/eviction-in-progress"
+"""Annotation of a pod whose guest must move (kubevirt/kubevirt, pkg/virt-controller/watch/drain/evacuation)."""
+
+
+class PodRequest(NamedTuple):
+    """Pod as the kubelet reports it. `memory` is the request of the container `compute` in KiB. `leaves`: whether the guest must move."""
+
+    memory: float | None
+    leaves: bool = False
+
+
+def requests_in(pods: Iterable[Pod | None]) -> dict[str, PodRequest]:
+    """Return the pods with a container `compute`, keyed by UID."""
+    requests: dict[str, PodRequest] = {}
+    for pod in filter(None, pods):
+        for container in pod.spec.containers:
+            if container.name == COMPUTE:
+                memory = quantity_kib(container.resources.requests.get("memory", ""))
+                requests[pod.metadata.uid] = PodRequest(memory, EVICTED in pod.metadata.annotations)
+    return requests
 
 
 class Configz(BaseModel):
@@ -185,3 +211,102 @@ def quantity_kib(text: str) -> float | None:
     number, suffix = float(match[1]), match[2] or ""
     size = number * (_SUFFIXES[suffix] if suffix in _SUFFIXES else 10.0 ** int(suffix[1:]))
     return size / 1024 if size <= _LARGEST_QUANTITY else None
+
+
+# --- the configuration: the kubelet's own answer, or else the file that kubeadm writes (kubelet-config.v1beta1) ----------------------
+
+_AVAILABLE: Final = "memory.available"
+
+_USUAL_HARD: Final = "100Mi"
+
+_FILE: Final = "var/lib/kubelet/config.yaml"
+
+_LARGEST_FILE: Final = 1 << 20
+
+_OWN: Final = ("evictionHard", "evictionSoft", "enforceNodeAllocatable")
+"""Settings that mom takes from the kubelet's own answer."""
+
+
+class Threshold(NamedTuple):
+    """Threshold of available memory, in KiB or as a share of all memory."""
+
+    kib: float = 0.0
+    share: float = 0.0
+
+    def of(self, whole_kib: float) -> float:
+        """Return the threshold in KiB for a node with this much memory."""
+        return self.kib + self.share * whole_kib
+
+    @classmethod
+    def parse(cls, text: str) -> Threshold | None:
+        """Parse a threshold such as `100Mi` or `5%`. Return None if invalid, and for 0 and 100 %, which mean no threshold."""
+        if text.strip().endswith("%"):
+            try:
+                percent = float(text.strip()[:-1])
+            except ValueError:
+                return None
+            return cls(share=percent / 100) if 0 < percent < 100 else None
+        kib = quantity_kib(text)
+        return cls(kib=kib) if kib else None
+
+
+class KubeletConfig(BaseModel):
+    """Part of the kubelet's configuration that mom needs. `by` is the source.
+
+    `certificate` is the path of the kubelet's certificate; empty if the kubelet signs it. `authority` is the path of the CA for clients.
+    """
+
+    model_config = ConfigDict(frozen=True, populate_by_name=True, coerce_numbers_to_str=True)
+
+    hard_thresholds: dict[str, str] | None = Field(default=None, validation_alias="evictionHard")
+    soft_thresholds: dict[str, str] | None = Field(default=None, validation_alias="evictionSoft")
+    merged: bool = Field(default=False, validation_alias="mergeDefaultEvictionSettings")
+    enforced: list[str] | None = Field(default=None, validation_alias="enforceNodeAllocatable")
+    port: int = 10250
+    certificate: str = Field(default="", validation_alias="tlsCertFile")
+    authority: str = Field(default="", validation_alias=AliasPath("authentication", "x509", "clientCAFile"))
+    by: str = ""
+
+    @property
+    def hard(self) -> Threshold | None:
+        """Threshold below which the kubelet evicts pods immediately; None for never."""
+        thresholds = self.hard_thresholds
+        text = _USUAL_HARD if thresholds is None else thresholds.get(_AVAILABLE, _USUAL_HARD if self.merged else "")
+        return Threshold.parse(text)
+
+    @property
+    def soft(self) -> Threshold | None:
+        """Threshold below which the kubelet evicts pods after a grace period; None for never."""
+        return Threshold.parse((self.soft_thresholds or {}).get(_AVAILABLE, ""))
+
+    @property
+    def holds_pods(self) -> bool:
+        """Whether the kubelet also applies `hard` to all pods together."""
+        return self.enforced is None or "pods" in self.enforced
+
+
+def config_of(root: Path, answer: Mapping[str, Any] | None = None) -> KubeletConfig:
+    """Return the kubelet's configuration, with defaults instead of invalid values.
+
+    :param answer: the configuration in force according to the kubelet; None if unknown
+    """
+    document = next(filter(None, (_document(root / node / _FILE) for node in NODE_ROOTS)), {})
+    by = f"/{_FILE}" if document else ""
+    if answer is not None:
+        own = {name: answer.get(name) for name in _OWN}
+        document |= {**own, "evictionHard": answer.get("evictionHard") or {}, "mergeDefaultEvictionSettings": False}
+        by = "the kubelet"
+    try:
+        return KubeletConfig.model_validate({**document, "by": by})
+    except ValidationError as error:
+        for problem in error.errors():
+            document.pop(str(problem["loc"][0]), None)
+        return KubeletConfig.model_validate({**document, "by": by})
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        document = Document.parse(read_file(path, _LARGEST_FILE).decode(), path.name).value
+    except (OSError, ConfigError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}

@@ -13,10 +13,18 @@ from pydantic import Field
 
 from mom_core import MomError, PluginContext, StrictModel
 from mom_kvm import read_kernel_file
-from mom_plugins_kubevirt.kubelet_api import Configz, KubeletDoor, KubeletError, PodList, first_answer
-from mom_plugins_kubevirt.kubelet_config import KubeletConfig, config_of
+from mom_plugins_kubevirt.kubelet_api import (
+    Configz,
+    KubeletConfig,
+    KubeletDoor,
+    KubeletError,
+    PodList,
+    PodRequest,
+    config_of,
+    first_answer,
+    requests_in,
+)
 from mom_plugins_kubevirt.pods import NODE_ROOTS
-from mom_plugins_kubevirt.requests import PodRequest, requests_in
 
 _ANSWER_SECONDS: Final = 5.0
 """Timeout of one answer. A late answer delays nothing else in mom."""

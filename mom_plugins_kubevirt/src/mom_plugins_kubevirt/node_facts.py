@@ -1,5 +1,8 @@
 """Facts from the node about guarantees, evictions and migrations of guests.
 
+A guarantee is the pod's memory request minus KubeVirt's overhead. The calculation follows kubevirt/kubevirt,
+pkg/virt-controller/services/renderresources.go (`WithMemoryRequests`, `GetMemoryOverhead`).
+
 The kubelet counts active page cache as used (pkg/kubelet/eviction/helpers.go, `memoryAvailable`). So it may evict pods although
 `MemAvailable` is large.
 """
@@ -7,7 +10,7 @@ The kubelet counts active page cache as used (pkg/kubelet/eviction/helpers.go, `
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -25,12 +28,20 @@ from mom_core import (
     format_kib,
     printable,
 )
-from mom_kvm import GroupLimit, GuestField, read_meminfo
-from mom_plugins_kubevirt.kubelet_config import KubeletConfig
+from mom_kvm import Cures, GroupLimit, GuestField, read_kernel_file, read_meminfo
+from mom_plugins_kubevirt.kubelet_api import KubeletConfig, PodRequest
 from mom_plugins_kubevirt.kubelet_watch import KubeletSettings, KubeletWatch
-from mom_plugins_kubevirt.node_fields import EVICTS_BELOW, PROMISE, PROMISED_BY, REQUEST, ROOM, THRESHOLD
+from mom_plugins_kubevirt.node_fields import ASKING, EVICTS_BELOW, PROMISE, PROMISED_BY, REQUEST, ROOM, THRESHOLD
 from mom_plugins_kubevirt.pods import LauncherPod
-from mom_plugins_kubevirt.requests import promise_of, protected_kib, vouched_kib
+
+_MIB: Final = 1024.0
+_FIXED_MIB: Final = 25 + 75 + 17 + 33 + 30 + 8
+"""Smallest fixed overhead of all KubeVirt versions: virt-launcher-monitor, virt-launcher, virtlogd, libvirt's daemon, QEMU itself, and
+QEMU's I/O thread. In newer versions it is 220 MiB."""
+
+_VCPU_MIB: Final = 8
+_PAGE_TABLE_SHARE: Final = 1 / 512
+"""Page tables, as a fraction of the request."""
 
 EVICTION: Final = "eviction"
 
@@ -46,17 +57,84 @@ _EVICTION_CURE: Final = (
 )
 
 
-class KubeletMemory(NamedTuple):
-    """Memory in KiB as the kubelet counts it, and the kernel's available memory.
+class PodPromise(NamedTuple):
+    """Guarantee of a guest in KiB, its pod's request (None if unknown), and the source of the guarantee."""
 
-    `allocatable` and `pods_available` are None if pods have no common limit.
+    kib: float
+    request: float | None
+    by: str
+
+
+def overhead_kib(request_kib: float, vcpus: float | None) -> float:
+    """Return the least overhead in KiB that a pod's request contains.
+
+    :param vcpus: number of the guest's vCPUs; None counts as one
     """
+    return _MIB * (_FIXED_MIB + _VCPU_MIB * max(1.0, vcpus or 1.0)) + _PAGE_TABLE_SHARE * request_kib
 
-    total: float
-    available: float
-    kernel_available: float
-    allocatable: float | None = None
-    pods_available: float | None = None
+
+def promise_by_request(request_kib: float, guest_kib: float | None, vcpus: float | None) -> float:
+    """Return the guarantee in KiB that follows from a request.
+
+    A request of exactly the guest's size contains no overhead (`overcommitGuestOverhead`).
+
+    :param guest_kib: the guest's largest size
+    """
+    if guest_kib is not None and abs(request_kib - guest_kib) < _MIB:
+        return min(request_kib, guest_kib)
+    promised = max(0.0, request_kib - overhead_kib(request_kib, vcpus))
+    return promised if guest_kib is None else min(promised, guest_kib)
+
+
+def protected_kib(pod_group: str, container_group: str = "") -> float | None:
+    """Return the memory in KiB that the kernel protects for a pod (kubelet's MemoryQoS); None if there is none.
+
+    :param container_group: folder of the container's cgroup; empty if unknown
+    """
+    for group in (container_group, pod_group):
+        limits = [kib for file in ("memory.min", "memory.low") if group and (kib := GroupLimit.kib_in(f"{group}/{file}"))]
+        if limits:
+            return float(max(limits))
+    return None
+
+
+def vouched_kib(request: float | None, pod_group: str, process: str, node_kib: int | None) -> float | None:
+    """Return the most memory in KiB that the node keeps for a pod; None if unknown.
+
+    If the request is unknown, mom derives it from the OOM score, which is 1000 minus the request in thousandths of the node's memory
+    (pkg/kubelet/qos/policy.go). A process can only raise its score.
+    """
+    if request is not None:
+        return request
+    score = read_kernel_file(f"{process}/oom_score_adj").strip()
+    requested = (1001 - int(score)) / 1000 * node_kib if node_kib is not None and score.isdigit() and int(score) > 0 else None
+    limit = GroupLimit.kib_in(f"{pod_group}/memory.max") if pod_group else None
+    return min((kib for kib in (requested, limit) if kib is not None), default=None)
+
+
+def promise_of(
+    pod: PodRequest | None,
+    protected: float | None,
+    guest_kib: float | None,
+    vcpus: float | None,
+    percentage: float | None,
+    size_kib: float | None = None,
+) -> PodPromise | None:
+    """Return a guest's guarantee and its source; None if unknown.
+
+    :param protected: KiB that the kernel protects for the pod's cgroup
+    :param percentage: `memoryOvercommitPercentage` according to the operator
+    :param size_kib: the guest's size before the kubelet's first answer, because all of it may be guaranteed; afterwards None
+    """
+    if pod is not None and pod.memory is not None:
+        return PodPromise(promise_by_request(pod.memory, guest_kib, vcpus), pod.memory, "the kubelet")
+    if protected is not None:
+        return PodPromise(promise_by_request(protected, guest_kib, vcpus), protected, "its control group")
+    if size_kib is not None:
+        return PodPromise(size_kib, None, ASKING)
+    if percentage is not None and guest_kib is not None:
+        return PodPromise(guest_kib * min(1.0, 100 / percentage), None, "the setting memory_overcommit_percentage")
+    return None
 
 
 class EvictionRoom(NamedTuple):
@@ -73,8 +151,8 @@ class EvictionRoom(NamedTuple):
     evicts_below: float
 
 
-def memory_of(root: Path, tops: Iterable[str]) -> KubeletMemory | None:
-    """Return the memory as the kubelet counts it; None if unreadable.
+def room_of(root: Path, tops: Iterable[str], config: KubeletConfig) -> EvictionRoom | None:
+    """Return how much memory is left until the kubelet evicts pods; None if unknown, or if it does not evict pods for lack of memory.
 
     :param tops: possible mount points of cgroup v2
     """
@@ -82,47 +160,20 @@ def memory_of(root: Path, tops: Iterable[str]) -> KubeletMemory | None:
     total, free, available = (memory.get(name) for name in ("MemTotal", "MemFree", "MemAvailable"))
     if total is None or free is None or available is None:
         return None
-    working_set = max(0, total - free - memory.get("Inactive(file)", 0))
+    unused = min(total, free + memory.get("Inactive(file)", 0))
+    rooms = [(threshold.of(total), unused, False) for threshold in (config.hard, config.soft) if threshold is not None]
     pods = next(filter(None, map(_pods, tops)), None)
-    return KubeletMemory(
-        total,
-        max(0, total - working_set),
-        available,
-        None if pods is None else pods.limit,
-        None if pods is None else pods.limit - pods.used,
-    )
+    if config.hard is not None and config.holds_pods and pods is not None:
+        rooms.append((config.hard.of(pods.limit), pods.limit - pods.used, True))
+    if not rooms:
+        return None
+    threshold, counted, of_pods = min(rooms, key=lambda candidate: candidate[1] - candidate[0])
+    room = counted - threshold
+    return EvictionRoom(room, threshold, counted, of_pods, max(0.0, available - room))
 
 
 def _pods(top: str) -> GroupLimit | None:
     return next((limit for name in _PODS if (limit := GroupLimit.of_memory(f"{top}/{name}", top)) is not None), None)
-
-
-def room_of(memory: KubeletMemory, config: KubeletConfig) -> EvictionRoom | None:
-    """Return how much memory is left until the kubelet evicts pods; None if it does not evict pods for lack of memory."""
-    rooms: list[EvictionRoom] = []
-
-    def count(threshold: float, available: float, *, pods: bool) -> None:
-        room = available - threshold
-        rooms.append(EvictionRoom(room, threshold, available, pods, max(0.0, memory.kernel_available - room)))
-
-    for threshold in (config.hard, config.soft):
-        if threshold is not None:
-            count(threshold.of(memory.total), memory.available, pods=False)
-    if config.hard is not None and config.holds_pods and memory.allocatable is not None and memory.pods_available is not None:
-        count(config.hard.of(memory.allocatable), memory.pods_available, pods=True)
-    return min(rooms, key=lambda candidate: candidate.room, default=None)
-
-
-def conditions(room: EvictionRoom | None) -> Iterator[Condition]:
-    """Yield a condition if the kubelet evicts pods, or is about to."""
-    if room is None or room.room > _SOON_KIB:
-        return
-    whose = "all pods together have" if room.pods else "the kubelet counts"
-    why = f"{whose} {format_kib(max(0.0, room.available))} available, and the eviction threshold is {format_kib(room.threshold)}"
-    if room.room <= 0:
-        yield Condition(EVICTION, "the kubelet evicts pods of this node, and guests with them", why, _EVICTION_CURE)
-    else:
-        yield Condition(EVICTION, "the kubelet is about to evict pods of this node", why, _EVICTION_CURE, Severity.WARNING)
 
 
 LEAVES: Final = "the guest is about to be migrated (its pod is being evicted)"
@@ -176,8 +227,7 @@ class NodeFacts:
 
     def host_fields(self) -> dict[str, Value]:
         """Return the host's fields about evictions."""
-        memory = memory_of(self._context.root, self._tops)
-        self._room = room = None if memory is None else room_of(memory, self.kubelet.state.config)
+        self._room = room = room_of(self._context.root, self._tops, self.kubelet.state.config)
         if room is None:
             return {}
         return {EVICTS_BELOW: math.ceil(room.evicts_below), ROOM: math.floor(room.room), THRESHOLD: math.ceil(room.threshold)}
@@ -197,8 +247,16 @@ class NodeFacts:
     # --- surface -----------------------------------------------------------------------------------------------------------------
 
     def conditions(self) -> Iterator[Condition]:
-        """Yield a condition during an eviction, or if one is near."""
-        return conditions(self._room)
+        """Yield a condition if the kubelet evicts pods, or is about to."""
+        room = self._room
+        if room is None or room.room > _SOON_KIB:
+            return
+        whose = "all pods together have" if room.pods else "the kubelet counts"
+        why = f"{whose} {format_kib(max(0.0, room.available))} available, and the eviction threshold is {format_kib(room.threshold)}"
+        if room.room <= 0:
+            yield Condition(EVICTION, "the kubelet evicts pods of this node, and guests with them", why, _EVICTION_CURE)
+        else:
+            yield Condition(EVICTION, "the kubelet is about to evict pods of this node", why, _EVICTION_CURE, Severity.WARNING)
 
     @property
     def why_unknown(self) -> str:
@@ -242,4 +300,25 @@ class NodeFacts:
 _CURE: Final = (
     "give mom a service account that may get nodes/pods and nodes/configz, or set memory_overcommit_percentage of the kubevirt plugin"
     " to KubeVirt's memoryOvercommitPercentage"
+)
+
+
+def requested_whole(guests: Sequence[tuple[str, Mapping[str, Value]]]) -> Iterable[Finding]:
+    """Warn about guests whose pods request all of the guest's memory.
+
+    KubeVirt applies `memoryOvercommitPercentage` only to guests without `resources.requests.memory`.
+    """
+    whole = []
+    for name, fields in guests:
+        promised, most = as_number(fields.get(PROMISE)), as_number(fields.get("balloon_max"))
+        if REQUEST in fields and promised is not None and most is not None and promised >= most:
+            whole.append(printable(name, 60))
+    if whole:
+        text = Cures.named(whole, " with all of their memory guaranteed, because their pods request it: mom can take nothing from them")
+        yield Finding(Severity.WARNING, "requests", text, _OVERCOMMIT_CURE)
+
+
+_OVERCOMMIT_CURE: Final = (
+    "set memory.guest instead of resources.requests.memory in their VirtualMachines, and memoryOvercommitPercentage in KubeVirt; this"
+    " takes effect at a guest's next start"
 )

@@ -151,7 +151,8 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
     mom_explainer = late_hook("mom_plugins_kubevirt.explanation:PodExplainer")
 
     def _examined(self, hypervisor: KubevirtHypervisor) -> Iterable[Finding]:
-        from mom_plugins_kubevirt.doctor import examined, requested_whole
+        from mom_plugins_kubevirt.hypervisor import examined
+        from mom_plugins_kubevirt.node_facts import requested_whole
 
         yield from examined(hypervisor, stats_period=self._settings.stats_period)
         if self._facts is not None:

@@ -1,22 +1,25 @@
-"""Record of one pod's libvirt and guest, and whether mom trusts libvirt's answers."""
+"""Record of one pod's libvirt and guest, whether mom trusts libvirt's answers, and queries to all libvirts at once."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from mom_core import Guest, GuestBusy, HypervisorError, PermissionDenied, PluginContext, Value, printable
 from mom_kvm import Callers, CallPatience
-from mom_plugins_kubevirt.pod_socket import reached
+from mom_plugins_kubevirt.pod_socket import Relay, reached
 from mom_plugins_kubevirt.pods import LAUNCHER, LauncherPod
-from mom_plugins_kubevirt.relay import Relay
 from mom_plugins_libvirt import Connection, ConnectionSettings, EventLoop, LibvirtHypervisor, SamplingSettings
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 _CALL_SECONDS: Final = 1.0
 """Timeout of one call to a pod's libvirt. A libvirt that has hung does not delay calls to others."""
@@ -36,9 +39,8 @@ _CUT_NAME: Final = 16
 """A pod's name contains its guest's name, cut to fit into 63 characters. mom compares names of up to 30 characters whole, and only the
 first 16 characters of longer names."""
 
-_FIRST_REST_SECONDS: Final = 1.0
-_LAST_REST_SECONDS: Final = 60.0
-"""Longest pause after an invalid answer. Each pause is twice as long as the last."""
+_REST_SECONDS: Final = 10.0
+"""Pause after an impossible answer."""
 
 _MOST_EVENTS: Final = 500
 """A pod's libvirt may send at most this many events between two queries. Continuous resizing causes five events each second."""
@@ -95,7 +97,7 @@ class PodLibvirt:
         self.lies = False
         """Whether the last answer was impossible."""
         self._distrusted = self._refused = ""
-        self._rest_until, self._rest = float("-inf"), _FIRST_REST_SECONDS
+        self._rest_until = float("-inf")
         self._wake = means.context.wake
         self._wakes: list[float] = []
         self._lock = threading.Lock()
@@ -153,12 +155,9 @@ class PodLibvirt:
             self.lies = isinstance(answer, ImpossibleAnswer)
             if self.lies:
                 self.listed = ()
-                self._rest_until = time.monotonic() + self._rest
-                self._rest = min(2 * self._rest, _LAST_REST_SECONDS)
+                self._rest_until = time.monotonic() + _REST_SECONDS
         else:
             self.listed, self.trouble, self.lies = answer, "", False
-            if time.monotonic() > self._rest_until + _LAST_REST_SECONDS:
-                self._rest = _FIRST_REST_SECONDS
 
     def judge(self, why: str) -> None:
         """Distrust all statistics for the reason `why`. Trust them if `why` is empty."""
@@ -206,3 +205,59 @@ def is_domain_of(pod: LauncherPod, domain: str) -> bool:
     namespace, underscore, name = domain.partition("_")
     launcher = f"{LAUNCHER}{name}-" if len(name) <= _WHOLE_NAME else f"{LAUNCHER}{name[:_CUT_NAME]}"
     return bool(underscore and name) and namespace == pod.namespace and pod.name.startswith(launcher)
+
+
+# --- queries to many daemons, any of which may hang ------------------------------------------------------------------------------
+
+AT_ONCE: Final = 16
+"""Maximum number of concurrent queries, not counting those older than `_SOON_SECONDS`. More would only compete for the CPUs."""
+
+_SOON_SECONDS: Final = 0.1
+"""After this time, an open query no longer keeps the next query from starting."""
+
+_QUIET_SECONDS: Final = 0.5
+"""Once all queries have started, the round ends after this time without an answer. A healthy daemon answers within some hundred
+milliseconds."""
+
+
+def ask_all(
+    callers: Callers, daemons: Iterable[T], ask: Callable[[T], R], patience: float, unsure: Set[T] = frozenset()
+) -> tuple[dict[T, R | HypervisorError], dict[T, Future[R]]]:
+    """Query all daemons. Return the answers or errors, and the queries that are still open, both keyed by daemon.
+
+    :param patience: timeout of the round in seconds
+    :param unsure: daemons that hung before; the round does not wait for them at its end
+    """
+    answers: dict[T, R | HypervisorError] = {}
+    pending: dict[T, tuple[Future[R], float]] = {}
+    waiting = deque(sorted(daemons, key=lambda daemon: daemon not in unsure))  # unsure daemons first, so that they can answer meanwhile
+    last = time.monotonic()
+    end = last + patience
+    while True:
+        now = time.monotonic()
+        for daemon in [daemon for daemon, (call, _) in pending.items() if call.done()]:
+            answer = _answer_of(pending.pop(daemon)[0])
+            answers[daemon], last = answer, now
+        soon = sum(1 for _, began in pending.values() if now - began < _SOON_SECONDS)
+        while waiting and soon < AT_ONCE:
+            daemon = waiting.popleft()
+            pending[daemon] = callers.start(partial(ask, daemon)), now
+            soon += 1
+            last = now
+        if not waiting and all(daemon in unsure for daemon in pending):
+            break
+        quiet = _SOON_SECONDS if waiting else last + _QUIET_SECONDS - now
+        seconds = min(quiet, end - now)
+        if seconds <= 0:
+            break
+        wait([call for call, _ in pending.values()], seconds, FIRST_COMPLETED)
+    return answers, {daemon: call for daemon, (call, _) in pending.items()}
+
+
+def _answer_of(call: Future[R]) -> R | HypervisorError:
+    try:
+        return call.result()
+    except HypervisorError as error:
+        return error
+    except Exception as error:  # noqa: BLE001  # one answer must not end the round
+        return HypervisorError(f"its answer cannot be used: {type(error).__name__}: {printable(str(error), 300)}")

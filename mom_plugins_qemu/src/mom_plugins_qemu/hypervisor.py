@@ -29,10 +29,7 @@ _CURES: Final = Cures(
 )
 
 
-_LET_GIVE: Final = (
-    "qm set VMID --balloon MIB, then qm set VMID --shares 0 (`mom guests` suggests values); or change nothing, to keep all their"
-    " memory guaranteed"
-)
+_LET_GIVE: Final = "run the commands that `mom guests` shows for them; or change nothing, to keep all their memory guaranteed"
 
 _LET_READ: Final = "let mom's user read the definitions: usermod -aG www-data mom, then systemctl restart mom; or check them: qm config"
 
