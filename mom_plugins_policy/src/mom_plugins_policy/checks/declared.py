@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Collection, Sequence
-from difflib import get_close_matches
 from typing import Final, Protocol
 
 from mom_core import Declarations, Scope, Unit, printable
@@ -11,15 +11,11 @@ from mom_plugins_policy.checks.knowledge import EntityKey, FieldKey, Value
 from mom_plugins_policy.language.errors import Trouble
 from mom_plugins_policy.language.syntax import Form
 from mom_plugins_policy.language.values import requested, show
-from mom_plugins_policy.language.words.types import DATA, INT, LIST, NIL, NUMBER, STRING
+from mom_plugins_policy.language.words.word import DATA, LIST, NIL, NUMBER, STRING
+from mom_plugins_policy.snapshots import did_you_mean
 
 _PROPERTIES: Final = {Scope.HOST: ("name", "interval"), Scope.GUEST: ("name", "uuid", "pid")}
-# With these limits, lookups of similar names take at most half a second.
-_MOST: Final = 10  # lookups of unknown names
-_COMPARED: Final = 400  # names compared per lookup
-_LONGEST: Final = 40  # characters of a compared name: longer comparisons are slow
-
-_WHOLE: Final = frozenset({Unit.KIB, Unit.PAGES, Unit.COUNT, Unit.FLAG, Unit.MILLISECONDS, Unit.BYTES})
+_MOST: Final = 10  # lookups of unknown names, which take at most half a second
 
 
 class Say(Protocol):
@@ -37,17 +33,12 @@ class DeclaredNames:
         names = declarations or Declarations()
         self._fields, self._controls = names.fields, names.controls
         self._say = say
-        self._suggested: dict[tuple[str, str], str] = {}
+        self._lookups = 0
 
-    def like(self, kind: str, name: str, names: Callable[[], Collection[str]]) -> str:
+    def like(self, name: str, names: Callable[[], Collection[str]]) -> str:
         """Return a hint with the most similar of `names`, or an empty string."""
-        key = (kind, name)
-        if key not in self._suggested and len(self._suggested) < _MOST and len(name) <= _LONGEST:
-            # `names` contains this very name if it is bound elsewhere.
-            similar = sorted(item for item in names() if item != name and len(item) <= _LONGEST)[:_COMPARED]
-            close = [item for item in similar if item.lower() == name.lower()] or get_close_matches(name, similar, 1)
-            self._suggested[key] = f"did you mean {close[0]}?" if close else ""
-        return self._suggested.get(key, "")
+        self._lookups += 1
+        return did_you_mean(name, names()) if self._lookups <= _MOST else ""
 
     def declares(self, scope: Scope, name: str) -> bool:
         """Return whether policies may read this field."""
@@ -61,7 +52,7 @@ class DeclaredNames:
         elif spec.unit in (Unit.TEXT, Unit.LIST):
             types = NIL | (STRING if spec.unit is Unit.TEXT else LIST)
         else:
-            types = NIL | (INT if spec.unit in _WHOLE else NUMBER)
+            types = NIL | NUMBER
         return Value(types, doubt=field, key=field)
 
     # --- names ---------------------------------------------------------------------------------------------------------------------
@@ -71,7 +62,7 @@ class DeclaredNames:
         if self.declares(scope, name):
             return
         other = Scope.HOST if scope is Scope.GUEST else Scope.GUEST
-        hint = self.like(scope, name, lambda: [field for owner, field in self._fields if owner is scope])
+        hint = self.like(name, lambda: [field for owner, field in self._fields if owner is scope])
         if (other, name) in self._fields:
             hint = f"there is a {other} field of that name" + (f"; {hint}" if hint else "")
         elif name in _PROPERTIES[scope] and attribute:
@@ -92,7 +83,7 @@ class DeclaredNames:
         if entity is not None:
             self.field(place, entity.scope, name, attribute=False)
         elif not any(self.declares(scope, name) for scope in Scope):
-            hint = self.like("field", name, lambda: [field for _, field in self._fields])
+            hint = self.like(name, lambda: [field for _, field in self._fields])
             self._say("unknown-field", place, f"no plugin declares the field {printable(name, 60)}", hint)
 
     def average(self, place: Form, name: str) -> None:
@@ -106,7 +97,7 @@ class DeclaredNames:
             return
         if (scope, name) in self._fields:
             self._say("unknown-property", place, f"{name} is a field of the {scope}, not a property", "read it as an attribute")
-        elif hint := self.like("property", name, lambda: _PROPERTIES[scope]):
+        elif hint := self.like(name, lambda: _PROPERTIES[scope]):
             self._say("unknown-property", place, f"a {scope} has no property {printable(name, 60)}", hint)
 
     # --- controls and comparisons ---
@@ -118,7 +109,7 @@ class DeclaredNames:
         if self._everything_goes:
             return
         if spec is None:
-            hint = self.like("control", name, self._controls.keys)
+            hint = self.like(name, self._controls.keys)
             self._say("unknown-control", places[0], f"no plugin has the control {printable(name, 60)}", hint)
             return
         if entity is not None and entity.scope is not spec.scope:
@@ -135,10 +126,9 @@ class DeclaredNames:
         if spec.choices and number not in spec.choices:
             has = ", ".join(map(str, spec.choices))
             self._say("control-bounds", place, f"{name} accepts only {has}, but the value is {shown}: the request has no effect")
-        elif spec.minimum is not None and number < spec.minimum:
-            self._say("control-bounds", place, f"mom never sets {name} below {spec.minimum:.15g}, but the value is {shown}")
-        elif spec.maximum is not None and number > spec.maximum:
-            self._say("control-bounds", place, f"mom never sets {name} above {spec.maximum:.15g}, but the value is {shown}")
+        for bound, beyond, side in ((spec.minimum, operator.lt, "below"), (spec.maximum, operator.gt, "above")):
+            if bound is not None and beyond(number, bound) and not spec.choices:
+                self._say("control-bounds", place, f"mom never sets {name} {side} {bound:.15g}, but the value is {shown}")
 
     def _requested(self, value: Value, place: Form, *, takes_text: bool) -> None:
         try:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
+from functools import partial, reduce
+from operator import or_
 from typing import Any, Final
 
 from mom_core import Declarations, Scope, Severity, count_of
@@ -32,8 +33,7 @@ from mom_plugins_policy.language.syntax import Form, FormKind, abridged
 from mom_plugins_policy.language.words.forms import DEFINING, WORDS, Clause, FormWord, clauses_of
 from mom_plugins_policy.language.words.functions import BUILTINS, CALLABLES, FUNCTIONS, OPERATORS, PREDEFINED, FunctionWord
 from mom_plugins_policy.language.words.methods import DISK_METHODS, ENTITY_METHODS
-from mom_plugins_policy.language.words.types import ANY, ENTITY, FLOAT, FUNCTION, LIST, NIL, OTHER, STRING, UNBOUND
-from mom_plugins_policy.language.words.word import Word
+from mom_plugins_policy.language.words.word import ANY, ENTITY, FLOAT, FUNCTION, LIST, NIL, OTHER, STRING, UNBOUND, Word
 
 _STEPS: Final = 12_000  # visited lists: some tenths of a second
 _DEEPEST: Final = 120  # nested forms including calls: far above real policies, safely below Python's limit
@@ -57,13 +57,6 @@ class _TooFar(Exception):
     """End of the walk: the program is too long, deep or dynamic."""
 
 
-@dataclass(slots=True)
-class _Together:
-    form: Form
-    word: str
-    keys: Keys = NO_KEYS
-
-
 class Walk:
     """Walk over a program. Its result is `remarks`."""
 
@@ -77,7 +70,6 @@ class Walk:
         self._depth = self._loops = self._switched_off = 0
         self._afterwards = False  # true while walking functions that nothing calls
         self._active = Counter[int]()
-        self._together: list[_Together] = []
         self._bound_in: dict[tuple[int, str], str] = {}
         self._now.bind("Host", Value(ENTITY, entity=EntityKey(Scope.HOST)))
         self._now.bind("Guests", Value(OTHER, held="Guests"))
@@ -131,7 +123,7 @@ class Walk:
         first, *parts = form.name.split(".")
         value = self._now.lookup(first)
         if value is None:
-            hint = self.declared.like("variable", first, lambda: {*self.program.bound, *PREDEFINED}) or _ELSEWHERE
+            hint = self.declared.like(first, lambda: {*self.program.bound, *PREDEFINED}) or _ELSEWHERE
             raise self._wrong(form, "undefined-symbol", f"there is no variable {first}", hint=hint)
         for part in parts:
             value = self._attribute(form, value, part)
@@ -287,7 +279,7 @@ class Walk:
                 if not before.types & UNBOUND:
                     break
         if not held:
-            hint = self.declared.like("variable", name.name, lambda: self.program.bound) or _ELSEWHERE
+            hint = self.declared.like(name.name, lambda: self.program.bound) or _ELSEWHERE
             raise self._wrong(form, "unknown-variable", f"there is no variable {name.name} to set", name, hint)
         return value
 
@@ -337,7 +329,7 @@ class Walk:
             candidates = self.program.definitions.get(name, ())
         if not candidates:
             later = "it is defined only later" if name in self.program.definitions else ""
-            hint = later or self.declared.like("function", name, lambda: {*self.program.definitions, *WORDS}) or _ELSEWHERE
+            hint = later or self.declared.like(name, lambda: {*self.program.definitions, *WORDS}) or _ELSEWHERE
             raise self._wrong(form, "unknown-function", f"there is no function {name}", form.items[0], hint)
         fitting = [candidate for candidate in candidates if len(candidate.parameters) == len(arguments)]
         if not fitting:
@@ -356,7 +348,6 @@ class Walk:
         if self._active[definition.number] >= _CALLS:
             self._forget_assigned(definition.body)
             return replace(self._unknown)
-        together, self._together = self._together, []
         self._active[definition.number] += 1
         try:
             with self._now.scoped():
@@ -365,27 +356,15 @@ class Walk:
                 return self._value(definition.body)
         finally:
             self._active[definition.number] -= 1
-            self._together = together
 
     def _builtin(self, form: Form, word: FunctionWord, arguments: Sequence[Form]) -> Value:
         self._arity(form, form.items[0].name, word, len(arguments))
-        if word.name not in ("and", "or") or len(arguments) < 2:
-            return self._function(form, word, [self._value(argument) for argument in arguments], arguments)
-        around = _Together(form, word.name)
-        self._together.append(around)
-        values: list[Value] = []
-        try:
-            for argument in arguments:
-                if values and self.program.changes(argument):
-                    message = f"this argument is evaluated regardless of the earlier arguments: `{word.name}` evaluates all its arguments"
-                    instead = "(if a b a)" if word.name == "and" else "(if a a b)"
-                    self.say("no-short-circuit", argument, message, f"write {instead} where b depends on a")
-                value = self._value(argument)
-                values.append(value)
-                around.keys |= value.keys(word.name == "and")
-        finally:
-            self._together.pop()
-        return self._function(form, word, values, arguments)
+        for argument in arguments[1:] if word.name in ("and", "or") else ():
+            if self.program.changes(argument):
+                message = f"this argument is evaluated regardless of the earlier arguments: `{word.name}` evaluates all its arguments"
+                instead = "(if a b a)" if word.name == "and" else "(if a a b)"
+                self.say("no-short-circuit", argument, message, f"write {instead} where b depends on a")
+        return self._function(form, word, [self._value(argument) for argument in arguments], arguments)
 
     def _function(self, form: Form, word: FunctionWord, args: Sequence[Value], places: Sequence[Form]) -> Value:
         if word.strict is not None and len(args) >= word.strict:
@@ -398,7 +377,6 @@ class Walk:
         return value
 
     def _computed(self, form: Form, word: FunctionWord, args: Sequence[Value]) -> Value:
-        types = word.types([arg.types for arg in args])
         if word.name == "debug":
             return args[-1]
         if all(arg.constant is not None for arg in args):
@@ -412,10 +390,9 @@ class Walk:
             large = isinstance(result, int) and result.bit_length() > _LARGEST_BITS
             if not large and not (isinstance(result, str) and len(result) > _LONGEST):
                 return constant(result)
-        if not types:
-            raise self._wrong(form, "type", _CERTAIN["type"].format(form.items[0].name))
         if word.name == "div" and args[1].constant is not None and args[1].constant[0] == 0:
             raise self._wrong(form, "zero-division", _CERTAIN["zero-division"])
+        types = reduce(or_, (arg.types for arg in args), 0) if word.result is None else word.result
         tell = CONDITIONS.get(word.name)
         value = Value(types & ~NIL if word.strict is not None else types)
         return value if tell is None else tell(self._now, value, args)
@@ -424,12 +401,6 @@ class Walk:
         if arg.doubt is None or arg.types == NIL or self._now.is_known(arg):
             return
         shown, head = abridged(place, 40), form.items[0].name
-        for around in self._together:
-            if arg.identity in around.keys:
-                failure = f"`{head}` from getting nil: {shown} may be nil"
-                message = f"`{around.word}` evaluates all its arguments, so an earlier argument does not prevent {failure}"
-                self.say("no-short-circuit", place, message, f"write (if {abridged(around.form.items[1], 30)} … …) around it")
-                return
         if isinstance(arg.doubt, FieldKey):
             (scope, _), name = arg.doubt
             if scope is Scope.HOST and name not in self.program.guarded.get(form.text.name, ()):
@@ -460,7 +431,7 @@ class Walk:
             raise _TooFar
         declared = base.entity is None or self.declared.declares(base.entity.scope, parts[0])
         kind = "not-callable" if declared and base.types & (ENTITY | OTHER) else "unknown-function"
-        hint = "" if base.entity is None else self.declared.like("method", parts[0], lambda: ENTITY_METHODS)
+        hint = "" if base.entity is None else self.declared.like(parts[0], lambda: ENTITY_METHODS)
         raise self._wrong(form, kind, f"{head.name} cannot be called", head, hint)
 
     def _method(self, form: Form, base: Value, method: str, values: Sequence[Value], places: Sequence[Form]) -> Value:

@@ -9,7 +9,7 @@ from itertools import count
 from mom_core import Scope
 from mom_plugins_policy.language.errors import Fault
 from mom_plugins_policy.language.syntax import Form, FormKind, all_in
-from mom_plugins_policy.language.words.forms import DEFINING, WORDS, Binding, FormWord, Parts
+from mom_plugins_policy.language.words.forms import DEFINING, WORDS, FormWord, Parts
 from mom_plugins_policy.language.words.functions import CALLABLES
 from mom_plugins_policy.language.words.methods import DISK_METHODS, ENTITY_METHODS
 from mom_plugins_policy.language.words.word import Word
@@ -39,12 +39,8 @@ class Program:
     forms: Sequence[Form]
     words: Mapping[str, Word] = field(default_factory=lambda: WORDS)
     """Words of the language, without the extensions that the program redefines."""
-    bindings: list[tuple[Binding, bool]] = field(default_factory=list)
-    """Bound names, each with True if it is bound at top level."""
     bound: set[str] = field(default_factory=set)
     assigned: set[str] = field(default_factory=set)
-    read: set[str] = field(default_factory=set)
-    called: set[str] = field(default_factory=set)
     definitions: dict[str, list[Definition]] = field(default_factory=dict)
     ineffective: list[Form] = field(default_factory=list)
     """Names of definitions that have no effect, because the names are words of the language."""
@@ -59,12 +55,6 @@ class Program:
         """Yield all definitions."""
         for several in self.definitions.values():
             yield from several
-
-    def libraries(self) -> set[str]:
-        """Return the names of policies that only bind variables and define functions."""
-        parts = [(form.text.name, self.parts.get(form.index)) for form in self.forms]
-        acting = {name for name, of in parts if of is None or not (of.defined or of.assigned or (of.bindings and not of.scope))}
-        return {name for name, _ in parts} - acting
 
     def assigned_in(self, form: Form) -> set[str]:
         """Return the names that a form, or a function that it calls, may assign with `set`."""
@@ -104,7 +94,7 @@ class Program:
 
     def _owners(self) -> Set[tuple[str, Scope]]:
         owners = {("Host", Scope.HOST)}
-        owners |= {(parts.bindings[0].name.name, Scope.GUEST) for parts in self.parts.values() if parts.collection == "Guests"}
+        owners |= {(parts.bindings[0].name, Scope.GUEST) for parts in self.parts.values() if parts.collection == "Guests"}
         before = 0
         while len(owners) > before:
             before = len(owners)
@@ -152,7 +142,6 @@ class _Survey:
     def _visit(self, form: Form, owner: Definition | None, always: bool) -> None:
         if form.kind is FormKind.NAME:
             first, *parts = form.name.split(".")
-            self.program.read.add(first)
             self.program.callables |= first in CALLABLES or not _METHODS.isdisjoint((first, *parts))
         elif form.kind is FormKind.BLOCK:
             self._push(form.items, owner, always=always)
@@ -163,8 +152,6 @@ class _Survey:
 
     def _list(self, form: Form, owner: Definition | None, always: bool) -> None:
         program, name, arguments = self.program, form.items[0].name, form.items[1:]
-        program.called.add(name)
-        program.read.add(name.partition(".")[0])
         if name in ("valid", "null"):
             tested = {argument.name[5:] for argument in arguments if argument.name.startswith("Host.")}
             program.guarded.setdefault(form.text.name, set()).update(tested)
@@ -185,9 +172,8 @@ class _Survey:
     def _special(self, form: Form, parts: Parts, owner: Definition | None, *, always: bool, plain: bool) -> None:
         program = self.program
         program.parts[form.index] = parts
-        names = [binding.name.name for binding in parts.bindings]
+        names = [binding.name for binding in parts.bindings]
         program.bound.update(names)
-        program.bindings.extend((binding, always and not parts.scope) for binding in parts.bindings)
         if parts.assigned:
             program.assigned.add(parts.assigned)
             if owner is not None:

@@ -14,13 +14,6 @@ from mom_plugins_policy.language.words.functions import BUILTINS
 from mom_plugins_policy.language.words.word import Word
 
 
-class Binding(NamedTuple):
-    """Bound name, and the form of its value, if any."""
-
-    name: Form
-    value: Form | None
-
-
 class Clause(NamedTuple):
     """Clause of an `if` or `cond`. The last clause is the `else`, without a condition; an empty body means nil."""
 
@@ -32,10 +25,8 @@ class Parts(NamedTuple):
     """Parts of a special form."""
 
     evaluated: Sequence[Form]
-    bindings: Sequence[Binding] = ()
+    bindings: Sequence[Form] = ()
     """Names that the form binds, each before the next value is evaluated."""
-    scope: bool = False
-    """Whether the bindings have their own scope."""
     assigned: str = ""
     defined: Form | None = None
     """Name of the function that the form defines. The bindings are the function's parameters."""
@@ -84,15 +75,14 @@ def _let(form: Form) -> Parts | None:
         return None
     if any(pair.kind is not FormKind.LIST or len(pair.items) != 2 or pair.items[0].kind is not FormKind.NAME for pair in pairs.items):
         return None
-    bindings = [Binding(*pair.items) for pair in pairs.items]
-    return Parts((*(pair.items[1] for pair in pairs.items), *form.items[2:]), bindings, scope=True)
+    return Parts((*(pair.items[1] for pair in pairs.items), *form.items[2:]), [pair.items[0] for pair in pairs.items])
 
 
 def _def(form: Form) -> Parts | None:
     _, name, parameters, body = form.items
     if name.kind is not FormKind.NAME or not _are_names(parameters):
         return None
-    return Parts((body,), [Binding(item, None) for item in parameters.items], scope=True, defined=name)
+    return Parts((body,), parameters.items, defined=name)
 
 
 def _are_names(parameters: Form) -> bool:
@@ -101,7 +91,7 @@ def _are_names(parameters: Form) -> bool:
 
 def _defvar(form: Form) -> Parts | None:
     _, name, value = form.items
-    return Parts((value,), (Binding(name, value),)) if name.kind is FormKind.NAME else None
+    return Parts((value,), (name,)) if name.kind is FormKind.NAME else None
 
 
 def _set(form: Form) -> Parts | None:
@@ -113,11 +103,11 @@ def _with(form: Form) -> Parts | None:
     _, items, name, body = form.items
     if items.kind is not FormKind.NAME or name.kind is not FormKind.NAME:
         return None
-    return Parts((items, body), (Binding(name, None),), scope=True, collection=items.name)
+    return Parts((items, body), (name,), collection=items.name)
 
 
 def _invalid_names(form: Form, parts: Parts | None) -> Iterator[tuple[Form, str]]:
-    for name, _ in parts.bindings if parts is not None else ():
+    for name in parts.bindings if parts is not None else ():
         if name.name == "nil":
             yield name, "nil cannot be a variable"
         elif "." in name.name:

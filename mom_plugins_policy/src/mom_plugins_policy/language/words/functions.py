@@ -4,7 +4,7 @@ To add a function, add its record here and its rows to the tests. The record dec
 
 - the code, which calls `compute`. The time of a call must not grow with the values. `compute` raises `TypeError` for the error `type`,
   `ZeroDivisionError` for `zero-division`, `OverflowError` or `ValueError` for `range`, and `MemoryError` for `limit`.
-- the checks. They use `types`, which returns every type that the result may have. A `strict` function fails on nil.
+- the checks. They use `result`. A `strict` function fails on nil.
 - the tables of the reference and the editors' grammars (`docs/generate.py`).
 """
 
@@ -13,14 +13,13 @@ from __future__ import annotations
 import logging
 import math
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from mom_core import printable
 from mom_plugins_policy.language.values import empty, show
-from mom_plugins_policy.language.words import types
-from mom_plugins_policy.language.words.word import Word
+from mom_plugins_policy.language.words.word import FLOAT, INT, LIST, NUMBER, STRING, Word
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +27,8 @@ class FunctionWord(Word):
     """Function of the language. See the module's docstring."""
 
     compute: Callable[..., Any]
-    types: Callable[[Sequence[int]], int]
-    """Function from the arguments' types to the result's types; 0 if the call always fails."""
+    result: int | None = None
+    """Types that the result may have. None: those of the arguments."""
     strict: int | None = 1
     """With this many arguments or more, a nil argument is an error. None: nil is never an error."""
     compares: bool = False
@@ -93,15 +92,15 @@ def _write_to_log(*values: Any) -> Any:
 
 _FUNCTIONS = (
     FunctionWord(name="add", operator="+", least=2, most=2, meaning="sum of numbers; concatenation of strings or lists",
-                 compute=operator.add, types=types.total),
+                 compute=operator.add, result=NUMBER | STRING | LIST),
     FunctionWord(name="sub", operator="-", least=2, most=2, meaning="difference",
-                 compute=operator.sub, types=types.number),
+                 compute=operator.sub, result=NUMBER),
     FunctionWord(name="mul", operator="*", least=2, most=2, meaning="product; repetition of a string or list",
-                 compute=_product, types=types.product),
+                 compute=_product, result=NUMBER | STRING | LIST),
     FunctionWord(name="div", operator="/", least=2, most=2, meaning="quotient, always a float", compute=operator.truediv,
-                 types=types.fraction),
+                 result=FLOAT),
     *(
-        FunctionWord(name=name, operator=sign, least=2, most=2, meaning=meaning, compute=compute, types=types.order, compares=True)
+        FunctionWord(name=name, operator=sign, least=2, most=2, meaning=meaning, compute=compute, result=INT, compares=True)
         for name, sign, meaning, compute in (
             ("lt", "<", "less than", operator.lt),
             ("gt", ">", "greater than", operator.gt),
@@ -110,32 +109,32 @@ _FUNCTIONS = (
         )
     ),
     FunctionWord(name="eq", operator="==", least=2, most=2, meaning="equal; never an error", compute=operator.eq, strict=None,
-                 types=types.truth, compares=True),
+                 result=INT, compares=True),
     FunctionWord(name="neq", operator="!=", least=2, most=2, meaning="not equal; never an error", compute=operator.ne, strict=None,
-                 types=types.truth, compares=True),
-    FunctionWord(name="shl", operator="<<", least=2, most=2, meaning="shift to the left", compute=_shifted_left, types=types.integer),
+                 result=INT, compares=True),
+    FunctionWord(name="shl", operator="<<", least=2, most=2, meaning="shift to the left", compute=_shifted_left, result=INT),
     FunctionWord(name="shr", operator=">>", least=2, most=2, meaning="arithmetic shift to the right", compute=_shifted_right,
-                 types=types.integer),
+                 result=INT),
     FunctionWord(name="and", least=1, most=None, meaning="the first false argument, or else the last; evaluates all arguments",
-                 compute=_first(False), strict=None, types=types.joined),
+                 compute=_first(False), strict=None),
     FunctionWord(name="or", least=1, most=None, meaning="the first true argument, or else the last; evaluates all arguments",
-                 compute=_first(True), strict=None, types=types.joined),
+                 compute=_first(True), strict=None),
     FunctionWord(name="not", least=1, most=1, meaning="whether the argument is false", compute=operator.not_, strict=None,
-                 types=types.truth),
+                 result=INT),
     FunctionWord(name="min", least=1, most=None, meaning="the smallest argument; of equal arguments the first",
-                 compute=lambda *values: min(values), strict=2, types=types.extreme, compares=True),
+                 compute=lambda *values: min(values), strict=2, compares=True),
     FunctionWord(name="max", least=1, most=None, meaning="the largest argument; of equal arguments the first",
-                 compute=lambda *values: max(values), strict=2, types=types.extreme, compares=True),
+                 compute=lambda *values: max(values), strict=2, compares=True),
     FunctionWord(name="null", least=0, most=None, meaning="whether every argument is nil or empty", compute=_all_nothing, strict=None,
-                 types=types.truth),
+                 result=INT),
     FunctionWord(name="valid", least=0, most=None, meaning="whether no argument is nil", compute=_none_missing, strict=None,
-                 types=types.truth),
+                 result=INT),
     FunctionWord(name="sqrt", extension=True, least=1, most=1, meaning="square root as a float; an error for a negative number",
-                 compute=math.sqrt, types=types.fraction),
+                 compute=math.sqrt, result=FLOAT),
     FunctionWord(name="abs", variable=True, least=1, most=1, meaning="absolute value, of the argument's type", compute=abs,
-                 types=types.number),
+                 result=NUMBER),
     FunctionWord(name="debug", variable=True, least=1, most=None, meaning="writes its arguments to the debug log; returns the last one",
-                 compute=_write_to_log, strict=None, types=types.joined),
+                 compute=_write_to_log, strict=None),
 )  # fmt: skip
 
 FUNCTIONS: Mapping[str, FunctionWord] = {word.name: word for word in _FUNCTIONS}

@@ -6,6 +6,14 @@ from dataclasses import dataclass
 
 from mom_core import count_of
 
+# Types of values as bit masks, for the checks. INT includes booleans. OTHER: disks, records and `Guests`. UNBOUND: an unbound variable.
+NIL, INT, FLOAT, STRING, LIST, ENTITY, FUNCTION, OTHER, UNBOUND = (1 << bit for bit in range(9))
+
+NUMBER = INT | FLOAT
+DATA = NIL | NUMBER | STRING | LIST | OTHER
+"""Types of fields and properties."""
+ANY = DATA | ENTITY | FUNCTION
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Word:
