@@ -1,4 +1,4 @@
-"""The fields of many guests by field name."""
+"""Fields of many guests as columns."""
 
 import pytest
 from hypothesis import given
@@ -19,7 +19,7 @@ def table(rows: list[dict[str, Value]]) -> GuestTable:
 
 @given(any_rows)
 def test_what_is_known_by_guest_is_the_same_by_field_and_back(rows: list[dict[str, Value]]) -> None:
-    """What is absent stays absent, and what was collected and is unknown stays that."""
+    """Absent fields stay absent, and fields collected as unknown stay unknown."""
     guests = table(rows)
     assert [dict(guest.fields) for guest in guests.values()] == rows
 
@@ -35,7 +35,7 @@ def test_a_guest_reads_as_one_of_which_the_fields_are_a_mapping() -> None:
 
 
 def test_a_column_of_numbers_has_none_for_other_values() -> None:
-    """Text, true and what is unknown are no numbers; whole ones and fractions stay what they are."""
+    """Text, booleans and unknown values are not numbers. Integers and floats keep their types."""
     rows: list[dict[str, Value]] = [{"rss": 5, "age": 1.5}, {"rss": "much", "age": None}, {"rss": True}]
     guests = table(rows)
     for snapshot in (Snapshot(guests=guests), Snapshot(guests=dict(guests.items()))):

@@ -1,4 +1,4 @@
-"""The configuration: what is right is read as it is meant, and what is wrong is said all at once, each with its place and a cure."""
+"""The configuration: valid files are read, and all errors are reported at once, each with its place and a cure."""
 
 import os
 import re
@@ -51,14 +51,14 @@ from mom_core import StrictModel
 
 @pytest.fixture
 def acme(shelf):
-    """An installed plugin with settings of all kinds."""
+    """Install a plugin with settings of all kinds."""
     shelf.add("acme-plugins", {"acme": "shelf_acme:Plugin"}, {"shelf_acme": IMPORTS + ACME})
     return shelf
 
 
 @pytest.fixture
 def problems(tmp_path: Path):
-    """A function that gives what is wrong with a text, as `line:column: message (hint)`."""
+    """Return a function that returns the errors of a text, as `line:column: message (hint)`."""
 
     def read(text: str | bytes) -> list[str]:
         file = tmp_path / "mom.yaml"
@@ -74,7 +74,7 @@ def problems(tmp_path: Path):
 
 @pytest.fixture
 def config(tmp_path: Path):
-    """A function that reads a text that is right."""
+    """Return a function that reads a valid text."""
 
     def read(text: str) -> Config:
         file = tmp_path / "mom.yaml"
@@ -84,7 +84,7 @@ def config(tmp_path: Path):
     return read
 
 
-# --- what is right -------------------------------------------------------------------------------------------------------------
+# --- valid files -------------------------------------------------------------------------------------------------------------
 
 
 def test_a_configuration_is_read(acme, config):
@@ -125,7 +125,7 @@ def test_a_programs_mistakes_are_told_by_the_way_to_them(acme):
     assert ":0" not in told
 
 
-# --- what is wrong with the file -----------------------------------------------------------------------------------------------
+# --- errors of files -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_what_holds_no_configuration_is_an_error(problems, text, told):
     assert told in problems(text)[0]
 
 
-# --- what is wrong with the syntax ---------------------------------------------------------------------------------------------
+# --- errors of syntax ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_deep_nesting_and_too_many_keys_are_refused(problems, text, words):
     assert any(words in problem for problem in problems(text))
 
 
-# --- what is wrong with keys and values ----------------------------------------------------------------------------------------
+# --- errors of keys and values ----------------------------------------------------------------------------------------
 
 
 def test_all_problems_are_told_at_once_in_the_order_of_the_file(acme, problems):
@@ -404,7 +404,7 @@ def test_of_contradicting_patterns_the_last_counts(shelf, config, caplog):
     assert caplog.text.count("contradict") == 1
 
 
-# --- anything ------------------------------------------------------------------------------------------------------------------
+# --- random files ------------------------------------------------------------------------------------------------------------------
 
 WORDS = (
     "plugins: guests: interval: acme: { } [ ] - &a *a !!str !!python/x ' \" | > # <<: 5s 1e400 0x1g --- ... \\ \\ud800 null ~ : , é ? "

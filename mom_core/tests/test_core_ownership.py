@@ -1,4 +1,4 @@
-"""Another user's files decide nothing: neither what mom does, nor what it keeps, nor what it keeps secret."""
+"""Files of another user do not control mom's actions, files or secrets."""
 
 import os
 import stat
@@ -62,7 +62,7 @@ def test_a_configuration_behind_a_foreign_link_is_refused(config: Path) -> None:
 
 
 def looking(path: Path, *, owner: int | None = None, mode: int | None = None) -> Callable[[str], os.stat_result]:
-    """A look at files in which one path has another owner or mode than it really has."""
+    """Return a substitute for `lstat` with another owner or mode for one path."""
 
     def look(name: str) -> os.stat_result:
         found = list(os.lstat(name))

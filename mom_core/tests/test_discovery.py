@@ -1,4 +1,4 @@
-"""Finding and loading plugins: what is installed counts at once, and no plugin can hurt another or the caller."""
+"""Finding and loading plugins: new ones are found at once, and no plugin can harm others or the caller."""
 
 import sys
 
@@ -160,7 +160,7 @@ def test_an_import_that_hangs_does_not_affect_other_plugins(shelf, monkeypatch):
     assert errors[0].hint.startswith("start mom again when the host is less busy; ")
 
 
-# --- shape ---------------------------------------------------------------------------------------------------------------------
+# --- invalid classes ---------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["Settings", "GuestSettings"])

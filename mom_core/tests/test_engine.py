@@ -1,4 +1,4 @@
-"""The engine with plugins of the test's own: what a cycle does, what a bad plugin cannot do, and what is put back."""
+"""The engine with plugins of tests: cycles, faulty plugins, and restoring."""
 
 import itertools
 import json
@@ -58,7 +58,7 @@ from mom_devkit import config_of, wait_until
 
 
 class Notes(Protocol):
-    """A service that the core has never heard of."""
+    """Service that the core does not know."""
 
     def read(self) -> None: ...
     def write(self) -> None: ...
@@ -71,14 +71,14 @@ class Base:
 
 
 class Machine:
-    """A host with guests whose one knob, `size`, can be set."""
+    """Host with guests that have one setting, `size`."""
 
     def __init__(self, sizes: dict[str, int] | None = None) -> None:
         self.sizes = {"a": 100, "b": 200} if sizes is None else sizes
         self.listing: Callable[[], object] | None = None
         self.set_calls: list[tuple[str, int]] = []
         self.hides = False
-        """Whether it does not tell any size."""
+        """Whether it reports no sizes."""
 
     uri = "test:///machine"
 
@@ -127,7 +127,7 @@ def control_plugin(machine: Machine, spec: ControlSpec = SIZE) -> type:
 
 
 def plugin_of(**hooks: Callable[..., object]) -> type:
-    """A plugin with these functions as its hooks; each takes the plugin first."""
+    """Return a plugin class with these functions as hooks. Each takes the plugin first."""
     return type("Made", (Base,), {name: hookimpl(function) for name, function in hooks.items()})
 
 
@@ -171,7 +171,7 @@ OneCycle = Callable[..., Report]
 
 @pytest.fixture
 def cycle(tmp_path: Path, machine: Machine) -> OneCycle:
-    """Does one cycle with an engine that manages the machine, and puts everything back; the arguments are those of `engine_with`."""
+    """Return a function that runs a cycle on the machine, and restores everything. It takes the arguments of `engine_with`."""
 
     def one(*evaluators: type, **options: Any) -> Report:
         with engine_with(tmp_path, machine, *evaluators, **options) as engine:
@@ -293,7 +293,7 @@ def test_the_ledger_is_on_disk_before_the_control_is_applied(cycle: OneCycle, tm
 
 
 def rounding_plugin(machine: Machine, on_set: Callable[[], None] = lambda: None) -> type:
-    """A control that takes multiples of 8 only, as a kernel does that keeps whole pages."""
+    """Return a plugin whose control rounds values to multiples of 8, like a kernel that counts pages."""
 
     class RoundingPlugin(control_plugin(machine)):  # type: ignore[misc]  # a class made by a function
         @hookimpl
@@ -310,7 +310,7 @@ def rounding_plugin(machine: Machine, on_set: Callable[[], None] = lambda: None)
     ("asked", "stands", "after", "said"),
     [
         (53, 48, 104, ""),
-        # farther off than what stood there, so it may be another process's
+        # farther away than the original value, so another process may have set it
         (103, 96, 96, "mom was interrupted while it set 103: if no other process has changed the value since, set 104 by hand"),
     ],
 )
@@ -333,7 +333,7 @@ def test_an_interrupted_change_is_restored_only_if_it_is_surely_moms(
 
 
 class Broken(Base):
-    """Has a mistake two calls deep, which a library of Python's notices."""
+    """Plugin with a mistake two calls deep, found by Python's library."""
 
     @hookimpl
     def mom_collect_host(self) -> dict[str, Value]:
@@ -364,7 +364,7 @@ def test_a_hooks_first_failure_has_file_line_and_traceback(tmp_path: Path, machi
 
 
 def failed(worker: PluginWorker, hook: Callable[[], object]) -> BaseException:
-    """How the hook has failed, which is logged."""
+    """Return a hook's error, which is also logged."""
     call = worker.begin("h", hook)
     assert call is not None
     error = worker.finish(call).error
@@ -615,7 +615,7 @@ def test_columns_are_checked_and_joined_like_rows(cycle: OneCycle, machine: Mach
 
 
 def deriving(derive: Callable[..., object]) -> type:
-    """A plugin that derives the fields `half` of guests and `all` of the host."""
+    """Return a plugin that derives the fields `half` of guests and `all` of the host."""
     fields = [FieldSpec("half", Unit.KIB, Scope.GUEST, ""), FieldSpec("all", Unit.KIB, Scope.HOST, "")]
     return plugin_of(mom_declare=lambda self: fields, mom_derive=lambda self, snapshot: derive(snapshot))
 
@@ -985,7 +985,7 @@ def test_progress_is_reported_between_calls(tmp_path: Path, machine: Machine) ->
     plugins = {"machine": machine_plugin(machine), "size": Slow, "e": evaluator(want(50))}
     with Engine(config_of(tmp_path, plugins), on_progress=lambda: said.append("progress")) as engine:
         engine.cycle()
-        # What is written is read back in the same call, which has one deadline.
+        # Values are read back in the call that wrote them, within its deadline.
         assert " ".join(said[said.index("read") :]).startswith("read progress write read progress")
 
 
@@ -1195,7 +1195,7 @@ def test_a_setup_that_hangs_ends_the_start(tmp_path: Path, monkeypatch: pytest.M
     class Hangs(Base):
         def __init__(self, settings: PluginSettings, context: Any) -> None:
             super().__init__(settings, context)
-            monkeypatch.setattr("mom_core.plugins.registry.SETUP_SECONDS", 0.2)  # from now on: the constructor has its time
+            monkeypatch.setattr("mom_core.plugins.registry.SETUP_SECONDS", 0.2)  # after the constructor
 
         @hookimpl
         def mom_setup(self) -> None:
@@ -1208,7 +1208,7 @@ def test_a_setup_that_hangs_ends_the_start(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("hook", ["mom_setup", "mom_report"])
 def test_a_hung_plugin_is_torn_down_after_its_call(tmp_path: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch, hook: str) -> None:
-    """What it listens at, locks or has begun would be in the way of the one that takes its place, for as long as mom runs."""
+    """Otherwise, its sockets, locks and threads would block its successor as long as mom runs."""
     release, ended = threading.Event(), threading.Event()
 
     def tear_down(self: object) -> None:
@@ -1283,7 +1283,7 @@ def test_a_problem_is_logged_once_and_counted(tmp_path: Path, machine: Machine, 
 
 
 class Kept:
-    """Notes that are nothing but there."""
+    """Service without effect."""
 
     def __init__(self) -> None:
         self.read = self.write = lambda: None

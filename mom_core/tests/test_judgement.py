@@ -1,4 +1,4 @@
-"""What becomes of what stands there when it is put back, case by case."""
+"""Restoring present values, case by case."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ CHANGED_B = "another process has changed b"
         (NEAR, entry(NEAR, 5, 9), 6, Status.UNCHANGED, None, ""),
         (LIMIT, entry(LIMIT, 2 * GIB, GIB), -1, Status.LEFT_ALONE, None, f"{FOREIGN} -1"),
         # sizes
-        (SIZE, entry(SIZE, 2 * GIB, GIB), 2 * GIB, None, 2 * GIB, ""),  # else it would follow when mom has ended
+        (SIZE, entry(SIZE, 2 * GIB, GIB), 2 * GIB, None, 2 * GIB, ""),  # otherwise, it would change after mom's end
         (SIZE, entry(SIZE, 2 * GIB, 2 * GIB), 2 * GIB, Status.UNCHANGED, None, ""),
         (SIZE, entry(SIZE, 2 * GIB, 2 * GIB), 2 * GIB - 8 * MIB, None, 2 * GIB, ""),
         (SIZE, entry(SIZE, 2 * GIB, GIB), 900 * MIB, Status.LEFT_ALONE, None, f"{FOREIGN} 900 MiB{ASKED}"),
@@ -111,12 +111,19 @@ CHANGED_B = "another process has changed b"
         (DISKS, TWO, disks(a=1, b=2), Status.UNCHANGED, None, ""),
         (DISKS, TWO, disks(c=7), Status.UNCHANGED, None, ""),
         (DISKS, entry(DISKS, disks(a=1, b=2), disks(b=20), (disks(a=10),)), disks(a=1, b=2), None, disks(a=1), ""),
-        # rounded by the kernel to multiples of 8, and never read back
+        # rounded by the kernel to multiples of 8, and not read back
         (COUNT, entry(COUNT, 1000, 1000, (399,)), 392, None, 1000, ""),
         (COUNT, entry(COUNT, 1000, 1000, (399,)), 400, None, 1000, ""),
         (COUNT, entry(COUNT, 1000, 1000, (399,)), 384, Status.LEFT_ALONE, None, f"{FOREIGN} 384"),  # more than one of 8 away
-        (COUNT, entry(COUNT, 1000, 1000, (399,)), 393, Status.LEFT_ALONE, None, f"{FOREIGN} 393"),  # what keeps 393 does not round 399
-        (COUNT, entry(COUNT, -1, -1, (399,)), 396, None, -1, ""),  # before, there was no limit
+        (
+            COUNT,
+            entry(COUNT, 1000, 1000, (399,)),
+            393,
+            Status.LEFT_ALONE,
+            None,
+            f"{FOREIGN} 393",
+        ),  # a kernel that keeps 393 does not round 399
+        (COUNT, entry(COUNT, -1, -1, (399,)), 396, None, -1, ""),  # no limit before
         (COUNT, entry(COUNT, -1, -1, (399,)), 700, Status.LEFT_ALONE, None, f"{FOREIGN} 700"),
         (COUNT, entry(COUNT, 0, 0, (399,)), 396, None, 0, ""),  # 0 is a multiple of everything
         (COUNT, entry(COUNT, 0, 0, (399,)), 700, Status.LEFT_ALONE, None, f"{FOREIGN} 700"),
@@ -141,7 +148,7 @@ def test_whatever_a_kernel_rounds_to_a_late_command_is_moms(grain: int, before: 
     assert judged(COUNT, noted, rounded).status is not Status.LEFT_ALONE or (up and asked % grain == 0)
 
 
-# --- what came of a change -----------------------------------------------------------------------------------------------------------
+# --- results of a change -----------------------------------------------------------------------------------------------------------
 
 SWITCH = ControlSpec("run", Unit.COUNT, Scope.HOST, "a switch", "run", choices=(0, 1, 2))
 
@@ -162,12 +169,12 @@ def a_change(spec: ControlSpec, found: Value, wanted: Value) -> Change:
         (COUNT, 5, 5, Refused("no"), (Status.REFUSED, 5, "no")),
         (COUNT, 5, None, Refused("no"), (Status.REFUSED, 5, "no")),
         (COUNT, None, 7, Refused("no"), (Status.REFUSED, None, "no")),
-        (COUNT, 5, 7, Refused("no"), (Status.FAILED, 7, "no")),  # half of it was done
-        (SIZE, 5 * GIB, 7 * GIB, Refused("no"), (Status.REFUSED, 5 * GIB, "no")),  # it moves all the time
+        (COUNT, 5, 7, Refused("no"), (Status.FAILED, 7, "no")),  # done in part
+        (SIZE, 5 * GIB, 7 * GIB, Refused("no"), (Status.REFUSED, 5 * GIB, "no")),  # it is moving
         (COUNT, 5, 5, HypervisorError("lost"), (Status.FAILED, 5, "lost")),
         (COUNT, 5, None, HypervisorError("lost"), (Status.FAILED, None, "lost")),
-        (COUNT, 5, 399, HypervisorError("lost"), (Status.APPLIED, 399, "")),  # only its answer was
-        (SIZE, 5, 399, HypervisorError("lost"), (Status.FAILED, None, "lost")),  # it may be on its way
+        (COUNT, 5, 399, HypervisorError("lost"), (Status.APPLIED, 399, "")),  # only the answer was lost
+        (SIZE, 5, 399, HypervisorError("lost"), (Status.FAILED, None, "lost")),  # it may be moving
         (COUNT, 5, 399, "slowly", (Status.APPLIED, 399, "slowly")),
         (COUNT, 5, None, "slowly", (Status.APPLIED, None, "slowly")),
         (COUNT, 5, None, None, (Status.APPLIED, None, "mom set the control, but its present value is unknown")),
@@ -194,10 +201,10 @@ def test_the_result_of_a_change_follows_from_answer_and_value(
         (COUNT, None, 5, None, Status.APPLIED),
         (COUNT, 7, 5, None, Status.APPLIED),
         (COUNT, 7, 6, None, Status.APPLIED),  # rounded
-        (COUNT, 7, 9, None, Status.FAILED),  # farther off
-        (COUNT, 7, 7, Refused("no"), Status.FAILED),  # it stays in the ledger
-        (SIZE, 5, 5, None, Status.APPLIED),  # as the last word
-        (SIZE, 5 * GIB, 6 * GIB, None, Status.APPLIED),  # it has not begun to follow
+        (COUNT, 7, 9, None, Status.FAILED),  # farther away
+        (COUNT, 7, 7, Refused("no"), Status.FAILED),  # stays in the ledger
+        (SIZE, 5, 5, None, Status.APPLIED),  # unchanged at the end
+        (SIZE, 5 * GIB, 6 * GIB, None, Status.APPLIED),  # it has not moved yet
     ],
 )
 def test_what_was_not_put_back_has_failed_whatever_was_said(
@@ -215,15 +222,15 @@ ROUNDED = entry(COUNT, 5, 399)._replace(found=392)
         (COUNT, HypervisorError("busy"), None, Status.FAILED),
         (SIZE, GuestGone("gone"), None, Status.GONE),
         (COUNT, Refused("no"), None, Status.REFUSED),
-        (COUNT, None, None, Status.REFUSED),  # it could not be put back
+        (COUNT, None, None, Status.REFUSED),  # cannot be restored
         (COUNT, None, ROUNDED, None),
         (COUNT, 5, None, None),
         (COUNT, 399, None, Status.UNCHANGED),
         (COUNT, ControlSpec.InTransition(399), None, None),
-        (SIZE, 399, None, None),  # its controller says
+        (SIZE, 399, None, None),  # the controller reports it
         (RENEWED, 399, None, None),
         (COUNT, 392, None, None),
-        (COUNT, 392, ROUNDED, Status.UNCHANGED),  # the kernel would make the same of it again
+        (COUNT, 392, ROUNDED, Status.UNCHANGED),  # the kernel would round it again
         (COUNT, 384, ROUNDED, None),
         (COUNT, 392, ROUNDED._replace(in_doubt=True), None),
         (COUNT, 392, ROUNDED._replace(attempted=(399,)), None),
@@ -246,7 +253,7 @@ def test_decisions_that_need_no_write(spec: ControlSpec, found: Any, noted: Ledg
         (SWITCH, 0, 1, 2, Status.FAILED),
         (DISKS, disks(a=1), disks(a=10), disks(a=10, b=5), Status.APPLIED),
         (DISKS, disks(a=1), disks(a=10), disks(a=8), Status.FAILED),
-        (DISKS, disks(a=1), disks(a=10), disks(b=5), Status.FAILED),  # it is gone
+        (DISKS, disks(a=1), disks(a=10), disks(b=5), Status.FAILED),  # the item is gone
     ],
 )
 def test_a_change_without_remarks_is_judged_by_the_value(
@@ -264,7 +271,7 @@ def test_a_guest_without_a_value_is_gone_only_if_unlisted() -> None:
     assert isinstance(found[gone], GuestGone)
 
 
-# --- what is not told at once --------------------------------------------------------------------------------------------------------
+# --- late answers --------------------------------------------------------------------------------------------------------
 
 
 def test_an_unknown_value_is_read_again() -> None:
@@ -281,7 +288,7 @@ def test_an_unknown_value_is_read_again() -> None:
     def write(changes: Sequence[Change]) -> None:
         stands.update((change.target, change.value) for change in changes)
 
-    # Of a control of the host, no guest is looked for.
+    # A control of the host needs no guest.
     outcomes = controller(None, lambda _: dict(stands), write, pause).put_back([noted])
     assert [(outcome.status, outcome.after) for outcome in outcomes] == [(Status.APPLIED, 5)]
     assert len(asked) == 2
@@ -291,12 +298,12 @@ def test_an_unknown_value_is_read_again() -> None:
 
 
 class Guests:
-    """The guest `a`, whose size follows by some MiB for each time that mom waits, and what the hypervisor says of it each time."""
+    """Guest `a`. Its size follows by some MiB each time mom waits. The hypervisor's answers are set."""
 
     def __init__(self, size: Value | HypervisorError, mib_each_time: int = 0) -> None:
         self.size, self.step = size, mib_each_time * MIB
         self.lists: list[list[Guest] | HypervisorError] = [[Guest("a", "a")]]
-        """What it lists, one after the other; the last one stays."""
+        """Lists of guests, one after the other. The last one stays."""
         self.written: list[Value] = []
         self.error: HypervisorError | None = None
 

@@ -1,4 +1,4 @@
-"""The ledger: what was written is what is read, a damaged file is set aside and said, and a failed write changes nothing."""
+"""The ledger: entries survive, a damaged file is set aside and reported, and a failed write changes nothing."""
 
 import json
 from dataclasses import replace
@@ -21,7 +21,7 @@ def entry(
 
 
 def in_doubt(name: str = "vm", before: Value = 100, applied: Value = 50, incarnation: str = "") -> LedgerEntry:
-    """An entry whose control is about to be changed."""
+    """Return an entry for a change that may not be done yet."""
     return entry(name, before=before, applied=applied, incarnation=incarnation)._replace(in_doubt=True)
 
 
@@ -30,7 +30,7 @@ def outcome(name: str, status: Status, value: int, after: Value = None) -> Outco
 
 
 A = ("id-a", "balloon_target")
-"""The key of what `entry("a")` is about."""
+"""Key of `entry("a")`."""
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def ledger(tmp_path: Path) -> Ledger:
 
 @pytest.fixture
 def writes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is written instead of a file."""
+    """Return a list of texts that are written instead of files."""
     texts: list[str] = []
     monkeypatch.setattr("mom_core.state_files.replace_file", lambda path, parts, durable, mode: texts.append(b"".join(parts).decode()))
     return texts
@@ -58,7 +58,7 @@ STANDING = st.none() | st.booleans() | st.integers(-5, 5) | st.floats(-5, 5) | s
 
 @given(st.lists(st.tuples(STANDING, STANDING, st.sampled_from(["incarnation", *Status])), min_size=1, max_size=6))
 def test_any_sequence_of_entries_is_read_back(steps: list[tuple[Value, Value, str]]) -> None:
-    """No step may leave anything of another one."""
+    """Steps do not affect each other."""
     with TemporaryDirectory() as folder:
         ledger = Ledger.open(Path(folder))
         for number, (before, applied, what) in enumerate(steps):
@@ -85,7 +85,7 @@ def test_unchanged_and_refused_values_are_not_moms(ledger: Ledger, status: Statu
 @pytest.mark.parametrize(
     ("status", "value", "still"),
     [
-        (Status.UNCHANGED, 50, False),  # it stands as the mom before had set it, which could not note that any more
+        (Status.UNCHANGED, 50, False),  # the last mom has set it, but could not confirm it
         (Status.UNCHANGED, 40, True),
         (Status.APPLIED, 50, False),
         (Status.APPLIED, 40, True),
@@ -224,7 +224,7 @@ def test_a_reboot_ends_changes_of_the_host(tmp_path: Path, monkeypatch: pytest.M
     boot = tmp_path / "boot_id"
     monkeypatch.setattr("mom_core.ledger.BOOT_ID", boot)
     of_host = entry("host", "ksm_run", 0, 1)._replace(entity=Entity(Scope.HOST, "host", "host"))
-    ledger = Ledger.open(tmp_path)  # the boot is unknown
+    ledger = Ledger.open(tmp_path)  # the boot ID is unknown
     ledger.record([of_host, entry("a")])
     boot.write_text("one\n")
     ledger = Ledger.open(tmp_path)

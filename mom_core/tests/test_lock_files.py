@@ -1,4 +1,4 @@
-"""The files of the locks: who can read one can hold its lock, so that nobody but mom's user can."""
+"""Lock files: only mom's user can read them, because any reader can hold the lock."""
 
 import errno
 import fcntl
@@ -17,7 +17,7 @@ from mom_core.errors import MomError
 from mom_core.lock import RunLock, holder, open_lock
 
 OTHER = 65534
-"""Another user: nobody."""
+"""ID of another user: nobody."""
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
 
@@ -27,7 +27,7 @@ from pathlib import Path
 from mom_core.lock import holder
 os.setgroups([]); os.setgid({OTHER}); os.setuid({OTHER})
 """
-"""Only then: another user need not be able to read the interpreter and this checkout."""
+"""Program that changes its user after its imports: that user may not be able to read the interpreter."""
 
 LOCKS = """
 try:
@@ -43,7 +43,7 @@ else:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """One that every user can look into, as /run/mom is."""
+    """Yield a folder that every user can read, like /run/mom."""
     made = Path(tempfile.mkdtemp(prefix="momtest-locks-", dir="/tmp"))
     made.chmod(0o755)
     yield made
@@ -60,7 +60,7 @@ def test_a_pipe_in_the_place_of_a_lock_keeps_nobody_waiting(folder: Path) -> Non
 
 @contextmanager
 def other_locks(path: Path) -> Iterator[str]:
-    """What becomes of another user's attempt to lock that file."""
+    """Let another user try to lock a file. Yield the result."""
     command_line = [sys.executable, "-c", BECOME_OTHER + LOCKS, str(path)]
     with subprocess.Popen(command_line, stdout=subprocess.PIPE, text=True, cwd="/") as process:
         assert process.stdout is not None
@@ -69,7 +69,7 @@ def other_locks(path: Path) -> Iterator[str]:
 
 
 def as_other(program: str, folder: Path) -> str:
-    """What a program of another user prints."""
+    """Run a program as another user. Return its output."""
     command_line = [sys.executable, "-c", BECOME_OTHER + program, str(folder)]
     return subprocess.run(command_line, capture_output=True, text=True, check=True, cwd="/").stdout.strip()
 
@@ -148,7 +148,7 @@ def test_a_foreign_holder_of_the_lock_is_reported(folder: Path) -> None:
 
 
 def test_the_run_directory_is_reachable_whatever_the_umask(tmp_path: Path) -> None:
-    """A group that the operator lets in, on a host where no systemd has made the directory."""
+    """For example, a group may read it on a host without systemd."""
     before = os.umask(0o077)
     try:
         with RunLock(tmp_path / "run"):

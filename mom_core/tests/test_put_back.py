@@ -1,4 +1,4 @@
-"""Whatever happens, in whatever order: what mom changed is put back or reported, and what others changed stays."""
+"""After any sequence of events, mom's changes are restored or reported, and changes of others remain."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ from mom_core.ledger import Ledger
 from mom_devkit import config_of
 
 GRAIN = 8
-"""The kernel keeps multiples of this."""
+"""The kernel rounds values to multiples of this."""
 
 HIGHEST = 800
-"""What mom sets is lower, and what others set is higher: so it is known whose a value is."""
+"""Limit that tells values apart: mom sets lower ones, and others set higher ones."""
 
 SPEED = 100
-"""By how much a guest's memory follows in a tenth of a second."""
+"""Change of a guest's memory in a tenth of a second."""
 
 SIZE, LIMITS, MEMORY = "size", "limits", "memory"
 SPECS = {
@@ -57,14 +57,14 @@ SPECS = {
     MEMORY: ControlSpec(MEMORY, Unit.KIB, Scope.GUEST, "what the guest follows slowly", MEMORY, 1, 10_000_000, tolerance=60, gradual=50),
 }
 PARTS = {SIZE: ("",), LIMITS: ("x", "y"), MEMORY: ("",)}
-"""What is changed and put back for itself: the items of a list, or all of a control."""
+"""Parts that are changed and restored separately: items of a list, or a whole control."""
 
 Part = tuple[str, str, str]
-"""A guest, a control, and an item."""
+"""Guest, control and item."""
 
 
 def parts_of(guest: str, control: str, value: Value) -> dict[Part, int]:
-    """What a value says of each part."""
+    """Return the value of each part."""
     if control != LIMITS:
         assert isinstance(value, int)
         return {(guest, control, ""): value}
@@ -73,11 +73,11 @@ def parts_of(guest: str, control: str, value: Value) -> dict[Part, int]:
 
 
 class Crash(BaseException):
-    """mom is killed."""
+    """Raised when mom is killed."""
 
 
 class Host:
-    """Guests with three knobs, and what becomes of the next commands: by default, they are carried out."""
+    """Guests with three controls, and results of the next commands; by default, commands succeed."""
 
     uri = "test:///"
 
@@ -85,15 +85,15 @@ class Host:
         self.incarnations = {"a": "1", "b": "1"}
         self.values: dict[Part, int] = {}
         self.asked: dict[str, int] = {}
-        """What a guest's memory follows to."""
+        """Targets of guests' memory."""
         self.fates: list[str] = []
         self.late: dict[tuple[str, str], Value] = {}
         self.before_mom: dict[Part, int] = {}
-        """What stood there before mom changed it."""
+        """Values before mom changed them."""
         self.theirs: set[Part] = set()
-        """What another process has set since mom last did."""
+        """Values that another process has set since mom's last change."""
         self.doubt = False
-        """Whether mom was killed: then it cannot know of each value whether it is its own."""
+        """Whether mom was killed. Then it cannot know for each value whether it has set it."""
         for name in self.incarnations:
             self.start(name)
 
@@ -103,7 +103,7 @@ class Host:
         self.asked[name] = 1000
 
     def end(self, name: str) -> None:
-        """The guest is not there any more, and nothing is owed to it."""
+        """End a guest. Its values need not be restored."""
         for known in (self.values, self.before_mom):
             for part in [part for part in known if part[0] == name]:
                 del known[part]
@@ -120,7 +120,7 @@ class Host:
         return self.values[name, control, ""]
 
     def set(self, name: str, control: str, value: Value) -> None:
-        """As mom has asked. An earlier command that is still on its way arrives first."""
+        """Set a value as mom requested. An earlier, unfinished command arrives first."""
         fate = self.fates.pop() if self.fates else "done"
         if name not in self.asked:
             raise GuestGone("gone")
@@ -212,7 +212,7 @@ parts = st.tuples(names, st.sampled_from([(control, part) for control, parts in 
 
 
 class PutBackMachine(RuleBasedStateMachine):
-    """mom, the guests, other processes, a disk that is full at times, and crashes, in any order."""
+    """mom, guests, other processes, a sometimes full disk, and crashes in any order."""
 
     @initialize()
     def begin(self) -> None:
@@ -253,7 +253,7 @@ class PutBackMachine(RuleBasedStateMachine):
         self.engine.open()
 
     def killed(self, what: Callable[[], object]) -> bool:
-        """Whether mom was killed during this; then nothing is put back, and the ledger is all that is known."""
+        """Return whether mom was killed. Then nothing is restored yet, and only the ledger remains."""
         try:
             what()
         except Crash:
@@ -318,7 +318,7 @@ class PutBackMachine(RuleBasedStateMachine):
         self.open()
 
     def end(self) -> None:
-        """A clean end, which may itself be cut off: then it is tried again, as `mom restore` does."""
+        """End mom cleanly. If the end is interrupted, try again like `mom restore`."""
         self.full, self.host.fates = False, []
         outcomes: list[Outcome] = []
         foreign = {part: self.host.values[part] for part in self.host.theirs}
@@ -337,7 +337,7 @@ class PutBackMachine(RuleBasedStateMachine):
                 assert outcome is not None, f"{part} was {before} before mom, is {now}, and nothing was said of it"
                 in_doubt = outcome.status is Status.LEFT_ALONE and self.host.doubt
                 assert outcome.status is Status.FAILED or in_doubt, (part, before, now, outcome)
-                self.host.become_theirs(part, before)  # by hand, as it was told
+                self.host.become_theirs(part, before)  # by hand, as mom advised
         self.host.before_mom.clear()
         self.host.theirs.clear()
         self.host.doubt = False
@@ -361,7 +361,7 @@ TestPutBack.settings = settings(max_examples=60, stateful_step_count=20, deadlin
 
 
 def cut_off(engine: Engine) -> None:
-    """A cycle in which mom is killed after it has noted what it is about to set."""
+    """Kill mom in a cycle after it has written the ledger and before the change."""
     write = StateFile.write_json
 
     def killed(file: StateFile, *what: Any, **how: Any) -> None:
@@ -396,7 +396,7 @@ def test_a_value_set_by_another_process_after_a_restore_is_the_new_original(tmp_
 
 
 def test_a_value_that_returned_to_an_earlier_one_is_moms(tmp_path: Path) -> None:
-    """As a guest does after a sweep."""
+    """A guest returns to its size after a sweep, for example."""
 
     class Quick(Host):
         def become(self, name: str, control: str, value: Value) -> None:

@@ -1,4 +1,4 @@
-"""What the core makes of the values that evaluators and reviewers want, and of decisions that agree."""
+"""How the core handles values of evaluators and reviewers, and equal decisions."""
 
 import math
 from contextlib import nullcontext

@@ -1,4 +1,4 @@
-"""Time: cycles on a grid that neither drifts nor piles up, and plugins that are called in their own threads, in time or not at all."""
+"""Cycles on a grid without drift or backlog, and plugins called in their own threads with deadlines."""
 
 import threading
 import time
@@ -17,7 +17,7 @@ from mom_devkit import HandClock
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> HandClock:
-    """In the place of the module `time`, as far as a schedule uses it."""
+    """Replace the schedule's clock."""
     made = HandClock(1000.0)
     monkeypatch.setattr(schedule_module, "time", SimpleNamespace(monotonic=made))
     return made
@@ -33,14 +33,14 @@ PRESSURE = Tick(0.0, 0, "pressure")
         pytest.param(0.5, [(0.25, "", NOW, 0.5 * n) for n in range(1, 8)], id="cycles stay on the grid whatever they take"),
         pytest.param(0.5, [(0.75, "", Tick(0.25, 0, ""), 0.75), (0, "", NOW, 1)], id="a late cycle is late, and the next one is not"),
         pytest.param(0.5, [(1.75, "", Tick(0.25, 2, ""), 1.75), (0, "", NOW, 2)], id="an overlong cycle leaves out others"),
-        # A scheduled cycle does not hold up the first woken one.
+        # A scheduled cycle does not delay the first woken one.
         pytest.param(60, [(0, "pressure", PRESSURE, 0), (0, "pressure", PRESSURE, SHORTEST_GAP_SECONDS)], id="woken cycles keep apart"),
         pytest.param(2, [(0.5, "pressure", PRESSURE, 0.5), (0, "", NOW, 2)], id="a woken cycle leaves the grid as it is"),
         pytest.param(2, [(2, "pressure", NOW, 2), (0, "", NOW, 4)], id="a wake-up that comes with the clock costs no cycle of its own"),
     ],
 )
 def test_a_schedule_ticks(clock: HandClock, interval: float, steps: list[tuple[float, str, Tick, float]]) -> None:
-    """Each step: so much time passes; it is woken a thousand times, or not; then it ticks so, at that time after the first one."""
+    """Steps: seconds that pass, reason for a thousand wake-ups (or empty), expected tick, and its time after the first one."""
 
     def wait(seconds: float) -> None:
         clock.now += seconds
@@ -130,7 +130,7 @@ def test_a_worker_without_threads_calls_at_once_and_ignores_deadlines() -> None:
     with pytest.raises(ZeroDivisionError):
         worker.call("h", lambda: 1 / 0)
     assert worker.report().state is PluginReport.State.FAILING
-    with pytest.raises(KeyboardInterrupt):  # an operator's Ctrl-C is not the plugin's failure
+    with pytest.raises(KeyboardInterrupt):  # an operator's Ctrl-C is not a failure of the plugin
         worker.call("h", interrupted)
     assert not worker.hung_in
 

@@ -1,4 +1,4 @@
-"""A secret is masked wherever settings or texts leave mom: by its type, or by what it looks like."""
+"""Secrets are masked in all output of settings and texts, by their type or form."""
 
 import pytest
 from pydantic import SecretStr
@@ -49,7 +49,7 @@ def test_secret_arguments_of_a_command_are_masked() -> None:
 
 @pytest.mark.long
 def test_a_long_line_of_beginnings_of_secrets_is_looked_through() -> None:
-    length = 200_000  # with patterns that take the square of it, this would not end within an hour
+    length = 200_000  # with quadratic patterns, this would take more than an hour
     assert "**********" in without_secrets(
         "https://" + "a/" * length + "://" + "x" * length + "?sig" * length + "?sig=1" + "S" * length + "-" * length + " --" * length
     )

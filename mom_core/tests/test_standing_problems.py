@@ -1,4 +1,4 @@
-"""What the log says of problems, and of controls that cannot be set: when they begin and when they are over, not in every cycle."""
+"""The log reports the begin and end of problems and of failing controls, not every cycle."""
 
 import logging
 

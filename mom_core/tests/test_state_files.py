@@ -1,4 +1,4 @@
-"""Files of state: what was written is what is read; every other file is damage that is said, set aside, and keeps nobody from going on."""
+"""State files: content survives; any damage is reported, the file is set aside, and mom continues."""
 
 import errno
 import json
@@ -18,7 +18,7 @@ from mom_core.state_files import MOST_SET_ASIDE, LaterVersionError, UnreadableEr
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What the tests keep."""
+    """Content of the tests' files."""
 
     highest: int
     names: tuple[str, ...] = ()
@@ -66,7 +66,7 @@ def test_every_flipped_bit_and_every_missing_end_is_damage(kept: StateFile[Use])
         assert not isinstance(caught.value, LaterVersionError), "a damaged version number is no later version"
 
 
-# --- what is no file of state -------------------------------------------------------------------------------------------------
+# --- invalid files -------------------------------------------------------------------------------------------------
 
 
 INVALID = ("", "[" * 100_000, "1" * 100_000, "NaN", '{"highest":1e999}', "null", "{}", '{"highest":"5"}', '{"highest":true}')

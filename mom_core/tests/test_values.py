@@ -1,4 +1,4 @@
-"""Fields read as numbers, texts and lists: what is none, or cannot be, is unknown, and never 0."""
+"""Fields read as numbers, texts and lists. Invalid values are unknown, never 0."""
 
 import math
 from enum import IntEnum

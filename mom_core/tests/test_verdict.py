@@ -1,4 +1,4 @@
-"""How the host is as a whole: what plugins say of it, joined, held over time, and told to the operator."""
+"""Verdict on the host: plugins' conditions, joined, held over time, and reported."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -115,7 +115,7 @@ class Base:
 
 
 class Says(Base):
-    """Says what it is told to say."""
+    """Plugin that reports these conditions."""
 
     conditions: Iterable[Condition] | BaseException = ()
 

@@ -1,4 +1,4 @@
-"""What a control stands at, as people would say it."""
+"""Values of controls in words."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Verbs of other distributions: found by entry points, imported when they are used, harmless when they are broken."""
+"""Commands of other distributions: found by entry points, imported on use, harmless if broken."""
 
 import sys
 import textwrap
@@ -19,7 +19,7 @@ Bring = Callable[..., None]
 
 @pytest.fixture
 def bring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bring:
-    """Installs a distribution whose module `tools_NAME` brings verbs: entry name to attribute."""
+    """Return a function that installs a distribution with commands in its module `tools_NAME`: entry name to attribute."""
     monkeypatch.syspath_prepend(str(tmp_path))
 
     def install(name: str, source: str = "", **brought: str) -> None:

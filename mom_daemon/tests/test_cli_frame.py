@@ -1,4 +1,4 @@
-"""The command `mom`: verbs are found, however broken a plugin is, and whatever goes wrong is one line and the right exit code."""
+"""The command `mom`: subcommands work beside broken plugins, and errors are one line and an exit code."""
 
 import errno
 import os
@@ -20,7 +20,7 @@ MOM = Path(sys.executable).with_name("mom")
 
 @pytest.fixture
 def verb(monkeypatch):
-    """A function that gives mom one more verb of its own, which calls a function."""
+    """Return a function that adds a command to mom, which calls a function."""
 
     def add(function: Callable[..., object]) -> None:
         module = type(sys)("mom_test_verb")
@@ -38,7 +38,7 @@ def late(plugin: str) -> PluginError:
 
 
 def short(number: int) -> PluginError:
-    """As where a plugin says in its own words what the system has told."""
+    """Return a plugin's error with a system's error as its cause."""
     error = PluginError("x cannot", plugin="x")
     error.__cause__ = HypervisorError("no")
     error.__cause__.__cause__ = OSError(number, os.strerror(number))
@@ -52,7 +52,7 @@ def raising(error: BaseException):
     return function
 
 
-# --- verbs ---------------------------------------------------------------------------------------------------------------------
+# --- commands ---------------------------------------------------------------------------------------------------------------------
 
 
 def test_a_misspelt_verb_gets_the_one_that_was_meant(mom):
@@ -68,7 +68,7 @@ def test_misuse_is_exit_code_2_and_says_where_help_is(mom, arguments):
     assert "--help" in err
 
 
-# --- what goes wrong -----------------------------------------------------------------------------------------------------------
+# --- errors -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_misuse_is_exit_code_2_and_says_where_help_is(mom, arguments):
         (HypervisorError("no answer", hint="start libvirtd"), 1, "mom: no answer (start libvirtd)\n"),
         (PluginError.of([PluginError("one", plugin="x"), PluginError("two", plugin="y")]), 2, "mom: one\nmom: two\n"),
         (PluginError.of([late("x"), PluginError("wrong", plugin="y")]), 2, "mom: x is late\nmom: wrong\n"),
-        (PluginError.of([late("x"), short(errno.ENOMEM)]), 1, "mom: x is late\nmom: x cannot\n"),  # so that its unit starts it again
+        (PluginError.of([late("x"), short(errno.ENOMEM)]), 1, "mom: x is late\nmom: x cannot\n"),  # so that its unit restarts it
         (short(errno.EACCES), 2, "mom: x cannot\n"),
         (UnitError("no unit"), 2, "mom: no unit\n"),
         (ConfigError([ConfigError.Problem("f.yaml", 3, 4, "wrong", "right")]), 2, "f.yaml:3:4: wrong (right)\n"),
@@ -103,7 +103,7 @@ def test_an_error_is_told_without_a_traceback(mom, verb, error, code, told):
 
 def test_a_mistake_of_the_program_is_one_line_that_says_where_and_how_to_see_more(mom, verb):
     mistake = ValueError("odd\nvalue")
-    mistake.add_note("while it was written")  # as the standard library's do from Python 3.14 on
+    mistake.add_note("while it was written")  # like the standard library from Python 3.14 on
     verb(raising(mistake))
     code, _, err = mom("probe")
     assert code == 70
@@ -162,7 +162,7 @@ def test_a_reader_that_goes_away_is_no_mistake():
 
 @pytest.mark.processes
 def test_a_full_disk_under_the_output_is_told():
-    for verb in (["plugin", "list"], ["config", "schema"]):  # a little, and more than what is buffered
+    for verb in (["plugin", "list"], ["config", "schema"]):  # less and more than a buffer
         with Path("/dev/full").open("w") as full:
             done = subprocess.run([MOM, *verb], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
         assert done.returncode == 1

@@ -1,4 +1,4 @@
-"""A problem of many guests is told once: how many they are, and which are the first."""
+"""A problem of many guests is reported once, with their number and the first names."""
 
 import pytest
 

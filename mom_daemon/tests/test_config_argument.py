@@ -1,4 +1,4 @@
-"""The configuration as an argument: people type `mom config check FILE`."""
+"""The configuration as an argument, as in `mom config check FILE`."""
 
 import pytest
 

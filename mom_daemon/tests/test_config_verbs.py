@@ -1,4 +1,4 @@
-"""`mom config`: what an operator sees, and what is written on the disk."""
+"""`mom config`: its output, and the files that it writes."""
 
 import json
 import os
@@ -32,7 +32,7 @@ class Nested(BaseModel):
 
 @pytest.fixture
 def acme(only_shelf):
-    """A function that installs a plugin which suggests settings."""
+    """Return a function that installs a plugin with suggested settings."""
 
     def add(suggest: str = 'return Suggestion("Acme is here", {"step": "128MiB"})', name: str = "acme", body: str = "") -> None:
         only_shelf.add_plugin(name, f"{SETTINGS}\n@staticmethod\n@hookimpl\ndef mom_suggest(root):\n    {suggest}\n{body}", before=IMPORTS)
@@ -42,7 +42,7 @@ def acme(only_shelf):
 
 @pytest.fixture
 def with_acme(acme):
-    """That plugin is installed."""
+    """Install that plugin."""
     acme()
 
 
@@ -53,7 +53,7 @@ def file(tmp_path):
 
 @pytest.fixture
 def check(mom, file):
-    """A function that checks a configuration: exit code, standard output and standard error."""
+    """Return a function that checks a configuration, and returns exit code, standard output and standard error."""
 
     def run(text: str, *options: str) -> tuple[int, str, str]:
         file.write_text(text)

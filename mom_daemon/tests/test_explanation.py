@@ -1,4 +1,4 @@
-"""What the core itself says of a guest, and how it joins what plugins say."""
+"""The core's explanation of a guest, joined with those of plugins."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -15,7 +15,7 @@ KNOB = ControlSpec("knob", Unit.KIB, Scope.GUEST, "a knob", field="knob_now")
 
 
 class Knobs(Explainer):
-    """Explains a knob."""
+    """Explainer of the control `knob`."""
 
     controls = (KNOB,)
     nouns: Mapping[str, str] = {"knob": "the knob at"}
@@ -26,14 +26,14 @@ class Knobs(Explainer):
 
 
 class Late(Explainer):
-    """Says something before and something after all others."""
+    """Explainer with a sentence before and one after all others."""
 
     def part(self, about: About) -> ExplanationPart:
         return ExplanationPart([Sentence("next", "the end.", Sentence.LAST), Sentence("kind", "a kind.", Sentence.KIND)])
 
 
 class Broken(Explainer):
-    """Raises."""
+    """Explainer that raises."""
 
     def part(self, about: About) -> ExplanationPart:
         raise SystemError("lame")
@@ -96,7 +96,7 @@ def test_what_a_plugin_fails_to_say_is_unknown_and_the_others_are_heard(caplog: 
 
 
 class Suggests(Explainer):
-    """Has a law for some controls."""
+    """Explainer with reasons for some controls."""
 
     def __init__(self, **why: str) -> None:
         self.why = why

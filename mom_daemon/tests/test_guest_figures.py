@@ -1,4 +1,4 @@
-"""Figures of guests: which there are, in which order, and what they are of a guest."""
+"""Figures of guests: their list, order and values."""
 
 from collections.abc import Mapping
 

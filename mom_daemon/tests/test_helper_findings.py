@@ -1,4 +1,4 @@
-"""What `mom doctor` says of mom-helper, to a mom that is not root."""
+"""`mom doctor` about mom-helper, for a mom without root."""
 
 import json
 import os
@@ -17,7 +17,7 @@ Verb = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def configuration(mom_open_folder: Path) -> Path:
-    """Of a mom with the plugin numa, whose knob is not declared for the helper of these tests."""
+    """Write a configuration with the plugin numa, whose file is not declared for the helper of these tests."""
     host_of(mom_open_folder, {"root/proc/sys/kernel/numa_balancing": "0\n", "root/proc/meminfo": "MemTotal: 1 kB\n"})
     path = mom_open_folder / "mom.yaml"
     folders = f"root: {mom_open_folder}/root\nstate_directory: {mom_open_folder}/state\nrun_directory: {mom_open_folder}/run\n"

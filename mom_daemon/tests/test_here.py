@@ -1,4 +1,4 @@
-"""`mom` without arguments: what it sees of a host, and what it says comes next."""
+"""`mom` without arguments: the state of the host, and the next steps."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ MOM = Path(sys.executable).with_name("mom")
 
 
 def host(folder: Path) -> Path:
-    """A host with two guests, and a shell."""
+    """Write files of a host with two guests and a shell."""
     files = {
         "proc/meminfo": "MemTotal: 8388608 kB\nMemAvailable: 2097152 kB\n",
         "proc/17/comm": "qemu-system-x86\n",
@@ -41,7 +41,7 @@ def test_it_sees_guests_and_memory(tmp_path: Path) -> None:
 
 
 def test_a_configuration_that_this_user_may_not_look_for_is_not_said_to_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As an operator may close a folder to other users."""
+    """An operator may close a folder to other users."""
     real = Path.stat
 
     def denied(path: Path, **named: bool) -> os.stat_result:

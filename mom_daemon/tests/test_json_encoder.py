@@ -1,4 +1,4 @@
-"""JSON as mom writes it."""
+"""mom's JSON."""
 
 import json
 from types import MappingProxyType

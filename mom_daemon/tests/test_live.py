@@ -1,4 +1,4 @@
-"""A verb that only looks waits as long as a person would."""
+"""Commands that only read wait as long as a person would."""
 
 import time
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from mom_devkit import config_of
 
 
 class SlowHost:
-    """A hypervisor that needs longer to answer than a cycle would give it."""
+    """Hypervisor that answers later than the deadline of a cycle."""
 
     uri = "slow:///"
 

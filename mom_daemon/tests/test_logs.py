@@ -1,4 +1,4 @@
-"""The log of a running mom: its lines, and that nobody ever waits for it."""
+"""The log of a running mom. No thread waits for it."""
 
 import io
 import logging
@@ -22,7 +22,7 @@ LOG = logging.getLogger("mom.plugin.test_logs")
 
 
 class Disk(logging.Handler):
-    """A disk that hangs until it is let go, or that is full."""
+    """Handler of a hanging or full disk."""
 
     def __init__(self, *, hangs: bool = False, full: bool = False) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Disk(logging.Handler):
 
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
-    # What waits at the end is written, however busy the machine is.
+    # Waiting lines are written at the end, also on a busy machine.
     monkeypatch.setattr(logs, "CLOSE_SECONDS", 60.0)
     yield (disk := Disk())
     disk.free.set()

@@ -1,4 +1,4 @@
-"""A configuration that names files which are not there is not fine."""
+"""Missing files that a configuration names are errors."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What systemd is told, by a socket of the tests' own that stands for systemd's."""
+"""Messages to systemd, received by a test's socket."""
 
 import os
 import socket

@@ -19,7 +19,7 @@ from mom_devkit import config_of
 
 @pytest.fixture
 def run_directory(tmp_path: Path) -> Iterator[Path]:
-    """Of a mom that runs, whose status is 100 s old."""
+    """Yield the run directory of a running mom with a status of 100 s ago."""
     with Engine(config_of(tmp_path / "made", {})) as engine:
         content = status_of(engine, engine.cycle())
     with RunLock(tmp_path / "run"):

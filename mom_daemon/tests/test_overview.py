@@ -1,4 +1,4 @@
-"""What plugins add to `mom status`, and the table of `mom guests`."""
+"""Plugins' parts of `mom status`, and the table of `mom guests`."""
 
 from collections.abc import Mapping
 from typing import Any

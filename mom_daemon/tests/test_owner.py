@@ -1,4 +1,4 @@
-"""Root becomes the user whom mom's folders belong to, also after a boot, which leaves no run directory."""
+"""root becomes the owner of mom's folders, also after a boot without a run directory."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ print(os.geteuid())
 
 
 def becomes(folder: Path, *made: str) -> int:
-    """Whom a process of root's becomes where the state directory is user nobody's, and the run directory is not there."""
+    """Return the user of a root process after it saw a state directory of nobody, and no run directory."""
     (folder / "state").mkdir()
     os.chown(folder / "state", NOBODY, NOBODY)
     command = [sys.executable, "-c", BECOMES, str(folder / "state"), str(folder / "run"), *made]

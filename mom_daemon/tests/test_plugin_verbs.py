@@ -1,4 +1,4 @@
-"""`mom plugin`: what is installed, and what one plugin is."""
+"""`mom plugin list` and `mom plugin info`."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""What is printed for a person: whole words, tables that fit, and everything where a program reads."""
+"""Output for people: whole words and tables that fit; for programs: everything."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Which plugins `mom restore` sets up: those that put things back, and no broken one keeps them from it."""
+"""`mom restore` sets up the plugins that restore values, also beside broken ones."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -53,7 +53,7 @@ def test_a_plugin_that_puts_nothing_back_is_not_set_up_and_its_fields_are_known(
 
 
 def test_a_plugin_that_declares_nothing_is_not_even_constructed(tmp_path: Path) -> None:
-    """An evaluator may be what ended mom."""
+    """An evaluator may have ended mom."""
 
     def end(self: object, settings: object, context: object) -> None:
         raise SystemExit
@@ -99,7 +99,7 @@ def test_without_the_hypervisor_or_any_owner_it_is_an_error(tmp_path: Path, brok
 def test_without_a_configuration_nothing_is_to_be_put_back_if_the_ledger_says_so(
     stands: bool, tmp_path: Path, mom: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As where /etc/mom was removed before the package is."""
+    """/etc/mom may have been removed before the package."""
     ledger = Ledger(tmp_path / "ledger.json")
     ledger.record(ENTRIES)
     if not stands:

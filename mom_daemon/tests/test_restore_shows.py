@@ -1,4 +1,4 @@
-"""What `mom restore` says of what an earlier mom has changed: in units, and nothing that it does not know."""
+"""`mom restore` shows changes of an earlier mom with units, and only known ones."""
 
 from collections.abc import Callable
 from pathlib import Path

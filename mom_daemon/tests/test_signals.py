@@ -1,4 +1,4 @@
-"""Signals come at any moment: also while the handler of another one runs, or a cycle is noted."""
+"""Signals at any moment, also in the handler of another signal, or while a cycle is recorded."""
 
 import signal
 import subprocess
@@ -42,7 +42,7 @@ with daemon_log() as log:
 
 @contextmanager
 def signalled(folder: Path, function: str, line: int) -> Iterator[subprocess.Popen[bytes]]:
-    """A mom to which SIGTERM comes at that line of a function, or of what it calls, and which ends well by the end of this."""
+    """Run a mom that gets SIGTERM at that line of a function or of its callees. Check that it ends well."""
     log = folder / "log"
     with log.open("w") as file:
         process = subprocess.Popen([sys.executable, "-c", RUNS, str(folder), function, str(line)], stderr=file)
@@ -57,7 +57,7 @@ def signalled(folder: Path, function: str, line: int) -> Iterator[subprocess.Pop
 
 @pytest.mark.parametrize("line", [1, 6])
 def test_a_mom_ends_also_when_a_second_signal_comes_while_it_takes_the_first_one(tmp_path: Path, line: int) -> None:
-    """As systemd sends SIGTERM after the SIGUSR2 of ExecStop."""
+    """systemd sends SIGTERM after the SIGUSR2 of ExecStop."""
     with signalled(tmp_path, "on_stop", line) as process:
         wait_until(lambda: list(tmp_path.rglob("status.json")), (tmp_path / "log").read_text)
         process.send_signal(signal.SIGUSR2)

@@ -1,4 +1,4 @@
-"""Where verbs have their figures from, when a plugin that offers some is broken."""
+"""Sources of commands' figures, beside a broken plugin."""
 
 import time
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from mom_kvm import PastCycle
 
 
 class Recording:
-    """Cycles at some times, and from when on it was read."""
+    """Recording with cycles at some times. It records from when on it was read."""
 
     where = "a recording"
 

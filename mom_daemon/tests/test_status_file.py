@@ -1,4 +1,4 @@
-"""The status file: whatever the disk does, the cycle goes on."""
+"""The status file: cycles continue on a faulty disk."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""What mom leaves in its run directory: the configuration in force, and whether its changes are kept for the next start of mom."""
+"""Files in mom's run directory: the configuration in force, and whether changes are kept for the next start."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""What reaches a terminal: colours do, what steers it does not; and texts that are files reach a pipe to the byte."""
+"""Output to a terminal: colours, but no control codes. Files are copied to pipes byte by byte."""
 
 import io
 import os
@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from mom_core import MomError
 from mom_core.texts import printable_lines
-from mom_daemon import write_output
 from mom_daemon.cli import frame
 from mom_daemon.cli.output import SafeStream, safe_streams
 
@@ -22,7 +21,7 @@ HOSTILE = "a\x1b]0;title\x07b\x1b[2Jc\rd\x9b31me\u202ef\x08g\x00"
 
 
 class Screen(io.StringIO):
-    """A terminal that keeps what was written."""
+    """Terminal that stores its output."""
 
     def isatty(self) -> bool:
         return True
@@ -99,7 +98,7 @@ TEXTS = ["(+ 1 2)", "(+ 1 2)\n", "# \x1b[31mred\x1b[0m \x1b]0;x\x07\n(+ 1 2)\r\n
 
 @pytest.fixture
 def show(tmp_path: Path) -> list[str]:
-    """A command that shows all of these texts, as files."""
+    """Return a command that prints all these texts from files."""
     files = [tmp_path / f"{number}.policy" for number in range(len(TEXTS))]
     for file, text in zip(files, TEXTS, strict=True):
         file.write_bytes(text.encode())
@@ -111,24 +110,3 @@ def show(tmp_path: Path) -> list[str]:
 def test_a_text_that_is_a_file_reaches_a_pipe_to_the_byte(show: list[str], locale: str) -> None:
     environment = {**os.environ, "LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     assert subprocess.run(show, capture_output=True, env=environment, check=True, timeout=60).stdout == "".join(TEXTS).encode()
-
-
-def test_what_is_written_to_a_named_file_takes_the_place_of_a_file_and_of_nothing_else(tmp_path):
-    file, link, pipe = (tmp_path / name for name in ("file", "link", "pipe"))
-    write_output(file, "old")
-    before = file.stat().st_ino
-    write_output(file, "new")
-    assert (file.read_text(), file.stat().st_ino != before) == ("new", True)
-    link.symlink_to(file)
-    write_output(link, "through the link")
-    assert link.is_symlink(), "as /dev/stdout is"
-    assert file.read_text() == "through the link"
-    os.mkfifo(pipe)
-    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    write_output(pipe, "as a device stays one")
-    assert os.read(reader, 100) == b"as a device stays one"
-    os.close(reader)
-    assert pipe.is_fifo()
-    for wrong in (tmp_path, tmp_path / "none" / "file"):
-        with pytest.raises(MomError, match="cannot write"):
-            write_output(wrong, "text")

@@ -1,4 +1,4 @@
-"""Where the hypervisor does not list its guests, no verb says that there are none."""
+"""If the hypervisor does not list its guests, no command claims that there are none."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,7 +65,7 @@ def test_the_status_counts_no_unknown_guests(conditions: Sequence[Condition], to
 
 
 class AwayHost:
-    """A hypervisor that cannot be reached."""
+    """Unreachable hypervisor."""
 
     uri = "away:///"
     Settings = PluginSettings

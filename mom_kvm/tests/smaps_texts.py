@@ -1,8 +1,8 @@
-"""Texts as in /proc/PID/smaps."""
+"""Texts in the form of /proc/PID/smaps."""
 
 
 def mapping(size: int, rss: int, flags: str = "rd wr mr mw me ac", *, huge: int = 0, swap: int = 0) -> str:
-    """One mapping; sizes in KiB."""
+    """Return a mapping; sizes in KiB."""
     lines = {"Size": size, "KernelPageSize": 4, "Rss": rss, "Pss": rss, "AnonHugePages": huge, "ShmemPmdMapped": 0, "Swap": swap}
     return "".join(
         [
@@ -14,5 +14,5 @@ def mapping(size: int, rss: int, flags: str = "rd wr mr mw me ac", *, huge: int 
 
 
 def ram(size: int, rss: int, *, huge: int = 0, swap: int = 0) -> str:
-    """RAM block of QEMU."""
+    """Return a RAM block of QEMU."""
     return mapping(size, rss, "rd wr mr mw me dc ac sd hg mg", huge=huge, swap=swap)

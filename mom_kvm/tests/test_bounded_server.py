@@ -1,4 +1,4 @@
-"""Servers of plugins: what becomes of one that cannot begin, and for whom others have to go."""
+"""Servers of plugins: failed starts, and clients that are dropped for others."""
 
 import asyncio
 import logging
@@ -14,7 +14,7 @@ from mom_kvm import Address, BoundedServer
 
 
 class Small(BoundedServer[BoundedServer.Door]):
-    """Has one client, which stays, and takes no more where it is told so."""
+    """Server with one client that stays. It can refuse further clients."""
 
     def __init__(self, path: Path) -> None:
         super().__init__([BoundedServer.Door(lambda: Address(str(path)).listen())], 1, logging.getLogger("mom.test"))
@@ -60,7 +60,7 @@ def server(path: Path) -> Iterator[Small]:
 def test_a_server_that_cannot_begin_says_so_and_leaves_nothing(
     server: Small, path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
-    """Nobody waits for it for ever, and the next one can listen there."""
+    """No caller waits forever, and the next server can use the address."""
 
     def refused(*_: object) -> None:
         raise OSError(24, "Too many open files")

@@ -47,7 +47,7 @@ def test_closing_waits_for_no_hung_call_and_no_further_call_is_made() -> None:
 
 
 def refuse(thread: threading.Thread) -> None:
-    """As Python says it where the system cannot start another thread."""
+    """Raise Python's error for a thread that cannot be started."""
     raise RuntimeError("can't start new thread")
 
 

@@ -1,11 +1,11 @@
-"""Where control groups are, on hosts of all kinds."""
+"""Mounts of control groups on hosts of all kinds."""
 
 import os
 from pathlib import Path
 
 import pytest
 
-from mom_kvm.cgroup_mounts import Hierarchies, mounts_in
+from mom_kvm.cgroups import Hierarchies, mounts_in
 
 V2 = "31 24 0:28 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate"
 HOSTS = "40 24 0:28 /../../.. /host/cgroup ro - cgroup2 cgroup2 rw"
@@ -39,7 +39,7 @@ def hierarchies(tmp_path: Path, text: str) -> Hierarchies:
         (V2.replace("0:28 / ", "0:28 /docker/x "), Hierarchies.UNIFIED, "/docker/xy/a", None),
         (V2.replace("/sys/fs/cgroup", "/mnt/my\\040groups"), Hierarchies.UNIFIED, "/a", "mnt/my groups/a"),
         ("", Hierarchies.UNIFIED, "/a", None),
-        # In a container, with the host's hierarchy mounted beside its own: paths begin at its own group, three below the host's root.
+        # In a container that also mounts the host's hierarchy. Paths begin at the container's group, three levels below the host's root.
         (f"{V2}\n{HOSTS}", Hierarchies.UNIFIED, "/../../../machine/a", "host/cgroup/machine/a"),
         (f"{V2}\n{HOSTS}", Hierarchies.UNIFIED, "/../../pod-b/guest", "host/cgroup/kube/pod-b/guest"),
         (f"{V2}\n{HOSTS}", Hierarchies.UNIFIED, "/", "host/cgroup/kube/pods/mom"),

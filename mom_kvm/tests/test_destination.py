@@ -1,4 +1,4 @@
-"""Destinations: accepted forms, refusals, and that no text gets anything else through."""
+"""Destinations: accepted forms and refusals. No text can smuggle in other options."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from mom_kvm import Destination
 
 
 class Written(BaseModel):
-    """A record, or a setting."""
+    """Model with a destination."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
@@ -76,7 +76,7 @@ def test_no_text_gets_more_through_than_is_listed(text: str) -> None:
     except MomError:
         return
     assert Destination.parse(str(destination)) == destination
-    seen = urlsplit(destination.uri)  # as another reader of URIs takes it
+    seen = urlsplit(destination.uri)  # as another parser of URIs reads it
     assert re.fullmatch(r"(qemu(\+(tls|ssh|libssh|libssh2|tcp))?|sim)", seen.scheme)
     assert {name for name, _ in parse_qsl(seen.query, keep_blank_values=True, separator="&")} <= {"mode", "no_tty"}
     assert (seen.hostname or "") == destination.host

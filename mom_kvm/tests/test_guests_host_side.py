@@ -1,4 +1,4 @@
-"""What the host sees of its guests, in folders that look like /proc and /sys/fs/cgroup."""
+"""The host's figures of its guests, from folders like /proc and /sys/fs/cgroup."""
 
 import mmap
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from smaps_texts import mapping, ram
 
 from mom_core import Value
 from mom_kvm import Hierarchies, HostSide
-from mom_kvm.qemu_process import MappedMemory
+from mom_kvm.host_side import MappedMemory
 
 SCOPE = "/machine.slice/machine-qemu\\x2d1\\x2dweb.scope"
 PRESSURE = "some avg10=12.34 avg60=1.00 avg300=0.00 total=99\nfull avg10=5.00 avg60=0.00 avg300=0.00 total=9\n"
@@ -17,7 +17,7 @@ PRESSURE = "some avg10=12.34 avg60=1.00 avg300=0.00 total=99\nfull avg10=5.00 av
 
 @dataclass
 class HostFiles:
-    """A host's files, and what the plugin makes of them."""
+    """Files of a host, and the plugin's fields from them."""
 
     root: Path
     now: float = 100.0
@@ -34,7 +34,7 @@ class HostFiles:
         (self.root / "proc/self/mountinfo").write_text("\n".join(lines) + "\n")
 
     def found(self, name: str, uuid: str) -> int | None:
-        """As a hypervisor finds it: only a process that runs this guest counts."""
+        """Return the pid of a guest like a hypervisor: only a process with this guest counts."""
         file = self.root / "pids" / f"{name}.pid"
         pid = int(file.read_text()) if file.exists() else 0
         command = self.root / "proc" / str(pid) / "cmdline"
@@ -299,7 +299,7 @@ def test_room_that_a_guest_has_used_up_since_the_last_close_look_is_not_told(hos
     names = [f"g{number}" for number in range(8)]
     for number, name in enumerate(names):
         host.process(1000 + number, name, group="0::/guests")
-        host.count(1000 + number, pages=100 << 8)  # of 4 KiB each
+        host.count(1000 + number, pages=100 << 8)  # 4 KiB each
     limited(host, "/guests", str(1000 << 20), 400)
     host.follow(*names)
     uuids = dict.fromkeys(f"uuid-of-{name}" for name in names)
@@ -307,7 +307,7 @@ def test_room_that_a_guest_has_used_up_since_the_last_close_look_is_not_told(hos
     host.count(1000, pages=350 << 8)
     host.count(1001, pages=900 << 8)
     host.count(1002, pages=60 << 8)
-    found = host.side.fields(uuids)  # the turn of others
+    found = host.side.fields(uuids)  # other guests' turn
     assert [found[f"uuid-of-g{number}"]["host_limit_room"] for number in range(4)] == [350 << 10, 0, 640 << 10, 600 << 10]
 
 

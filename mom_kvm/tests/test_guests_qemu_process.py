@@ -1,4 +1,4 @@
-"""A guest's process."""
+"""QEMU process of a guest."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mom_devkit.without_root import MomPower, StandInGuest
-from mom_kvm.qemu_process import MappedMemory, Merged, merged_pages, swapped_kib
+from mom_kvm.host_side import MappedMemory, Merged, merged_pages, swapped_kib
 
 
 def test_what_the_host_has_swapped_and_merged_of_it(tmp_path: Path) -> None:

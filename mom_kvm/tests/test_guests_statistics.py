@@ -1,4 +1,4 @@
-"""From records to fields."""
+"""Guests' fields from statistics records."""
 
 import math
 
@@ -17,15 +17,15 @@ RECORDED = {
     "balloon.hugetlb_pgfail": 0, "balloon.rss": 264_004, "vcpu.current": 1, "vcpu.maximum": 1, "vcpu.0.state": 1,
     "vcpu.0.time": 2_660_000_000, "vcpu.0.wait": 0, "vcpu.0.delay": 83_115_631,
 }  # fmt: skip
-"""What a real guest gave."""
+"""Record of a real guest."""
 
 BUSY = {key: RECORDED[key] for key in ("state.state", "state.reason", "cpu.time", "balloon.current", "balloon.maximum", "vcpu.current")}
-"""What libvirt gives when it may not ask the guest's QEMU."""
+"""Record of libvirt without access to the guest's QEMU."""
 
 WALL = 1_795_163_157.0
 
 FIRST = convert(RECORDED, None, wall=WALL, monotonic=50.0, stale_after=10.0)[1]
-"""What is remembered of a first look."""
+"""State after the first sample."""
 
 ALL_ONES = (1 << 64) - 1
 

@@ -1,4 +1,4 @@
-"""What wakes mom for a guest: on plain numbers, and as a watch on guests' balloon statistics sees it."""
+"""Reasons to wake mom for a guest: from plain numbers, and from a watch on balloon statistics."""
 
 import logging
 from collections.abc import Mapping, Set
@@ -66,7 +66,7 @@ def test_a_guest_goes_on_as_it_did_until_mom_can_act_again(before: WatchedMemory
 
 
 class Lab:
-    """Guests' balloon statistics, which a test changes, and a watch on them that is looked through by hand. In MiB."""
+    """Balloon statistics of guests in MiB, and a watch on them. Tests change the statistics, and make the watch read them."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -89,13 +89,13 @@ class Lab:
         self.says(usable, name)
 
     def says(self, usable: int, name: str = "db", **more: int) -> None:
-        """The guest has new statistics."""
+        """Set new statistics of a guest."""
         record = self.records[name]
         record |= {"balloon.last-update": record["balloon.last-update"] + 1, "balloon.available": GIB, "balloon.usable": usable * MIB}
         record |= {f"balloon.{counter}": value for counter, value in more.items()}
 
     def looks(self, *usable: int) -> None:
-        """The watch looks at what the guest says: each of these once, or nothing new."""
+        """Let the watch read each of these statistics, or the same ones again."""
         for one in usable:
             self.says(one)
             self.watch.look()
@@ -103,7 +103,7 @@ class Lab:
             self.watch.look()
 
     def cycle(self, *, blocked: str = "", status: Status = Status.APPLIED, **asked: int) -> None:
-        """A cycle has seen the guests as they are now, and asked these for sizes."""
+        """Run a cycle with the present guests and these requests."""
         names = {"balloon_cur": "balloon.current", "balloon_max": "balloon.maximum", "mem_usable": "balloon.usable"}
         guests = {}
         for guest, record in self.records.items():
@@ -116,7 +116,7 @@ class Lab:
         self.watch.follow(Report(1, 0.0, "enforce", seen, [], [], outcomes, [], [], 0.0))
 
     def forecasts(self) -> dict[str, int]:
-        """What the next cycle is told."""
+        """Return the forecasts for the next cycle."""
         return self.watch.forecasts([Guest(guest, guest, incarnation=self.starts.get(guest, "")) for guest in self.records])
 
 

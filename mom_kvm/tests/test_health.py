@@ -1,4 +1,4 @@
-"""What all who judge guests share: a need that is unknown harms nobody, and a promise is broken by more than a balloon's page."""
+"""Judging guests: an unknown need is not harm, and a broken promise is more than a page of the balloon."""
 
 import pytest
 
@@ -9,7 +9,7 @@ GIB = 1 << 20
 
 
 def a_guest(**fields: Value) -> Guest:
-    """A guest of 2 GiB, sold with 4, that could give half of what it has."""
+    """Return a guest of 2 of 4 GiB that could give half of its memory."""
     known: dict[str, Value] = {"balloon_max": 4 * GIB, "balloon_cur": 2 * GIB, "mem_usable": GIB, "stats_age": 1.0}
     return Guest("g", "g", {name: value for name, value in {**known, **fields}.items() if value is not None})
 

@@ -1,4 +1,4 @@
-"""What the kernel tells in small files, and everything in them that must not be believed."""
+"""Small files of the kernel, and invalid content in them."""
 
 import os
 from pathlib import Path

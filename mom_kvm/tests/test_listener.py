@@ -1,4 +1,4 @@
-"""Sockets that a plugin listens on, and what is left of them."""
+"""Sockets of plugins, and their files."""
 
 import errno
 import os
@@ -16,7 +16,7 @@ from mom_core import MomError
 from mom_kvm import Address
 
 MOM, READERS, CHANGERS, STRANGERS = 61_000, 61_001, 61_002, 61_003
-"""Numbers of users and groups that no host has."""
+"""IDs of users and groups that do not exist."""
 
 
 @pytest.mark.parametrize("is_there", [False, True])
@@ -84,7 +84,7 @@ def test_a_folder_that_is_missing_is_named(tmp_path: Path) -> None:
 
 @contextmanager
 def another_user(user: int, group: int) -> Iterator[None]:
-    """This process, without root's power."""
+    """Run without root's rights."""
     os.setegid(group)
     os.seteuid(user)
     try:

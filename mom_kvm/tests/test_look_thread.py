@@ -1,4 +1,4 @@
-"""Threads that look again and again: how often, at whose cost, and what is left of them."""
+"""Threads that sample repeatedly: intervals, costs and ends."""
 
 import logging
 import os

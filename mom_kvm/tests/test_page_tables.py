@@ -1,11 +1,11 @@
-"""Memory of QEMU processes, by their page tables."""
+"""Memory of QEMU processes from their page tables."""
 
 from pathlib import Path
 
 import pytest
 from smaps_texts import mapping, ram
 
-from mom_kvm.qemu_process import MappedMemory
+from mom_kvm.host_side import MappedMemory
 
 MIB = 1024
 CODE_CACHE = mapping(256 * MIB, 90 * MIB, "rd wr ex mr mw me dc ac hg")
@@ -51,7 +51,7 @@ def test_memory_in_huge_pages_is_counted_in_all_mappings() -> None:
 
 
 def test_of_a_qemu_with_two_nodes_and_a_device_the_rest_is_its_own() -> None:
-    """Mappings of QEMU 7.2 on Linux 6.18: a guest of 256 MiB under emulation, and 500 MiB that are not the guest's."""
+    """Mappings of QEMU 7.2 on Linux 6.18: an emulated guest of 256 MiB, and 500 MiB of QEMU's own memory."""
     memory = MappedMemory.parse((Path(__file__).parent / "qemu.smaps").read_bytes())
     assert memory is not None
     nodes, own, others = 116_736 + 36_700, 512_000, 4348 + 32_768 + 2048 + 1304 + 20

@@ -1,4 +1,4 @@
-"""Properties that platforms give guests: whatever they say or raise, a guest has few, short and well-named ones."""
+"""Guests' properties from platforms. For any answer or error, guests have few, short, well-named properties."""
 
 import logging
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ GUEST = GuestDescription(options={"tier": "gold"})
 
 
 class Says:
-    """A platform that gives every guest these."""
+    """Platform that gives every guest these properties."""
 
     def __init__(self, found: Any) -> None:
         self.found = found

@@ -1,4 +1,4 @@
-"""What is summed up of a run: what is unknown in a cycle, or in all of them, is not nothing."""
+"""Summary of a run. Unknown values are not zero."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ GIB = 1 << 20
 
 
 def summed(hosts: Sequence[Mapping[str, Value]], guests: Sequence[Mapping[str, Value]] = ()) -> RunSummary:
-    """A cycle every 5 s with each of these hosts, and with a guest of a class that is told so of."""
+    """Return the summary of cycles of 5 s with these hosts, and a guest with a class."""
     summary = RunSummary("recorded")
     for number, host in enumerate(hosts):
         taken = snapshot(host=host, guests={"web": {"sla_class": "gold", **guests[number]}} if guests else {})
@@ -41,7 +41,7 @@ def test_the_deficit_is_what_guests_lack_of_their_full_sizes_and_for_how_long() 
     sizes = (4 * GIB, 3 * GIB, 2 * GIB, 4 * GIB, 3 * GIB)
     summary = summed([{}] * 5, [{"balloon_max": 4 * GIB, "balloon_cur": size} for size in sizes])
     rows = dict(summary.rows())
-    assert rows["deficit of a guest, per hour"] == "3600 GiB·s"  # 20 GiB times seconds in 20 s
+    assert rows["deficit of a guest, per hour"] == "3600 GiB·s"  # 20 GiB·s in 20 s
     assert rows["longest deficit of a guest"] == "5 s"
 
 

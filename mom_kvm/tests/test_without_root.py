@@ -1,4 +1,4 @@
-"""What plugins write, read and connect to where mom is not root: a real mom-helper does it, on files of a test and on the kernel's."""
+"""Writes, reads and connections of plugins without root: a real mom-helper does them, on test files and the kernel's."""
 
 import errno
 import os
@@ -28,7 +28,7 @@ print("listening", flush=True); sys.stdin.read()
 
 @pytest.fixture
 def mom_power() -> Iterator[MomPower]:
-    """By mom-helper only."""
+    """Yield rights through mom-helper only."""
     power = MomPower(by_helper=True)
     yield power
     power.close()
@@ -97,7 +97,7 @@ def test_a_file_of_a_guests_control_group_is_written(mom_power: MomPower, guest:
         assert write_group_files([Helper.GroupWrite(str(file), "7", guest.pid)]) == [None]
         assert file.read_text() == "7\n"
         gone = Helper.GroupWrite(str(file.parent / "gone/cgroup.max.depth"), "7", guest.pid)
-        of_another = Helper.GroupWrite(str(file), "7", os.getpid())  # its number is of another process by now
+        of_another = Helper.GroupWrite(str(file), "7", os.getpid())  # its pid now belongs to another process
         several = [Helper.GroupWrite(str(file), text, guest.pid) for text in (*map(str, range(50)), "-7", "max")]
         another, *found, too_low, lifted, of_no_group = write_group_files([of_another, *several, gone])
         assert file.read_text() == "max\n"
@@ -179,7 +179,7 @@ def test_a_helper_that_does_not_follow_orders_is_waited_for_once_whatever_the_nu
     connections = list[socket.socket]()
 
     def serve() -> None:
-        """One file is declared; what is ordered besides is not answered."""
+        """Declare one file, and never answer orders."""
         while True:
             try:
                 connections.append(deaf.accept()[0])
@@ -210,7 +210,7 @@ def test_a_helper_that_does_not_follow_orders_is_waited_for_once_whatever_the_nu
 
 def test_a_helper_that_ends_while_it_follows_an_order_has_ended_and_the_next_is_connected_to(tmp_path: Path) -> None:
     def serve() -> None:
-        """It ends with its first order; the next one answers."""
+        """Close the first connection at its first order; serve the next."""
         with deaf.accept()[0] as first:
             first.recv(orders.ORDER.size)
         with deaf.accept()[0] as second:

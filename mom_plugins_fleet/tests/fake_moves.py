@@ -1,14 +1,14 @@
-"""Stands in for a plugin that moves guests."""
+"""Substitute for a plugin that moves guests."""
 
 from mom_core import Guest
 from mom_kvm import MoveProgress, MoverAbilities
 
 DOING, ERROR = "doing", "error"
-"""Fields with what is done to a guest that is moved, and what went wrong."""
+"""Fields with the progress of a move, and its error."""
 
 
 class FakeMoves:
-    """Lets every guest leave, and tells of its move what its fields say."""
+    """Service that accepts every move, and reports progress from fields."""
 
     control = "move_it"
 

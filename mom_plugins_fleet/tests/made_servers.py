@@ -1,4 +1,4 @@
-"""Servers in virtual time: they keep all in a dictionary, and links to them lose what is said."""
+"""Servers in virtual time, with entries in a dictionary and lossy links."""
 
 import asyncio
 import random
@@ -16,7 +16,7 @@ EPOCH = 1_800_000_000.0
 
 
 class MadeClock(selectors.SelectSelector):
-    """For a loop on which nothing is waited for: the clock goes to what is due next."""
+    """Selector for a loop without waiting: the clock jumps to the next event."""
 
     now = 10_000.0
 
@@ -27,7 +27,7 @@ class MadeClock(selectors.SelectSelector):
 
 
 class Servers:
-    """All buckets. Of each change all who watch or hear are told at once."""
+    """All buckets. Watchers and listeners get each change at once."""
 
     def __init__(self, clock: MadeClock, seed: int) -> None:
         self.clock, self.random = clock, random.Random(seed)  # noqa: S311  # the same for the same seed
@@ -47,7 +47,7 @@ class Servers:
 
 
 class Link(Memory):
-    """One client's way to them, on which so large a share of questions is lost, and of answers to what was done."""
+    """Link of a client that loses this share of requests and of answers."""
 
     def __init__(self, servers: Servers) -> None:
         self.servers, self.kept, self.loss = servers, servers.kept, 0.0

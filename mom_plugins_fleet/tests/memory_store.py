@@ -1,4 +1,4 @@
-"""The fleet's buckets in a dictionary."""
+"""Buckets of the fleet in a dictionary."""
 
 import asyncio
 import time
@@ -11,7 +11,7 @@ from mom_plugins_fleet.subjects import StoredEntry
 
 
 class Memory(Store):
-    """Servers that answer at once, and tell their watchers of each change."""
+    """Servers that answer at once, and notify watchers of each change."""
 
     def __init__(self) -> None:
         self.kept: dict[tuple[str, str], StoredEntry] = {}
@@ -28,7 +28,7 @@ class Memory(Store):
         return False
 
     async def call(self, what: Callable[[], Any]) -> Any:
-        """What the servers answer."""
+        """Return the servers' answer."""
         return what()
 
     async def read(self, bucket: str, key: str) -> StoredEntry:
@@ -51,7 +51,7 @@ class Memory(Store):
         return self.revision
 
     async def hear(self, bucket: str, key: str, changed: Callable[[], None]) -> None:
-        """Nothing is told to those who only listen."""
+        """Ignore listeners."""
 
     async def watch(self, bucket: Bucket[Any], *, once: bool = False) -> None:
         self.watches -= 1

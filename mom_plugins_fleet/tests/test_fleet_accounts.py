@@ -1,4 +1,4 @@
-"""The tokens that servers take; what real servers make of them is in tests/fleet."""
+"""Tokens for servers. tests/fleet uses them with real servers."""
 
 import base64
 import json
@@ -22,7 +22,7 @@ def root(tmp_path: Path) -> FleetRoot:
 
 
 def claims(text: str) -> dict[str, Any]:
-    """What a token, or that in credentials, says, if its issuer has signed it."""
+    """Return the claims of a token, alone or in credentials, after checking its signature."""
     jwt = next(word for word in text.split() if word.count(".") == 2)
     head, body, signature = (base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)) for part in jwt.split("."))
     found: dict[str, Any] = json.loads(body)
@@ -59,7 +59,7 @@ def test_a_key_that_was_revoked_is_also_not_let_in_by_the_next_root_of_the_file(
     for one in (root, FleetRoot(tmp_path / "root.key")):
         revocations = claims(one.fleet_account())["nats"]["revocations"]
         assert revocations.keys() == {key, connects}
-        assert min(revocations.values()) > time.time() + 3e9, "by any clock"  # servers let in what was issued after that
+        assert min(revocations.values()) > time.time() + 3e9, "by any clock"  # servers accept tokens issued after that
     assert (tmp_path / "root.key").stat().st_mode & 0o077 == 0
 
 

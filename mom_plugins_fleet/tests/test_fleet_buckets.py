@@ -1,4 +1,4 @@
-"""What a view of the fleet believes of what it hears; what real servers send is in tests/fleet."""
+"""Which messages a view of the fleet accepts. tests/fleet uses real servers."""
 
 import time
 
@@ -29,7 +29,7 @@ def test_a_bucket_that_is_told_anew_forgets_what_is_not_there_any_more_and_nothi
     shelf.begins()
     assert set(shelf.records) == {"h1"}, "until it is known better"
     assert not shelf.current
-    shelf.take("h3", StoredEntry(1, state("h3"), 1.0))  # servers that were set up anew count from 1
+    shelf.take("h3", StoredEntry(1, state("h3"), 1.0))  # new servers count from 1
     shelf.complete()
     assert (set(shelf.records), shelf.damaged, set(shelf.set_at)) == ({"h3"}, {}, {"h3"})
 
@@ -90,7 +90,7 @@ def test_a_host_is_as_old_as_its_report_by_the_servers_clock(monkeypatch: pytest
     assert not view.is_fresh("h1"), "time passes, though nothing is heard"
     view.states.take("h1", StoredEntry(3, state("h1"), now + 40))
     assert view.is_fresh("h1")
-    view.states.begins()  # servers that were restored have an older state
+    view.states.begins()  # restored servers have an older state
     view.states.take("h1", StoredEntry(1, state("h1"), now - 60))
     view.states.complete()
     assert not view.is_fresh("h1")

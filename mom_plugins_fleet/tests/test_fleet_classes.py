@@ -15,7 +15,7 @@ TEXT = "classes:\n  silver: {guarantee: 50%}  # as sold\n"
 
 
 class Policies:
-    """Takes policies, and keeps what was changed."""
+    """Policies that record changes."""
 
     def __init__(self) -> None:
         self.changed: list[Mapping[str, str | None]] = []
@@ -28,7 +28,7 @@ class Policies:
 
 
 def a_host(folder: Path) -> tuple[Policies, Callable[[Group], None]]:
-    """Its policies, and what puts a group's record in force there."""
+    """Return a host's policies, and a function that puts a group's record in force."""
     policies = Policies()
     context = PluginContext(name="fleet", state_directory=folder, offers={PolicyTexts: (policies,)})
     plugin = FleetPlugin(FleetPlugin.Settings(host="h1"), context)
@@ -70,7 +70,7 @@ def test_policies_stay_as_they_are_when_the_disk_does_not_take_the_classes(tmp_p
 
 
 class ClassesRead:
-    """What reads classes, and says why it does not use a file."""
+    """Reader of classes that refuses a file with a reason."""
 
     def __init__(self, why: str) -> None:
         self.why = why

@@ -1,4 +1,4 @@
-"""What one host or one lost answer can do to the coordinator of all: nothing that lasts."""
+"""One faulty host or lost answer has no lasting effect on the coordinator."""
 
 import asyncio
 import logging
@@ -66,7 +66,7 @@ def coordinator(signer: Signer = OPERATOR) -> Coordinator:
 
 @asynccontextmanager
 async def following(c1: Coordinator, store: Memory) -> AsyncIterator[None]:
-    """What a coordinator's view does while it runs."""
+    """Run the coordinator's view."""
     task = asyncio.create_task(c1.view.follow(store, lambda _: None))
     try:
         await asyncio.sleep(0.01)

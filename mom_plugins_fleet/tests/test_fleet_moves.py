@@ -1,4 +1,4 @@
-"""A host that was told to let a guest go: what it says became of it, from what the plugin that moves guests shows."""
+"""A host with an order to move a guest: its reports, from the state of the plugin that moves guests."""
 
 import time
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from mom_plugins_fleet.records import Move, MoveState
 
 
 class AcceptedMoves(HostOrders):
-    """Orders that the host has accepted."""
+    """Orders accepted by the host."""
 
     progress = ()
 
@@ -34,7 +34,7 @@ class AcceptedMoves(HostOrders):
 
 
 class OrdersOnly(FleetAgent):
-    """An agent without servers."""
+    """Agent without servers."""
 
     def __init__(self, orders: AcceptedMoves) -> None:
         self.orders, self.trouble, self.looks = orders, "", 0
@@ -44,7 +44,7 @@ class OrdersOnly(FleetAgent):
 
 
 class Host:
-    """A plugin and its cycles, with one guest that is to leave."""
+    """Plugin and its cycles, with one guest to move."""
 
     def __init__(self, *, mover: bool = True) -> None:
         services = {GuestMoves: (FakeMoves(),)} if mover else {}
@@ -177,7 +177,7 @@ def test_a_move_that_failed_and_is_ordered_again_before_the_next_cycle_is_tried_
         host.cycle("", "it took too long")
     assert host.result is not None
     assert host.result[0] is MoveState.FAILED
-    # The coordinator has seen that, ordered it anew, and the host has accepted, all between two cycles.
+    # Between two cycles, the coordinator has ordered the move again, and the host has accepted it.
     host.orders.accepted[host.uuid] = host.orders.accepted[host.uuid].model_copy(
         update={"to": "h3", "destination": Destination.parse("qemu+tls://h3/system"), "number": 2}
     )

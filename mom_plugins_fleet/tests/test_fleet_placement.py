@@ -1,4 +1,4 @@
-"""Which promises a move must keep, and why no guest is moved: `mom fleet plan` on fleets that are written down."""
+"""Promises that moves must keep, and reasons for no move: `mom fleet plan` on example fleets."""
 
 import json
 import time
@@ -35,14 +35,14 @@ def guest(
 
 
 def ordered(*moves: Move) -> Orders:
-    """Orders of a coordinator that knows how far these moves are."""
+    """Return orders of a coordinator that knows the progress of these moves."""
     over = [move for move in moves if move.state is MoveState.DONE]
     finished = tuple(move if isinstance(move, FinishedMove) else ended(move, move.state, time.time()) for move in over)
     return Orders(epoch=3, moves=tuple(move for move in moves if move not in over), finished=finished)
 
 
 class Fleet(FleetView):
-    """Hosts of 64 GiB, half of it available, all of them there."""
+    """Fleet of connected hosts of 64 GiB, half of it available."""
 
     @property
     def newest(self) -> float:
@@ -76,13 +76,13 @@ class Fleet(FleetView):
         self.states.set_at[name] = time.time()
 
     def decide(self, host: str) -> Mapping[str, str]:
-        """One look of the coordinator at that host; why guests stay."""
+        """Let the coordinator plan for a host. Return reasons why guests stay."""
         orders, stuck = next_orders(self, host, 7, places(self))
         self.orders.records[host] = (1, orders)
         return stuck
 
     def end(self, host: str, state: MoveState) -> None:
-        """All moves of that host are over."""
+        """End all moves of a host."""
         orders = self.orders.records[host][1]
         moves = [move.model_copy(update={"state": state}) for move in orders.moves]
         self.orders.records[host] = (2, ordered(*moves, *orders.finished))
@@ -242,7 +242,7 @@ def test_a_guest_that_has_just_come_takes_the_room_that_its_host_may_have_told_o
     fleet.host("a", [guest("1", 20)], draining=True)
     fleet.host("b")
     fleet.decide("a")
-    fleet.host("b", [guest("1", 20)], available=31)  # told while it came
+    fleet.host("b", [guest("1", 20)], available=31)  # reported while it arrived
     fleet.end("a", MoveState.DONE)
     fleet.host("a", [guest("2", 20)], draining=True)
     assert "it needs 20.00 GiB" in fleet.decide("a")["2"]
@@ -301,7 +301,7 @@ WORKED = (9, 9, 9, 9, 9, 9)
 def uneven(
     here: Iterable[int | None] = WORKED, there: int = 4, *, balance: bool = True, mover: MoverState | None = LIVE, stays: str = ""
 ) -> Fleet:
-    """What guests of `a` and the one of `b` work on, in GiB of 64."""
+    """Return hosts `a` and `b` of 64 GiB whose guests use these GiB."""
     fleet = Fleet()
     guests = [guest(f"g{n}", 10, held=10, working=works, stays=stays) for n, works in enumerate(here)]
     fleet.host("a", guests, available=4, mover=mover, balance=balance)
@@ -310,7 +310,7 @@ def uneven(
 
 
 def balanced(fleet: Fleet) -> tuple[str, str, str] | str:
-    """The guest that leaves, from where, and where to; or why none does."""
+    """Return the moved guest, its host and its destination; or why no guest moves."""
     found = for_balance(fleet, places(fleet), "g")
     return found if isinstance(found, str) else (found[1].guest, found[0], found[1].to)
 

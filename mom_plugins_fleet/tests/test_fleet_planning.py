@@ -1,4 +1,4 @@
-"""Where guests go, and in which order: pure decisions on a fleet that is written down."""
+"""Destinations and order of moves: pure decisions for example fleets."""
 
 import time
 from collections.abc import Iterable, Mapping
@@ -144,7 +144,7 @@ def test_a_move_that_failed_is_tried_elsewhere_but_not_for_ever():
     ("state", "age", "left"),
     [
         (MoveState.ACCEPTED, LOST_SECONDS + 1, 1),
-        (MoveState.ORDERED, 10, 1),  # it may be accepted, though its host could not say so before its connection broke
+        (MoveState.ORDERED, 10, 1),  # perhaps accepted, but the host lost its connection before it could report it
         (MoveState.ORDERED, LOST_SECONDS + 1, 0),
         (MoveState.FAILED, 10, 0),
     ],

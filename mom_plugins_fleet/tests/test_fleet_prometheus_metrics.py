@@ -1,4 +1,4 @@
-"""What Prometheus is told of the fleet."""
+"""Metrics of the fleet."""
 
 import time
 

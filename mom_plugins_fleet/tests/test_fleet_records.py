@@ -1,4 +1,4 @@
-"""What is read from the servers is believed only when it can be."""
+"""Records from servers are checked."""
 
 import contextlib
 import json

@@ -1,7 +1,6 @@
-"""Random sequences of what happens to a fleet, in virtual time: no host gets more than it can take, no guest leaves against the operator's
-word, and all of it ends.
+"""Random events of a fleet in virtual time. No host gets more than it can hold, no guest moves against the operator's orders, and all moves end.
 
-Coordinators, agents and plugins are the real ones, on one loop whose clock is made; servers, links, hypervisors and engines are not.
+Coordinators, agents and plugins are real, on one loop with a virtual clock. Servers, links, hypervisors and engines are simulated.
 """
 
 import asyncio
@@ -35,7 +34,7 @@ from mom_plugins_fleet.view import FleetView
 
 HOSTS, COORDINATORS = ("h1", "h2", "h3", "h4", "h5"), ("c1", "c2")
 GIB, HOST_GIB, RESERVE_GIB = 1 << 20, 64, 6.4
-WHO = ContextVar("who", default="")  # whose clock and link are used
+WHO = ContextVar("who", default="")  # name of the running process
 
 STEPS = ["drain", "drain", "uncordon", "brief-drain", "brief-drain", "stop-mom", "start-all", "start-all", "restart-mom"]
 STEPS += ["end-coordinator", "cut", "no-servers", "mend", "clock"]
@@ -54,11 +53,11 @@ class World:
         self.signed = self.moved = 0
         self.links = {name: Link(self.servers) for name in (*HOSTS, *COORDINATORS, "operator")}
         self.off = dict.fromkeys(self.links, 0.0)
-        """How far clocks are off, in seconds."""
+        """Errors of clocks in seconds."""
         self.guests: dict[str, dict[str, int]] = {host: {} for host in HOSTS}
-        """Sizes in GiB, by host and id."""
+        """Sizes in GiB, keyed by host and ID."""
         self.moving: dict[str, tuple[str, str, float]] = {}
-        """From where, where to and until when, by id."""
+        """Source, destination and end time of moves, keyed by ID."""
         self.members: dict[str, Member] = {}
         self.ended_at = dict.fromkeys(HOSTS, 0.0)
         self.running: dict[str, asyncio.Task[None]] = {}
@@ -73,7 +72,7 @@ class World:
         self.servers.put(ROSTER, host, self.operator.signed(host, self.members[host], self.signed), None)
 
     async def run(self, name: str, what: Coroutine[Any, Any, None]) -> None:
-        """Have a process of that name run, in the place of the one before."""
+        """Start a process with this name, and kill the one before."""
         await self.kill(name)
         before = WHO.set(name)
         self.running[name] = asyncio.create_task(what)
@@ -98,7 +97,7 @@ class World:
         return Snapshot(host=Host("host", memory), guests=listed, time=time.time(), monotonic=self.clock.now, number=number)
 
     def begin(self, host: str, guest: str, to: str) -> str:
-        """Begin to move a guest; why the hypervisor refuses that."""
+        """Begin to move a guest. Return why the hypervisor refuses it."""
         size = self.guests[host].get(guest)
         if guest in self.moving or size is None:
             return "it is being moved"
@@ -114,7 +113,7 @@ class World:
         return ""
 
     def is_for_balance(self, host: str, guest: str) -> bool:
-        """A guest may leave a host that is not drained for that."""
+        """Return whether a guest moves for balance, from a host that is not drained."""
         orders = self.servers.kept[ORDERS, host].data
         assert orders is not None
         moves = json.loads(orders.split(b"\n", 1)[1]).get("moves", ())
@@ -152,7 +151,7 @@ class World:
                 while not woken.is_set() and self.clock.now < ends:
                     await asyncio.sleep(0.5)
         finally:
-            while not working.done():  # nothing of a process outlives it
+            while not working.done():  # all tasks of a process end with it
                 working.cancel()
                 await asyncio.sleep(0)
 
@@ -198,7 +197,7 @@ class World:
         await self.start_all()
         await self.run("time", self.pass_time())
         await asyncio.sleep(45)
-        self.mark(HOSTS[0], draining=True)  # so that some guests leave for certain
+        self.mark(HOSTS[0], draining=True)  # so that some guests certainly move
         await asyncio.sleep(60)
         for _ in range(18):
             await self.step()
@@ -214,7 +213,7 @@ class World:
             await self.kill(name)
 
     async def left(self, seconds: float) -> list[str]:
-        """What is not as the operator wants it after so long, and not said to be so."""
+        """Wait. Return the deviations from the operator's orders that are not reported."""
         ends = self.clock.now + seconds
         while True:
             await asyncio.sleep(30)

@@ -1,4 +1,4 @@
-"""Records that an operator or a coordinator has signed, and records that another has invented, changed, moved or kept for later."""
+"""Signed records of operators and coordinators, and forged, changed, moved or replayed records."""
 
 import base64
 import json
@@ -30,7 +30,7 @@ def revisions(folder: Path) -> SeenRevisions:
 def test_what_a_server_has_signed_to_let_a_client_in_is_no_signature_of_a_record() -> None:
     pair = nkeys.from_seed(bytearray(nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER)))
     by, record = pair.public_key.decode(), Group().packed()
-    nonce = json.dumps(["mom fleet", GROUPS, "g", 7]) + "\n" + record.decode()  # the form of a text
+    nonce = json.dumps(["mom fleet", GROUPS, "g", 7]) + "\n" + record.decode()  # the signed text's form
     header = {"by": by, "revision": 7, "signature": base64.b64encode(pair.sign(nonce.encode())).decode()}
     with pytest.raises(MomError, match="its signature was not made with"):
         opened(Group, "g", json.dumps(header).encode() + b"\n" + record, {by})

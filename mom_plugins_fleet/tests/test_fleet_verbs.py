@@ -1,4 +1,4 @@
-"""What an operator mistypes never reaches the servers."""
+"""Mistyped commands of an operator never reach the servers."""
 
 import asyncio
 import base64
@@ -26,7 +26,7 @@ ASK = "mom_plugins_fleet.verbs.home.FleetHome.ask"
 
 
 class Servers(Memory):
-    """They have noted, in order, that the host's record was set and that accounts were given."""
+    """Servers that log the order of written records and accounts."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Servers(Memory):
         (folder / "operators").write_text(self.operator)
 
     def typed(self, *words: str) -> BaseException | None:
-        """What went wrong."""
+        """Run a command. Return its error."""
         return CliRunner().invoke(fleet, ["--home", str(self.folder), *words]).exception
 
     def printed(self, *words: str) -> str:
@@ -79,7 +79,7 @@ KEY = "UAB2CB576PHBBPQ5ODORRZ2LYCMWPZGWGCN2KDK7DXOIMZASKUY3RLKK"
 
 @pytest.fixture
 def servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Servers:
-    """Servers that know the host h1."""
+    """Return servers with the enrolled host h1."""
     found = Servers(tmp_path, monkeypatch)
     assert found.typed("enroll", "h1", "--group", "g1") is None
     assert found.done == ["put", "answer", "give"]
@@ -221,7 +221,7 @@ def test_a_coordinator_believes_the_operators_of_its_folder_and_not_itself(serve
             given.append(parts[4])
 
         async def run(self) -> None:
-            """That is all."""
+            """Do nothing."""
 
     monkeypatch.setattr("mom_plugins_fleet.coordinator.coordinator.Coordinator", Seen)
     assert servers.typed("key", "c1") is None

@@ -1,4 +1,4 @@
-"""Fixtures: monitors of guests that are none, a clock that a test turns, and the plugin's hypervisor on them."""
+"""Fixtures: monitors of simulated guests, a clock, and the plugin's hypervisor."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ def clock() -> HandClock:
 
 @pytest.fixture
 def host() -> Iterator[FakeHost]:
-    with TemporaryDirectory(prefix="qmp-") as folder:  # the path of a socket has 107 bytes at most
+    with TemporaryDirectory(prefix="qmp-") as folder:  # paths of sockets have at most 107 bytes
         made = FakeHost(Path(folder))
         yield made
         made.close()

@@ -1,4 +1,4 @@
-"""Monitors of guests that are none: each listens at a socket and answers as QEMU does, or as it does not."""
+"""Monitors of simulated guests. Each answers on a socket like QEMU, or with faults."""
 
 import asyncio
 import json
@@ -22,12 +22,12 @@ MIB = 1024
 GREETING = b'{"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": "Debian"}, "capabilities": ["oob"]}}\r\n'
 BALLOON = "/machine/peripheral-anon/device[1]"
 _MAPPED = mmap.mmap(-1, 1 << 40, mmap.MAP_PRIVATE, prot=0)
-"""A QEMU maps all memory that its guest may have; this process is that of all guests here. Nothing is used of it."""
+"""Unused mapping: QEMU maps all memory of its guest, and this process stands for QEMU of all guests."""
 
 
 @dataclass
 class FakeGuest:
-    """One guest: what it is, and how its monitor behaves. Sizes in KiB."""
+    """Guest with the behaviour of its monitor. Sizes in KiB."""
 
     name: str
     path: Path
@@ -37,7 +37,7 @@ class FakeGuest:
     balloon: bool = True
     period: int = 1
     switches: dict[str, Any] = field(default_factory=lambda: {"free-page-reporting": False, "deflate-on-oom": False})
-    """Properties of its balloon device that are fixed at its start; one that is missing is not known to its QEMU."""
+    """Fixed properties of its balloon device. Its QEMU does not know missing ones."""
     status: str = "running"
     migration: str = ""
     devices: list[dict[str, Any]] = field(default_factory=list)
@@ -45,15 +45,15 @@ class FakeGuest:
     statistics: dict[str, int] = field(default_factory=dict)
     updated: int = 0
     hangs: bool = False
-    """Whether it greets nobody."""
+    """Whether it never greets clients."""
     says: bytes | None = None
-    """What it sends instead of all else."""
+    """Bytes that it sends instead of anything else."""
     slow: float = 0.0
-    """Seconds that each of its answers takes."""
+    """Delay of each answer in seconds."""
     without_end: bytes = b""
-    """What it sends again and again after its greeting."""
+    """Bytes that it repeats after its greeting."""
     sent: int = 0
-    """Bytes of that."""
+    """Number of repeated bytes that were sent."""
     disks: list[dict[str, Any]] = field(default_factory=list)
     throttled: list[dict[str, Any]] = field(default_factory=list)
     asked: Counter[str] = field(default_factory=Counter)
@@ -61,14 +61,14 @@ class FakeGuest:
     busy: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def reports(self, usable: int, total: int | None = None, **more: int) -> None:
-        """It has new statistics, in KiB."""
+        """Set new statistics, in KiB."""
         total = self.size if total is None else total
         self.statistics = {"stat-total-memory": total << 10, "stat-free-memory": usable << 9, "stat-available-memory": usable << 10}
         self.statistics |= {f"stat-{name.replace('_', '-')}": value for name, value in more.items()}
         self.updated = max(int(HandClock(100.0).wall()), self.updated + 1)
 
     def answer(self, command: str, arguments: dict[str, Any]) -> Any:
-        """What a command returns, or a text with the class of an error."""
+        """Return the result of a command, or the class of an error as text."""
         path, name = arguments.get("path"), arguments.get("property")
         self.asked[command] += 1
         self.asked[f"{command} {name}"] += 1
@@ -119,7 +119,7 @@ class FakeGuest:
 
 
 class FakeHost:
-    """A folder of monitors, served by a thread of its own."""
+    """Folder of monitors, served by a thread."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -131,7 +131,7 @@ class FakeHost:
         self._thread.start()
 
     def hypervisor(self, *, monotonic: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time) -> QemuHypervisor:
-        """The plugin's own, on these monitors."""
+        """Return the plugin's hypervisor on these monitors."""
         settings = QemuHypervisorSettings([f"{self.folder}/*.qmp"])
         return QemuHypervisor(settings, PluginContext("qemu", monotonic=monotonic), wall)
 
@@ -144,7 +144,7 @@ class FakeHost:
         return guest
 
     def end(self, name: str) -> None:
-        """A guest's QEMU ends."""
+        """End a guest's QEMU."""
 
         async def close() -> None:
             self._servers.pop(name).close()
@@ -153,13 +153,13 @@ class FakeHost:
         self.guests.pop(name).path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """End all."""
+        """End all guests."""
         for name in list(self.guests):
             self.end(name)
 
         async def cancel() -> None:
             while others := asyncio.all_tasks() - {asyncio.current_task()}:
-                # asyncio's own task that has just accepted a connection would lose its socket if it were cancelled.
+                # Cancelling asyncio's task that has just accepted a connection would leak its socket.
                 for task in self._conversations:
                     task.cancel()
                 await asyncio.wait(others, return_when=asyncio.FIRST_COMPLETED)
@@ -179,7 +179,7 @@ class FakeHost:
         self._conversations.add(task)
         task.add_done_callback(self._conversations.discard)
         try:
-            async with guest.busy:  # one client at a time; the others are not greeted
+            async with guest.busy:  # one client at a time; others get no greeting
                 guest.clients += 1
                 await self._speak(guest, reader, writer)
         except ConnectionError:

@@ -1,4 +1,4 @@
-"""The plugin against the conformance kit, on monitors of guests that are none."""
+"""Conformance tests of the plugin, on monitors of simulated guests."""
 
 import pytest
 from fake_monitors import MIB, FakeHost

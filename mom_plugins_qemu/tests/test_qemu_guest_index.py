@@ -1,4 +1,4 @@
-"""Which monitor and which process a guest is, where several claim its id."""
+"""Monitor and process of a guest, if several claim its ID."""
 
 from typing import Any
 

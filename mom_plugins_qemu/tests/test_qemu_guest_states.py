@@ -1,4 +1,4 @@
-"""What may be done with a guest in which of QEMU's states."""
+"""Possible controls of a guest in each of QEMU's states."""
 
 from typing import Any
 

@@ -50,7 +50,7 @@ def fields(hypervisor: QemuHypervisor) -> dict[str, dict[str, Value]]:
 
 @contextlib.contextmanager
 def held_monitor(path: Path) -> Iterator[socket.socket]:
-    """Another client's connection, which QEMU has greeted."""
+    """Connect another client, which QEMU greets."""
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(10)
         client.connect(str(path))
@@ -60,7 +60,7 @@ def held_monitor(path: Path) -> Iterator[socket.socket]:
 
 @contextlib.contextmanager
 def another_process(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that stands in for QEMU, from when it listens."""
+    """Run a process in place of QEMU, and wait until it listens."""
     with subprocess.Popen([sys.executable, "-c", *arguments], stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None
@@ -73,14 +73,14 @@ def another_process(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
 def test_the_answers_of_a_slow_guest_are_awaited(host: FakeHost, hypervisor: QemuHypervisor) -> None:
     guest = host.add("web", slow=0.012)
     guest.reports(usable=700 * MIB)
-    wait_until(lambda: fields(hypervisor).get("web", {}).get("mem_usable") == 700 * MIB)  # on a busy machine a visit may come to nothing
+    wait_until(lambda: fields(hypervisor).get("web", {}).get("mem_usable") == 700 * MIB)  # on a busy machine, a visit may fail
 
 
 def test_a_guest_that_has_ended_is_not_listed(host: FakeHost, hypervisor: QemuHypervisor) -> None:
     host.add("web")
     entity = listed(hypervisor)["web"].entity
     host.end("web")
-    # The process that listened is this test's, which lives on: for mom, a guest whose socket was removed.
+    # This test's process listened, and continues. For mom, the guest's socket was removed.
     assert listed(hypervisor)["web"].blocked == {"*": "nothing listens on its monitor's socket"}
     with pytest.raises(GuestBusy):
         hypervisor.set_balloon(entity, 500 * MIB)
@@ -179,7 +179,7 @@ def test_a_guest_is_paused_and_goes_on_and_is_not_shut_down_for_good(guest: Fake
 
 
 def test_how_a_guest_is_that_does_not_answer_is_not_said_by_guess(guest: FakeGuest, host: FakeHost, hypervisor: QemuHypervisor) -> None:
-    """A mom that puts back what an earlier one has paused would take it for one that runs, and forget it."""
+    """Otherwise, a later mom would think that the paused guest runs, and would not resume it."""
     entity = listed(hypervisor)["web"].entity
     hypervisor.pause(entity)
     later = host.hypervisor()
@@ -300,7 +300,7 @@ time.sleep(600)
 def test_a_guest_without_a_uuid_is_listed_while_another_client_holds_its_monitor(
     host: FakeHost, hypervisor: QemuHypervisor, said: str
 ) -> None:
-    """Also by a mom that has just been started, which would take it for gone otherwise, and forget what it is to put back."""
+    """Otherwise, a new mom would think that the guest is gone, and forget its changes."""
     with another_process(*ANOTHER_QEMU, str(host.folder), said, "-qmp") as qemu:
         (path,) = host.folder.glob("*.qmp")
         with held_monitor(path):
@@ -334,7 +334,7 @@ def test_two_monitors_of_one_qemu_without_a_uuid_are_one_guest(host: FakeHost, h
     (web,) = hypervisor.guests()
     for name, guest in host.guests.items():
         guest.hangs = name == held
-    for later in (hypervisor, host.hypervisor()):  # the next mom is to know it again, and to put back what this one has changed
+    for later in (hypervisor, host.hypervisor()):  # the next mom must recognise it, to restore changes
         (found,) = later.guests()
         assert (found.id, found.blocked) == (web.id, {})
 
@@ -376,14 +376,14 @@ def test_a_guest_is_asked_again_at_once_where_another_client_was_just_there(host
 
     comes_and_goes()
     assert hypervisor.balloon_sizes([web.entity]) == {web.id: 700 * MIB}, "without waiting for the next cycle"
-    time.sleep(0.6)  # so often it is asked again
+    time.sleep(0.6)  # until the next visit
     comes_and_goes()
     hypervisor.set_balloon(web.entity, 500 * MIB)
     assert guest.size == 500 * MIB, "there may be no next cycle to wait for"
 
 
 def test_who_listens_is_not_told_by_the_name_of_another_users_socket(tmp_path: Path) -> None:
-    """The kernel writes a line feed in a socket's path as it is."""
+    """The kernel does not escape line feeds in paths of sockets."""
     with socket.socket(socket.AF_UNIX) as real, socket.socket(socket.AF_UNIX) as false:
         path = str(tmp_path / "m")
         false.bind("\0forged")
@@ -460,7 +460,7 @@ def test_a_guest_that_says_later_that_it_is_another_one_stays_what_it_was(host: 
     guest = host.add("web")
     first = listed(hypervisor)["web"]
     guest.uuid = str(uuid.uuid4())
-    clock.now += 400.0  # it is described again
+    clock.now += 400.0  # until mom reads its description again
     (web,) = hypervisor.guests()
     assert (web.id, web.incarnation) == (first.id, first.incarnation)
     assert web.blocked == {"*": f"its monitor says that the guest is {guest.uuid}, but it said {first.id} before"}

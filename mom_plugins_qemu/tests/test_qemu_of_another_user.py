@@ -1,4 +1,4 @@
-"""Monitors of real QEMU processes that belong to another user than mom's: as root, and by mom-helper."""
+"""Monitors of real QEMU processes of another user, as root and through mom-helper."""
 
 import os
 import pwd
@@ -21,7 +21,7 @@ USERS = {pwd.getpwnam(StandInGuest.USER).pw_uid}
 
 @pytest.fixture
 def monitor(mom_open_folder: Path) -> Iterator[tuple[Path, StandInGuest]]:
-    """A QEMU without a machine, whose monitor's socket only its own user may use."""
+    """Start a QEMU without a machine. Only its user may use its monitor."""
     program = shutil.which("qemu-system-x86_64")
     if program is None:
         if os.environ.get("MOM_REQUIRE_REAL") == "1":

@@ -1,4 +1,4 @@
-"""The plugin in front of its hypervisor: settings, statistics switched on, guests in need, what doctor says."""
+"""The plugin: settings, enabling statistics, guests in need, and findings."""
 
 import time
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""A node of Proxmox VE: its guests' definitions, and its own daemon, which resizes guests too."""
+"""A node of Proxmox VE: definitions of guests, and its daemon, which also resizes guests."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,7 +33,7 @@ shares: 0
 
 
 class Node:
-    """A node's files, and a mom on it."""
+    """Files of a node, and mom."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -95,7 +95,7 @@ def test_what_proxmox_promises_a_guest_holds_while_another_client_has_its_monito
 
 
 class Pools:
-    """A platform of a third party, which goes by a guest's description."""
+    """Platform of a third party that reads guests' descriptions."""
 
     def properties(self, description: GuestDescription) -> dict[str, str]:
         return {"tenant": description.options.get("description", "").removeprefix("tenant ")}
@@ -182,7 +182,7 @@ def test_a_node_is_recognized(node: Node) -> None:
 
 
 class TestLaunches:
-    """Guests that Proxmox VE is about to start: its hookscript sends their definitions."""
+    """Guests before their start: Proxmox VE's hookscript sends their definitions."""
 
     def test_a_guest_starts_with_all_of_its_memory(self) -> None:
         assert ProxmoxLaunches().read(WEB, "100") == LaunchedGuest("web", 1 << 20, "7e1d3c1a-93a7-4d0c-a7f5-0d9f3a1b0c01")

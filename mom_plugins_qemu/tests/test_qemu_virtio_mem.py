@@ -1,4 +1,4 @@
-"""virtio-mem, which sizes a guest whose memory a balloon cannot take."""
+"""virtio-mem, which resizes guests without a usable balloon."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def of(plugin: QemuPlugin) -> QemuHypervisor:
 
 
 def assigned(host: FakeHost, memory: str = "1GiB") -> QemuPlugin:
-    """A plugin whose configuration says how much memory guests have."""
+    """Return a plugin whose configuration sets the guests' memory."""
     settings = QemuPlugin.Settings.model_validate({"sockets": [f"{host.folder}/*.qmp"], "watch": "0s"})
     of_guests = QemuPlugin.GuestSettings.model_validate({"memory": memory} if memory else {})
     made = QemuPlugin(settings, PluginContext(name="qemu", guest_settings=lambda guest: of_guests))

@@ -1,4 +1,4 @@
-"""What comes from monitors, whatever it is."""
+"""Input from monitors of any kind."""
 
 import socket
 import subprocess
