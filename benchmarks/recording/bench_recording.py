@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mom_core import Decision, Guest, Host, Outcome, PluginReport, Report, Snapshot, Source, Status, Value
+from mom_plugins_record.recording.cycles import RecordedSession
 from mom_plugins_record.recording.reader import Recording
-from mom_plugins_record.recording.session import RecordedSession
 from mom_plugins_record.recording.writer import RecordingLimits, RecordingWriter
 
 BYTES_WANTED = 40.0

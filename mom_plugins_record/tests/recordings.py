@@ -6,8 +6,8 @@ from typing import Any
 
 from mom_core import Clock, Engine, Report
 from mom_devkit import HandClock, config_of
+from mom_plugins_record.recording.cycles import RecordedSession
 from mom_plugins_record.recording.reader import RecordedCycle, Recording
-from mom_plugins_record.recording.session import RecordedSession
 from mom_plugins_record.recording.writer import RecordingLimits, RecordingWriter
 
 LIMITS = RecordingLimits(keep=86_400.0, size=1 << 30)

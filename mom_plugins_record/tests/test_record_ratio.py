@@ -9,8 +9,8 @@ from datetime import date
 import pytest
 
 from mom_core import MomError, format_kib
+from mom_plugins_record.advise.command import QemuMemory, lines_of, rows, sold_on
 from mom_plugins_record.advise.ratio import SoldAtRisk, month_risk, needed_kib, sold_at_risk
-from mom_plugins_record.advise.sold import QemuMemory, lines_of, rows, sold_on
 from mom_plugins_record.forecast.past import PastGuest, PastHost
 
 GIB = 1 << 20

@@ -17,7 +17,7 @@ from mom_plugins_record.recording.reader import Recording
 from mom_plugins_record.recording.writer import files_of
 from mom_plugins_record.replay.command import replay
 from mom_plugins_record.replay.comparison import DecisionSeries, compare
-from mom_plugins_record.replay.stage import estimate
+from mom_plugins_record.replay.engine import estimate
 from mom_plugins_sim.scenario.library import find_scenario, read_scenario
 from mom_plugins_sim.simulate.run import run_scenario
 

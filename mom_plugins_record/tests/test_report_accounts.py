@@ -134,7 +134,6 @@ def test_stalls_count_for_mom_only_while_it_holds_memory() -> None:
     row = row_of(after(cycle(0, {"a": waits}), cycle(10, {"a": waits}), cycle(20, {"a": shrunk}), cycle(30, {"a": shrunk})))
     assert row.sums["waited_seconds"] == pytest.approx(6)
     assert row.sums["waited_for_mom_seconds"] == pytest.approx(4)
-    assert row.sums["late_bursts"] == 1
 
 
 def test_earlier_kills_are_not_counted() -> None:

@@ -78,7 +78,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Truth]:
 
 def test_the_sums_of_the_accounts_are_those_of_the_world(ran: tuple[Path, Truth]) -> None:
     folder, truth = ran
-    whole = told(folder)["whole"]
+    whole = told(folder)["whole"]["figures"]
     sold, had, held = (truth[name] / GIB_HOUR for name in ("sold", "had", "held"))
     assert whole["sold_gib_hours"] == pytest.approx(sold, rel=WITHIN)
     assert whole["held_gib_hours"] + whole["swapped_gib_hours"] == pytest.approx(held, rel=WITHIN)
@@ -92,7 +92,7 @@ def test_ksm_and_host_use_match_the_world(ran: tuple[Path, Truth]) -> None:
     found = told(folder)
     # Less KSM's metadata: 64 bytes for each scanned page.
     books = 0.02 * truth["held"] / GIB_HOUR
-    assert found["whole"]["given_back_ksm_gib_hours"] == pytest.approx(truth["merged"] / GIB_HOUR, rel=WITHIN, abs=books)
+    assert found["whole"]["figures"]["given_back_ksm_gib_hours"] == pytest.approx(truth["merged"] / GIB_HOUR, rel=WITHIN, abs=books)
     used = found["host"]["total_gib"] - truth["available"] / SECONDS / (1 << 20)
     assert found["host"]["used_average_gib"] == pytest.approx(used, rel=WITHIN)
 
@@ -101,7 +101,7 @@ def test_gain_lies_within_the_stated_bounds(ran: tuple[Path, Truth], tmp_path: P
     folder, truth = ran
     without = simulated(tmp_path / "recording", "squeeze", SECONDS, acts=False)
     gained = (without["held"] - truth["held"] + truth["merged"]) / GIB_HOUR
-    whole = told(folder)["whole"]
+    whole = told(folder)["whole"]["figures"]
     assert gained > 0
     assert whole["given_back_at_least_gib_hours"] <= gained * (1 + WITHIN)
     assert gained <= whole["given_back_at_most_gib_hours"] * (1 + WITHIN)

@@ -1,4 +1,4 @@
-"""Subcommand `mom advise`: how much memory to sell, and how many more guests fit."""
+"""Subcommand `mom advise`: how much memory to sell, as settings of each platform, and how many more guests fit."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ import json
 import math
 import os
 import sys
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
+from typing import Final, NamedTuple
 
 import click
 
-from mom_core import UnitError, load_config, parse_size, printable
+from mom_core import MomError, UnitError, count_of, format_kib, load_config, parse_size, printable
 from mom_daemon import KeptPath, TableColumn, json_option, print_prose, print_table
-from mom_plugins_record.advise.ratio import RISK
-from mom_plugins_record.advise.sold import json_of, lines_of, rows, sold_on
+from mom_plugins_record.advise.ratio import CONFIDENCE, RISK, SoldAtRisk, sold_at_risk
 from mom_plugins_record.forecast.files import past_in
+from mom_plugins_record.forecast.past import PastGuest, PastHost
 from mom_plugins_record.forecast.plugin import days_folder
 
 
@@ -73,3 +77,178 @@ def _share(risk: str | None) -> float:
     if not 0 < share < 1:
         raise click.UsageError(f"--risk: {printable(risk, 40)} is not a risk between 0 and 100 %, such as 1%")
     return share
+
+
+MIB = 1024.0
+"""A MiB in KiB."""
+
+_QEMU_KIB: Final = (30 + 8 + 32) * MIB
+_VCPU_KIB: Final = 8 * MIB
+"""KubeVirt assumes `_QEMU_KIB` for QEMU with I/O thread and video memory, and this much for each vCPU (GetMemoryOverhead in
+launcherhypervisorresources.go)."""
+
+_POD_KIB: Final = (25 + 100 + 25 + 40) * MIB
+_TABLES_SHARE: Final = 1 / 512
+"""KubeVirt assumes `_POD_KIB` for a pod's other processes, and this fraction of the guest's memory for page tables."""
+
+
+class QemuMemory(NamedTuple):
+    """QEMU's own memory, and settings with which QEMU fits into each guest's pod."""
+
+    guests: int
+    median_kib: float
+    largest_kib: float
+    overhead_ratio: float
+    """KubeVirt's additionalGuestMemoryOverheadRatio, rounded up; at least 1."""
+    reserved_mib: int
+    """Reserved memory (rounded up) to set for a guest in Harvester if the ratio is 1."""
+
+
+def qemu_memory_of(guests: Sequence[PastGuest]) -> QemuMemory | None:
+    """Return QEMU's own memory; None if it was never measured."""
+    measured = [guest for guest in guests if guest.qemu_kib]
+    if not measured:
+        return None
+    sizes = [guest.qemu_kib for guest in measured]
+    assumed = [_QEMU_KIB + _VCPU_KIB * max(1, guest.vcpus) for guest in measured]
+    pods = [_POD_KIB + _TABLES_SHARE * guest.sold_kib + kib for guest, kib in zip(measured, assumed, strict=True)]
+    lacking = [size - kib for size, kib in zip(sizes, assumed, strict=True)]
+    ratio = max(1 + kib / pod for kib, pod in zip(lacking, pods, strict=True))
+    return QemuMemory(len(measured), median(sizes), max(sizes), max(1.0, math.ceil(100 * ratio) / 100), math.ceil(max(0.0, *lacking) / MIB))
+
+
+HOST_RESERVE_SHARE: Final = 0.05
+"""If `promisable_kib` is unknown, this fraction of a host's memory is not for guests: the balloon plugin's default."""
+
+PRESENT_DAYS: Final = 2
+"""A guest counts as gone if its use is unknown on the last `PRESENT_DAYS` days."""
+
+
+class HostSold(NamedTuple):
+    """Memory, guests and advice of one host. Sizes in KiB.
+
+    :param each: size of guests to add; None if there is no question about them
+    """
+
+    host: str
+    total: float
+    capacity: float
+    today: float
+    guests: int
+    each: float | None = None
+    result: SoldAtRisk | None = None
+    why: str = ""
+    qemu: QemuMemory | None = None
+
+    @property
+    def ratio(self) -> float:
+        """Memory that can be sold, divided by the host's memory for guests, rounded down; 0 if unknown."""
+        return 0.0 if self.result is None else math.floor(100 * self.result.sold / self.capacity) / 100
+
+    @property
+    def reserved_mib(self) -> int:
+        """Memory in MiB that is not for guests."""
+        return math.ceil((self.total - self.capacity) / MIB)
+
+    @property
+    def ratio_today(self) -> float:
+        """Memory sold today, divided by the host's memory for guests."""
+        return round(self.today / self.capacity, 2) if self.capacity else 0.0
+
+    @property
+    def more_guests(self) -> int | None:
+        """Number of guests of size `each` that also fit; None if unknown."""
+        return None if self.result is None or not self.each else max(0, int((self.result.sold - self.today) // self.each))
+
+
+def sold_on(past: PastHost, risk: float, each: float | None = None) -> HostSold:
+    """Return how much to sell on this host. Raise `MomError` if the host's memory is unknown.
+
+    :param each: size of guests to add, in KiB
+    """
+    guests, name = past.guests, printable(past.host, 253)
+    total = past.host_kib
+    if total is None:
+        raise MomError(f"the memory of {name} was unknown when {past.where} was written", hint="enable the host plugin")
+    capacity = past.promisable_kib if past.promisable_kib is not None else (1 - HOST_RESERVE_SHARE) * total
+    present = _present_guests(guests, datetime.now(UTC).toordinal())
+    result = sold_at_risk(present, capacity, risk=risk)
+    host = HostSold(name, total, capacity, sum(guest.sold_kib for guest in present), len(present), each, qemu=qemu_memory_of(present))
+    if isinstance(result, str):
+        return host._replace(why=result)
+    return host._replace(result=result)
+
+
+def _present_guests(guests: Sequence[PastGuest], today: int) -> Sequence[PastGuest]:
+    # A clock that was ahead may have left days in the future.
+    days = {day for guest in guests for day in guest.days}
+    last = max((day for day in days if day <= today + 1), default=max(days, default=0))
+    return [guest for guest in guests if any(last - PRESENT_DAYS < day <= last for day in guest.days)]
+
+
+def lines_of(host: HostSold, risk: float) -> Iterator[str]:
+    """Yield one host's result as text."""
+    if host.qemu is not None:
+        sizes = f"{format_kib(host.qemu.median_kib)} (median) to {format_kib(host.qemu.largest_kib)}"
+        yield f"QEMU itself holds {sizes} on top of a guest's memory, as measured for {host.qemu.guests} guests"
+    where = f"{host.host}: " if host.host else ""
+    if host.result is None:
+        yield f"{where}the memory that can be sold is unknown: {host.why}"
+        return
+    result, more = host.result, "" if host.result.complete else " or more"
+    yield (
+        f"{where}{format_kib(result.sold)}{more} can be sold, {host.ratio:.2f} times the {format_kib(host.capacity)} for guests: "
+        f"the risk that some guest lacks memory within a month is at most {100 * risk:.3g} % ({100 * CONFIDENCE:.0f} % confidence; "
+        f"with 50 % confidence, {format_kib(result.middle)} can be sold)"
+    )
+    today = f"{format_kib(host.today)} are sold to {host.guests} guests today, a ratio of {host.ratio_today:.2f}"
+    yield f"{today}; learned: {result.days} days of {result.guests} guests"
+    if host.each and host.more_guests is not None:
+        yield f"{count_of(host.more_guests, 'more guest')} of {format_kib(host.each)} can be added"
+
+
+def rows(host: HostSold) -> Sequence[Sequence[str]]:
+    """Return a row for each platform's setting: platform, name, new value and today's value."""
+    settings: list[Sequence[str]] = []
+    if host.qemu is not None:
+        settings += (
+            ("KubeVirt, Harvester", "additionalGuestMemoryOverheadRatio", f"{host.qemu.overhead_ratio:.2f}", ""),
+            ("Harvester", "reserved memory of a guest, with a ratio of 1", format_kib(MIB * host.qemu.reserved_mib), ""),
+        )
+    if host.result is None:
+        return settings
+    ratio, reserved, today = host.ratio, host.reserved_mib, host.ratio_today
+    return (
+        *settings,
+        ("OpenStack nova", f"ram_allocation_ratio, with reserved_host_memory_mb = {reserved}", f"{ratio:.2f}", f"{today:.2f}"),
+        ("KubeVirt", "memoryOvercommitPercentage", f"{100 * ratio:.0f}", f"{100 * today:.0f}"),
+        ("Apache CloudStack", f"mem.overprovisioning.factor, with host.reserved.mem.mb = {reserved}", f"{ratio:.2f}", f"{today:.2f}"),
+        ("Proxmox VE", "memory of all guests together", format_kib(host.result.sold), format_kib(host.today)),
+    )
+
+
+def json_of(hosts: Sequence[HostSold], risk: float) -> Mapping[str, object]:
+    """Return all hosts as JSON content."""
+    return {
+        "risk": risk,
+        "confidence": CONFIDENCE,
+        "hosts": [
+            {
+                "host": host.host,
+                "host_kib": round(host.total),
+                "for_guests_kib": round(host.capacity),
+                "sold_today_kib": round(host.today),
+                "ratio_today": host.ratio_today,
+                "guests": host.guests,
+                "sold_kib": None if host.result is None else round(host.result.sold),
+                "sold_middle_kib": None if host.result is None else round(host.result.middle),
+                "ratio": host.ratio or None,
+                "reserved_mib": host.reserved_mib,
+                "more_guests": host.more_guests,
+                "days": None if host.result is None else host.result.days,
+                "why": host.why,
+                "qemu": None if host.qemu is None else host.qemu._asdict(),
+            }
+            for host in hosts
+        ],
+    }

@@ -78,7 +78,6 @@ class Contents:
     cycles: int = 0
     most_guests: int = 0
     lost: int = 0
-    cut_off: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
     hosts: list[str] = field(default_factory=list)
 
@@ -95,9 +94,7 @@ def contents_of(path: Path) -> Contents:
         result.most_guests = max(result.most_guests, len(report.snapshot.guests))
         if recorded.session.host not in result.hosts:
             result.hosts.append(recorded.session.host)
-    damage = recording.damage
-    result.lost, result.cut_off = damage.cycles, damage.cut_off
-    result.damaged = damage.places
+    result.lost, result.damaged = recording.damage.cycles, recording.damage.places
     return result
 
 
@@ -117,6 +114,5 @@ def print_contents(contents: Contents, *, as_json: bool) -> None:
     if contents.lost or contents.damaged:
         lines.append(("damaged", f"{count_of(contents.lost, 'cycle')} lost"))
     lines.extend(("", printable(place, 300)) for place in contents.damaged)
-    lines.extend(("cut off", f"{path} has no end: mom is still writing it, or was killed") for path in contents.cut_off)
     for name, text in lines:
         print_prose(f"{name:<9} {brief(text, 2000)}", 10)

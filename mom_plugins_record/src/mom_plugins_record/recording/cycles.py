@@ -1,4 +1,4 @@
-"""Conversion of a cycle to a line of JSON, and back to a `Report`. Format: docs/recordings.md."""
+"""Lines of a recording as JSON: cycles, and sessions with data that many cycles share. Format: docs/recordings.md."""
 
 from __future__ import annotations
 
@@ -7,23 +7,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, is_dataclass, replace
 from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, NonNegativeInt, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, FiniteFloat, NonNegativeInt, ValidationError
 
 from mom_core import (
     Condition,
+    ControlSpec,
     Decision,
     Entity,
+    FieldSpec,
     Guest,
     Host,
     Outcome,
     Problem,
     Report,
     Revision,
+    Scope,
     Snapshot,
     Source,
     Status,
+    Unit,
     Value,
     Verdict,
+    parse_duration,
     printable,
 )
 from mom_plugins_record.recording.groups import Corrupt
@@ -281,3 +286,80 @@ def _read_guests(content: _Cycle) -> dict[str, Guest]:
         identity: Guest(identity, name, of, properties, blocked, incarnation)
         for of, (identity, name, properties, blocked, incarnation) in zip(fields, zip(*parts, strict=True), strict=True)
     }
+
+
+USUAL_INTERVAL: Final = 5.0
+"""Interval in seconds if the configuration has none."""
+
+USUAL_HISTORY: Final = 10
+LONGEST_HISTORY: Final = 1000
+"""Without a valid setting, policies can look back at `USUAL_HISTORY` cycles. The largest valid number is `LONGEST_HISTORY`."""
+
+MOST_DECLARED: Final = 4096
+"""Maximum number of declared fields, and of declared controls."""
+
+SESSION: Final = b'{"session":'
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedSession:
+    """Configuration, policies and declarations of several cycles.
+
+    `load_config` accepts `configuration`, in which secrets are masked. `policies` are texts keyed by name.
+    """
+
+    version: str
+    host: str
+    configuration: Mapping[str, Value]
+    policies: Mapping[str, str]
+    fields: tuple[FieldSpec, ...]
+    controls: tuple[ControlSpec, ...]
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two cycles."""
+        interval = self.configuration.get("interval")
+        try:
+            return parse_duration(interval) if isinstance(interval, str) else USUAL_INTERVAL
+        except ValueError:
+            return USUAL_INTERVAL
+
+    @property
+    def history(self) -> int:
+        """Number of cycles that policies can look back at."""
+        history = self.configuration.get("history")
+        return history if isinstance(history, int) and 0 < history <= LONGEST_HISTORY else USUAL_HISTORY
+
+
+class _Session(_Strict):
+    version: str
+    host: str
+    configuration: dict[str, Any]
+    policies: Annotated[dict[str, Any], checked(str)]
+    fields: Annotated[Items[tuple[str, Unit, Scope, str, str, str]], Field(max_length=MOST_DECLARED)]
+    controls: Annotated[
+        Items[tuple[str, Unit, Scope, str, str, FiniteFloat | None, FiniteFloat | None, Items[int]]], Field(max_length=MOST_DECLARED)
+    ]
+
+
+class _SessionLine(BaseModel):
+    session: _Session
+
+
+def session_line(session: RecordedSession) -> bytes:
+    """Return a session as a line of JSON."""
+    fields = [[f.name, f.unit, f.scope, f.description, f.source, f.reason] for f in session.fields]
+    controls = [[c.name, c.unit, c.scope, c.description, c.field, c.minimum, c.maximum, list(c.choices)] for c in session.controls]
+    names = ("version", "host", "configuration", "policies")
+    return json_text({"session": {**{name: getattr(session, name) for name in names}, "fields": fields, "controls": controls}})
+
+
+def read_session(text: bytes) -> RecordedSession:
+    """Return the session in a line from `session_line`. Raise `Corrupt` if the line is invalid."""
+    try:
+        session = _SessionLine.model_validate_json(text).session
+    except ValidationError as error:
+        raise Corrupt(f"the configuration of these cycles is invalid: {why_not(error)}") from error
+    fields = tuple(FieldSpec(*field[:5], reason=field[5]) for field in session.fields)
+    controls = tuple(ControlSpec(*control) for control in session.controls)
+    return RecordedSession(session.version, session.host, session.configuration, session.policies, fields, controls)

@@ -73,20 +73,21 @@ def checksum(text: bytes) -> str:
 class RecordingFile:
     """File of a recording, open for reading. Lines that mom appends later are not read.
 
-    Opening raises `OSError`, `NoRecording` for another kind of file, and `MomError` for another format. `cut_off` becomes true if the last
-    group, when read, has no end.
+    Opening raises `OSError`, `NoRecording` for another kind of file, and `MomError` for another format.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.cut_off = False
         self._source = _open(path)
         self._places, size = _groups_in(self._source)
-        if not self._places and not self._only_begun(size):
+        if not self._places:
+            self._source.seek(0)
+            other = re.match(re.escape(_FRAME) + rb"(\d+)\n", self._source.read(len(MARK) + 8))
             self.close()
+            if other:
+                message = f"{path} has format {int(other[1])}, but this mom reads format {VERSION}"
+                raise MomError(message, hint="use the version of mom that wrote it")
             raise NoRecording(f"{path} is not a recording of mom", hint="give the path of a file or folder that the record plugin wrote")
-        self.rubbish = self._places[0] if self._places else 0
-        """Number of bytes before the first group."""
         self._places.append(size)
 
     @property
@@ -120,22 +121,9 @@ class RecordingFile:
             del text[:line]
             if len(text) > LARGEST_LINE:
                 raise Corrupt(f"a line is {TOO_LARGE}")
-        is_last = group + 1 == self.groups
+        is_last = group + 1 == self.groups  # a growing file has no end
         if (text or unpacker.unused_data) if unpacker.eof else not is_last:
             raise Corrupt("a group has no proper end")
-        self.cut_off = self.cut_off or not unpacker.eof
-
-    def _only_begun(self, size: int) -> bool:
-        # Whether the file has only a part of the first group's mark.
-        self._source.seek(0)
-        start = self._source.read(len(MARK) + 8)
-        other = re.match(re.escape(_FRAME) + rb"(\d+)\n", start)
-        if other:
-            self.close()
-            message = f"{self.path} has format {int(other[1])}, but this mom reads format {VERSION}"
-            raise MomError(message, hint="use the version of mom that wrote it")
-        self.cut_off = 0 < size < len(MARK) and MARK.startswith(start)
-        return self.cut_off
 
 
 def _checked_line(line: bytes) -> bytes:

@@ -30,7 +30,7 @@ from mom_core import (
     hookimpl,
 )
 from mom_kvm import PastCycles, PolicyTexts, RecordedPoint, RecordedPoints
-from mom_plugins_record.recording.session import RecordedSession
+from mom_plugins_record.recording.cycles import RecordedSession
 from mom_plugins_record.recording.writer import RecordingFull, RecordingLimits, RecordingWriter, files_of, lack_of_room
 
 if TYPE_CHECKING:

@@ -15,15 +15,11 @@ from typing import Final
 
 from mom_core import MomError, count_of, printable
 from mom_kvm import PastCycle
-from mom_plugins_record.recording.cycles import FARTHEST, CycleRead, read_cycle
+from mom_plugins_record.recording.cycles import FARTHEST, SESSION, CycleRead, RecordedSession, read_cycle, read_session
 from mom_plugins_record.recording.groups import SUFFIX, Corrupt, NoRecording, RecordingFile, checksum
-from mom_plugins_record.recording.session import SESSION, RecordedSession, read_session
 from mom_plugins_record.recording.writer import GROUP, files_of, start_of
 
 MOST_PLACES: Final = 20
-
-MOST_REMEMBERED: Final = 16 << 20
-"""Maximum number of guests' values in memory: ten cycles of 10,000 guests with 160 fields take 2 GiB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,21 +39,11 @@ def follows(before: RecordedCycle, recorded: RecordedCycle) -> bool:
     return then is now or (then.get("plugins"), then.get("guests")) == (now.get("plugins"), now.get("guests"))
 
 
-def must_fit(recorded: RecordedCycle, cycles: int) -> None:
-    """Raise `MomError` if `cycles` cycles of this size do not fit into memory."""
-    guests = recorded.report.snapshot.guests
-    if sum(len(guest.fields) for guest in guests.values()) * cycles > MOST_REMEMBERED:
-        raise MomError(
-            f"cycle {recorded.report.number} cannot be evaluated: {cycles} cycles of {len(guests)} guests do not fit into memory"
-        )
-
-
 @dataclass(slots=True)
 class Damage:
-    """Damage to a recording: number of lost cycles, names of files without an end, and the first damaged places."""
+    """Damage to a recording: number of lost cycles, and the first damaged places."""
 
     cycles: int = 0
-    cut_off: list[str] = field(default_factory=list)
     places: list[str] = field(default_factory=list)
 
     def __bool__(self) -> bool:
@@ -129,18 +115,13 @@ class Recording:
             if path.stat().st_size:
                 self.damage.note(path, 0, str(error))
         except FileNotFoundError as error:
-            if [path] == self.files:
-                raise MomError(
-                    f"there is no file {path}", hint=f"give the path of a folder with files *{SUFFIX}, or of one such file"
-                ) from error
-            self.damage.cut_off.append(str(path))  # the recorder has just deleted the file
+            if not self.path.is_dir():  # otherwise, the recorder has just deleted the file
+                raise NoRecording(f"there is no file {path}") from error
         except OSError as error:
             raise MomError(f"cannot read {path}: {error.strerror}") from error
 
     def _cycles_of_groups(self, file: RecordingFile, since: float, until: float) -> Iterator[RecordedCycle]:
         damage = self.damage
-        if file.rubbish:
-            damage.note(file.path, 0, f"{file.rubbish} bytes are not part of a recording")
         sessions, times = _heads(file)
         expected: int | None = 0
         broken = False
@@ -166,8 +147,6 @@ class Recording:
                 broken = True
                 damage.note(file.path, file.at(group), f"cycles are lost: {error}")
         damage.cycles += broken  # at least one cycle; only the next group tells how many
-        if file.cut_off:
-            damage.cut_off.append(str(file.path))
 
 
 def ending_after(paths: Sequence[Path], since: float) -> Sequence[Path]:

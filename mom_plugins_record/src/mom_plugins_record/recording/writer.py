@@ -13,9 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mom_core import MomError, Report, Value, format_kib
-from mom_plugins_record.recording.cycles import cycle_line
+from mom_plugins_record.recording.cycles import RecordedSession, cycle_line, session_line
 from mom_plugins_record.recording.groups import LARGEST_LINE, MARK, SUFFIX, TOO_LARGE, GroupPacker, checksum
-from mom_plugins_record.recording.session import RecordedSession, session_line
 
 GROUP = 30
 """Cycles in a group: 2.5 minutes at an interval of 5 s."""

@@ -17,7 +17,7 @@ from mom_kvm import RunSummary, SimulationSetup
 from mom_plugins_record.recording.reader import Recording
 from mom_plugins_record.recording.times import format_time, moment_of
 from mom_plugins_record.replay.comparison import Comparison, DecisionDifference, DecisionSeries, compare
-from mom_plugins_record.replay.stage import Estimate, estimate
+from mom_plugins_record.replay.engine import Estimate, estimate
 
 SHOWN: Final = 10
 """The text shows at most this many differences; `--json` shows all."""

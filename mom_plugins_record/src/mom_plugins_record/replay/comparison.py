@@ -10,7 +10,7 @@ from typing import Final
 
 from mom_core import Decision, Guest, Scope, Severity, Snapshot, Value, as_number, format_kib
 from mom_kvm import RunSummary, field_number
-from mom_plugins_record.recording.reader import RecordedCycle, Recording, follows, must_fit, nothing_in
+from mom_plugins_record.recording.reader import RecordedCycle, Recording, follows, nothing_in
 from mom_plugins_record.recording.writer import GROUP
 from mom_plugins_record.replay.engine import RecordedEngine
 
@@ -164,7 +164,6 @@ class _Run:
         if report.time < self._begins:
             self._knows = self._whole = False
             return
-        must_fit(recorded, engine.history)
         again = engine.cycle(report.snapshot)
         result.evaluated += 1
         exact = self._knows and (self._whole or self._looked_back >= engine.history)

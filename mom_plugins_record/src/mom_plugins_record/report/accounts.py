@@ -26,9 +26,6 @@ NOTICEABLE_KIB: Final = 16 * 1024.0
 FAULT_SECONDS: Final = 130e-6
 """Assumed stall in seconds per major fault of a guest that reports no stalls. Measured with swap on an SSD (docs/simulator.md)."""
 
-LATE_SHARE: Final = 0.05
-"""mom reacts late to a burst if the guest stalls for this fraction of the time while mom withholds memory."""
-
 EVICTIONS: Final = frozenset({"guest_migrate", "guest_pause", "guest_save", "guest_shutdown"})
 
 _HOURS_REMEMBERED: Final = 2
@@ -45,7 +42,6 @@ class _TrackedGuest:
     touched: float = 0.0
     """Largest size of the guest's process since its start, in KiB. Without mom, the process would still hold this much."""
     killed: float | None = None
-    late: bool = False
     limited: bool = False
     given_back: Sequence[float] | None = None
     """KiB given back at the last sample, for each of `GIVEN_BACK`; None if unknown."""
@@ -255,8 +251,6 @@ def _sizes(guest: _TrackedGuest, get: _Get, seconds: float, swap_share: float, g
 def _add_use(row: GuestHour, get: _Get, seconds: float) -> None:
     if (usable := get("mem_usable")) is not None:
         row.add_spread("used", max(get("balloon_cur") - usable, 0.0), seconds)
-    if (working_set := get("working_set")) is not None:
-        row.add_spread("worked_on", working_set, seconds)
     if (merged := get("host_ksm_profit")) is not None:
         row.add_size("ksm", merged, seconds)
 
@@ -266,10 +260,8 @@ def _harm(guest: _TrackedGuest, get: _Get, seconds: float) -> dict[str, float]:
     share = stalled / 100 if stalled is not None else None if faults is None else faults * FAULT_SECONDS
     harm: dict[str, float] = {}
     if share is not None:
-        waited, late = max(0.0, min(share, 1.0)) * seconds, guest.limited and share >= LATE_SHARE
-        harm |= {"waiting_known_seconds": seconds, "waited_seconds": waited, "late_bursts": late and not guest.late}
-        harm["waited_for_mom_seconds"] = waited if guest.limited else 0.0
-        guest.late = late
+        waited = max(0.0, min(share, 1.0)) * seconds
+        harm |= {"waiting_known_seconds": seconds, "waited_seconds": waited, "waited_for_mom_seconds": waited if guest.limited else 0.0}
     if kills is not None:
         harm |= {"killed_known_seconds": seconds, "killed": 0 if guest.killed is None else max(0, int(kills - guest.killed))}
         guest.killed = kills

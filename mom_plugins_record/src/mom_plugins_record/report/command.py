@@ -6,9 +6,9 @@ import json
 import math
 import stat
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
 
@@ -19,8 +19,11 @@ from mom_plugins_record.recording.times import format_time
 from mom_plugins_record.report.accounts_file import NAME, check, read_guests, read_hosts
 from mom_plugins_record.report.hours import HOUR
 from mom_plugins_record.report.page import page
-from mom_plugins_record.report.summary import AccountedHours, Price, ReportLine, ReportSummary, summary_of
+from mom_plugins_record.report.summary import AccountedHours, Price, summary_of
 from mom_plugins_record.report.terminal import print_report
+
+FORMAT: Final = 4
+"""Version of the JSON document."""
 
 
 @click.command()
@@ -61,7 +64,7 @@ def report(path: Path | None, last: str, by: str, tenant: str, html: Path | None
         verb = "is named" if pattern.property == "name" else "matches"
         raise MomError(f"no guest in that period {verb} {printable(tenant)}", hint="use --by guest without --tenant to list all guests")
     if as_json:
-        click.echo(json.dumps(document(summary), indent=2))
+        click.echo(json.dumps({"format": FORMAT, **asdict(summary)}, indent=2))
     elif html is not None:
         if str(html) == "-":
             print_text(page(summary))
@@ -109,35 +112,3 @@ def _settings(path: Path | None, config_path: str | None) -> tuple[Path, Price]:
             raise
         return path, Price()
     return path or settings.folder(config.state_directory), Price(settings.price, settings.currency)
-
-
-FORMAT: Final = 3
-
-_NAMES: Final = {"since": "from", "until": "to"}
-
-_MOMENTS: Final = {
-    **dict.fromkeys(("since", "until", "begins"), "%Y-%m-%dT%H:%M:%SZ"),
-    **dict.fromkeys(("full_on", "full_on_earliest"), "%Y-%m-%d"),
-}
-"""Fields in seconds since the epoch that the document shows as a UTC time or day."""
-
-
-def document(summary: ReportSummary) -> dict[str, Any]:
-    """Return the report as JSON content."""
-    lines = [_row(line) for line in summary.lines]
-    return {"format": FORMAT, **_plain({**asdict(replace(summary, lines=())), "whole": _row(summary.whole), "lines": lines})}
-
-
-def _row(line: ReportLine) -> dict[str, Any]:
-    advice = {f"size_{name}": value for name, value in asdict(line.size).items()}
-    return {"name": line.name, "id": line.id, "class": line.service_class, "guests": line.guests, **line.figures, **advice}
-
-
-def _plain(value: Any, name: str = "") -> Any:
-    if isinstance(value, dict):
-        return {_NAMES.get(key, key): _plain(inner, key) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, float):
-        return time.strftime(_MOMENTS[name], time.gmtime(value)) if name in _MOMENTS else float(f"{value:.6g}")
-    return None if value == "" else value

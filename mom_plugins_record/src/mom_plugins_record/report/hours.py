@@ -31,7 +31,7 @@ GIVEN_BACK: Final = ("given_back_balloon", "given_back_sweeps", "given_back_cold
 
 OF_GUESTS: Final = (
     *(f"{name}_kib_seconds" for name in (*SOLD, *GIVEN_BACK)),
-    "waited_seconds", "waited_for_mom_seconds", "waiting_known_seconds", "late_bursts", "killed", "killed_known_seconds",
+    "waited_seconds", "waited_for_mom_seconds", "waiting_known_seconds", "killed", "killed_known_seconds",
     "promise_kept_seconds", "promise_broken_seconds",
 )  # fmt: skip
 """Names of a guest's sums. The host's hours contain each sum for all guests together, as `guests_*`."""

@@ -138,7 +138,6 @@ def _cost_rows(summary: ReportSummary) -> Iterator[Row]:
         share = f"{whole['waited_for_mom_percent'] or 0.0:.2g} % of guests' time{_known_share('waiting', whole)}"
         yield "waited because of mom, at most", f"{seconds_text(for_mom)} ({share}){of_all}"
         yield "waited for other reasons", f"{seconds_text(waited - for_mom)}{of_all}"
-    yield "bursts that grew late", _count(whole["late_bursts"])
     yield "programs killed in guests", _count(whole["killed"]) + ("" if whole["killed"] is None else _known_share("killed", whole))
     if (kept := whole["promise_kept_percent"]) is not None:
         broken = (
