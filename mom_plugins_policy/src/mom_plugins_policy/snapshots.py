@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeAlias
@@ -25,14 +24,6 @@ EXAMPLE: Final = Path(__file__).with_name("example.json")
 """Snapshot of a host short of memory: one guest can spare memory, one runs out, one reports nothing."""
 
 
-def _finite(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"must be a finite number, not {value}; write null for an unknown value")
-    for inner in value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ():
-        _finite(inner)
-    return value
-
-
 def _guest(name: str) -> str:
     if not name or name == Host.ID:
         raise ValueError("cannot be a guest's name: the host belongs under `host`")
@@ -40,21 +31,20 @@ def _guest(name: str) -> str:
 
 
 FieldName: TypeAlias = Annotated[str, StringConstraints(pattern=r"\A[A-Za-z_][A-Za-z0-9_]*\z")]
-FieldValue: TypeAlias = Annotated[Any, AfterValidator(_finite)]
 GuestName: TypeAlias = Annotated[str, AfterValidator(_guest)]
 
 
 class SampleForm(StrictModel):
     """Fields of the host and of guests."""
 
-    host: dict[FieldName, FieldValue] = Field(default_factory=dict)
-    guests: dict[GuestName, dict[FieldName, FieldValue]] = Field(default_factory=dict)
+    host: dict[FieldName, Any] = Field(default_factory=dict)
+    guests: dict[GuestName, dict[FieldName, Any]] = Field(default_factory=dict)
 
 
 class SnapshotForm(SampleForm):
     """Snapshot as JSON. Properties are keyed by `host` or a guest's name; history is oldest first."""
 
-    properties: dict[str, dict[str, FieldValue]] = Field(default_factory=dict)
+    properties: dict[str, dict[str, Any]] = Field(default_factory=dict)
     history: list[SampleForm] = Field(default_factory=list)
     interval: Annotated[float, Field(gt=0, lt=1e9)] = 5.0
 

@@ -403,12 +403,9 @@ class Walk:
         shown, head = abridged(place, 40), form.items[0].name
         if isinstance(arg.doubt, FieldKey):
             (scope, _), name = arg.doubt
-            if scope is Scope.HOST and name not in self.program.guarded.get(form.text.name, ()):
+            if scope is Scope.HOST or not self.declared.declares(scope, name):  # usually known, or already remarked
                 return
-            if not self.declared.declares(scope, name):
-                return  # already remarked
-            also = ", which this policy tests elsewhere," if scope is Scope.HOST else ""
-            message = f"the {scope}'s {name}{also} may be unknown here: `{head}` fails on nil"
+            message = f"the {scope}'s {name} may be unknown here: `{head}` fails on nil"
             tested = shown if place.kind is FormKind.NAME else f"{scope}.{name}"
             self.say("possible-nil", place, message, f"use it inside of (if (valid {tested}) … …)", about=(scope, name))
         else:

@@ -44,8 +44,6 @@ class Program:
     definitions: dict[str, list[Definition]] = field(default_factory=dict)
     ineffective: list[Form] = field(default_factory=list)
     """Names of definitions that have no effect, because the names are words of the language."""
-    guarded: dict[str, set[str]] = field(default_factory=dict)
-    """Host fields that a policy tests for nil, keyed by the policy's name."""
     callables: bool = False
     faults: list[Fault] = field(default_factory=list)
     parts: dict[int, Parts] = field(default_factory=dict)
@@ -152,9 +150,6 @@ class _Survey:
 
     def _list(self, form: Form, owner: Definition | None, always: bool) -> None:
         program, name, arguments = self.program, form.items[0].name, form.items[1:]
-        if name in ("valid", "null"):
-            tested = {argument.name[5:] for argument in arguments if argument.name.startswith("Host.")}
-            program.guarded.setdefault(form.text.name, set()).update(tested)
         word = program.words.get(name)
         if not isinstance(word, FormWord) or not word.takes(len(arguments)):
             if owner is not None:

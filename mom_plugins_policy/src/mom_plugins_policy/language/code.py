@@ -111,9 +111,7 @@ class _Coder:
         codes, compares, compute = self.codes_of(parts), word.compares, word.compute
 
         def call(run: Evaluation) -> Any_:
-            values = []
-            for code in codes:
-                values.append(code(run))  # noqa: PERF401  # a comprehension needs a frame of its own in Python 3.11
+            values = [code(run) for code in codes]
             try:
                 return run.computed(compute, values, compares=compares)
             except Exception as error:  # noqa: BLE001  # `located` classifies errors
@@ -133,9 +131,7 @@ class _Coder:
             if len(parameters) != len(codes):
                 number = len(parameters)
                 raise Trouble("arity", f"{name} takes {number} argument{'s' if number != 1 else ''}, not {len(codes)}", form)
-            values = []
-            for code in codes:
-                values.append(code(run))  # noqa: PERF401  # a comprehension needs a frame of its own in Python 3.11
+            values = [code(run) for code in codes]
             names, outer, scope, depth = run.names, run.scope, dict[str, Any_](), run.depth
             try:
                 run.charge(1)
@@ -172,9 +168,7 @@ class _Coder:
                 if attributes and name not in run.functions:
                     raise Trouble("undefined-symbol", f"{name} is nil, and cannot be called", form)
                 return otherwise(run)
-            values = []
-            for code in codes:
-                values.append(code(run))  # noqa: PERF401  # a comprehension needs a frame of its own in Python 3.11
+            values = [code(run) for code in codes]
             try:
                 return run.called(head, values, form)
             except Exception as error:  # noqa: BLE001  # `located` classifies errors
