@@ -6,8 +6,6 @@ from pathlib import Path
 
 import libvirt  # type: ignore[import-untyped]  # it has no types
 import pytest
-from libvirt_mom import another_host
-from private_libvirtd import PREFIX
 from real_guests import Lab, RealGuest
 
 from mom_devkit import PluginRun, host_of, run_plugins, wait_until
@@ -124,23 +122,3 @@ def test_a_real_guest_shuts_down_and_boots_when_there_is_room(lab: Lab, company:
     assert _applied(found, "guest_shutdown") == [guest.name]
     assert was_off
     assert guest.domain.isActive()
-
-
-def test_a_real_guest_moves_to_the_spare_host(lab: Lab, company: RealGuest, tmp_path: Path) -> None:
-    with another_host(lab.libvirtd) as other:
-        guest = lab.start("leaves", workload=(5, 5, 0, 0), persistent=True).wait_until_it_works()
-        age = guest.beats[-1].seconds
-
-        def is_here() -> bool:
-            return any(one.UUIDString() == guest.uuid for one in lab.connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE))
-
-        def is_full(number: int) -> bool:
-            if number == 25:  # begun long ago, and may take any time
-                wait_until(lambda: not is_here(), "it has left", 60)
-            return number <= 25
-
-        found = _run(lab, tmp_path, "may_migrate", 40, is_full, guest, destination=str(other.destination))
-        assert _applied(found, "guest_migrate") == [guest.name]
-        names = [one.name for one in found.reports[-1].snapshot.guests.values()]
-        assert names == [f"{PREFIX}stays"]
-        wait_until(lambda: guest.beats and guest.beats[-1].seconds > age, "it works on", 60)

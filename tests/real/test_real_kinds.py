@@ -1,9 +1,7 @@
 """Guests of every kind on a real libvirtd: their fields, and which controls mom leaves alone, with correct reasons."""
 
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ from libvirt_mom import LibvirtMom, libvirt_mom
 from private_libvirtd import PrivateLibvirtd
 from real_guests import Lab, RealGuest
 
-from mom_core import Engine, GuestBusy, NotSupported, Status
+from mom_core import Engine, NotSupported, Status
 from mom_devkit import config_of, wait_until
 
 pytestmark = pytest.mark.real
@@ -30,29 +28,6 @@ ONE_CELL = "<maxMemory slots='4' unit='MiB'>1024</maxMemory><memory unit='MiB'>1
 def mom(libvirtd: PrivateLibvirtd) -> Iterator[LibvirtMom]:
     with libvirt_mom(libvirtd) as found:
         yield found
-
-
-@contextmanager
-def meanwhile(work: Callable[[], object]) -> Iterator[threading.Thread]:
-    """Run a long libvirt call on its own connection, in a thread. An aborted call may raise."""
-    raised: list[Exception] = []
-
-    def run() -> None:
-        try:
-            work()
-        except libvirt.libvirtError as error:
-            raised.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield thread
-    except AssertionError as error:
-        error.add_note(f"meanwhile libvirt said: {raised}")
-        raise
-    finally:
-        thread.join(60)
-    assert not thread.is_alive()
 
 
 def rss_kib(guest: RealGuest) -> int:
@@ -81,29 +56,6 @@ def test_what_a_balloon_takes_comes_back_to_the_host_and_locked_memory_does_not(
     assert rss_kib(locked) > before[locked] - 5 * MIB
     assert BALLOON not in mom.blocked(locked), "it can be given back what was taken"
     assert mom.listed(locked).properties["pinned"] == reason
-
-
-@pytest.mark.alone
-def test_huge_pages_are_left_alone(mom: LibvirtMom, lab: Lab) -> None:
-    pool = Path("/proc/sys/vm/nr_hugepages")
-    before = pool.read_text()
-    try:
-        pool.write_text(f"{int(before) + 72}")
-        if int(pool.read_text()) < int(before) + 72:
-            pytest.skip("no huge pages can be had here")
-        memory = "<memory unit='MiB'>128</memory><memoryBacking><hugepages/></memoryBacking>"
-        try:
-            guest = lab.start("huge", memory=memory, paused=True)
-        except libvirt.libvirtError as error:
-            pytest.skip(f"huge pages cannot be used here: {error}")
-        guest.domain.resume()
-        assert mom.blocked(guest)[BALLOON] == "the guest's memory is in huge pages: nothing else can use them"
-        guest.destroy()
-    except OSError as error:
-        pytest.skip(f"no huge pages can be had here: {error}")
-    finally:
-        with suppress(OSError):
-            pool.write_text(before)
 
 
 def test_virtio_mem_counts_as_far_as_it_is_plugged_in_and_the_balloon_leaves_it_alone(mom: LibvirtMom, lab: Lab) -> None:
@@ -172,63 +124,6 @@ def test_a_guest_that_is_saved_is_gone_and_comes_back_as_another_start_of_it_wit
     wait_until(lambda: mom.blocked(guest) == {}, "nothing is in the way")
     mom.hypervisor.set_balloon(guest.entity, 192 * MIB)
     wait_until(lambda: mom.size(guest) == 192 * MIB, "the guest has everything")
-
-
-def test_a_guest_is_left_alone_while_it_is_snapshotted_and_nobody_waits_for_that(mom: LibvirtMom, lab: Lab) -> None:
-    guest = lab.start("snapshot", mib=512, persistent=True, workload=(250, 20, 0, 0))  # a snapshot takes a second or two
-    guest.wait_until_it_works()
-    assert mom.blocked(guest) == {}
-    names = (f"memory{number}" for number in range(5))
-    flags = libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_LIVE
-    domain = guest.domain
-    domain.migrateSetMaxSpeed(1)
-    raised: list[str] = []
-
-    def take_one() -> None:
-        try:
-            name = next(names)
-            memory = f"<memory snapshot='external' file='{lab.libvirtd.folder}/{name}'/>"
-            domain.snapshotCreateXML(f"<domainsnapshot><name>{name}</name>{memory}</domainsnapshot>", flags)
-        except libvirt.libvirtError as error:
-            raised.append(str(error))
-
-    for _ in range(5):
-        with meanwhile(take_one) as snapshot:
-            while snapshot.is_alive() and not domain.jobInfo()[0]:
-                time.sleep(0.02)
-            if not snapshot.is_alive():
-                continue  # it ended before mom saw it
-            with pytest.raises(GuestBusy, match="being snapshotted"):
-                mom.hypervisor.set_balloon(guest.entity, 150 * MIB)
-            blocked = mom.blocked(guest)
-            if blocked == {"*": "the guest is paused"}:
-                continue  # paused for the last part of its memory: mom saw it too late
-            assert blocked == {"*": "the guest is being snapshotted"}
-            assert "balloon_cur" in mom.fields(guest)
-            with suppress(libvirt.libvirtError):  # it may have ended
-                domain.abortJob()
-            break
-    else:
-        pytest.skip(f"no snapshot took long enough to be seen: {raised}")
-    wait_until(lambda: mom.blocked(guest) == {}, "it is over")
-    mom.hypervisor.set_balloon(guest.entity, 150 * MIB)
-
-
-def test_a_guest_whose_kernel_crashes_is_left_alone(mom: LibvirtMom, lab: Lab) -> None:
-    memory = "<memory unit='MiB'>192</memory><on_crash>preserve</on_crash>"
-    guest = lab.start("crash", memory=memory, devices="<panic model='isa'/>", arguments="momtest.panic=1")
-    wait_until(lambda: mom.blocked(guest) == {"*": "the guest is crashed"}, "it has crashed", 60)
-    assert mom.fields(guest)["balloon_cur"] == 192 * MIB
-
-
-def test_a_driver_that_goes_is_noticed(libvirtd: PrivateLibvirtd, lab: Lab) -> None:
-    with libvirt_mom(libvirtd) as mom:
-        goes = lab.start("goes", arguments="momtest.unload=6")
-        wait_until(lambda: "mem_usable" in mom.fields(goes), "statistics come", 60)
-        wait_until(lambda: "driver gone" in goes.printed, "the driver is gone", 60)
-        wait_until(lambda: "mem_usable" not in mom.fields(goes), "statistics are unknown", 60)
-        goes.domain.suspend()
-        assert mom.blocked(goes) == {"*": "the guest is paused"}
 
 
 def test_a_guests_own_cgroup_tells_its_pressure_and_cpu_time(mom: LibvirtMom, lab: Lab) -> None:

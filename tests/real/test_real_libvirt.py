@@ -116,3 +116,17 @@ def test_memory_that_is_plugged_in_counts_at_once_and_wakes_the_engine(mom: Libv
     mom.hears(f"guest {guest.name} has a new device")
     assert mom.fields(guest)["balloon_max"] == 320 << 10
     mom.hypervisor.set_balloon(guest.entity, 300 << 10)
+
+
+def test_a_guests_whole_life_wakes_the_engine(mom: LibvirtMom, lab: Lab) -> None:
+    mom.hypervisor.guests()
+    guest = lab.start("life")
+    mom.hears(f"guest {guest.name} started")
+    guest.domain.suspend()
+    mom.hears(f"guest {guest.name} suspended")
+    guest.domain.resume()
+    mom.hears(f"guest {guest.name} resumed")
+    mom.woken.clear()
+    guest.destroy()
+    mom.hears(f"guest {guest.name} stopped")
+    assert mom.guest(guest) is None

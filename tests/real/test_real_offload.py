@@ -3,23 +3,19 @@
 import os
 import signal
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from grouped_guests import grouped_guests
-from host_ksm import KSM, pages_sharing
 from host_swap import CONTROL, compressed_swap
 from mom_run import MomRun
 from real_guests import Lab, RealGuest, not_here
 
 from mom_devkit import wait_until
-from mom_kvm import ProcessStat
 from mom_plugins_host.offload.requests import ReclaimRequest, ReclaimWorker
 
 pytestmark = pytest.mark.real
@@ -166,40 +162,6 @@ def test_a_guest_without_a_group_is_reached_by_its_process(grouped: Lab, worker:
     before = in_swap_mib(guest)
     assert ordered(worker, gone) == 0, "a process that began at another moment is another one"
     assert in_swap_mib(guest) <= before
-
-
-EQUAL_HALVES = """
-import mmap, os, sys
-size = 128 << 20
-memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-memory.madvise(mmap.MADV_MERGEABLE)
-for at in range(0, size // 2, 4096):
-    memory[at:at + 8] = at.to_bytes(8, "little")
-memory[size // 2:] = os.urandom(size // 2)
-print(flush=True)
-sys.stdin.read()
-"""
-"""Program with 64 MiB of equal pages, and 64 MiB of different pages."""
-
-
-@pytest.mark.alone
-def test_merged_pages_stay_when_a_process_is_reclaimed(swap: None, worker: ReclaimWorker, own_ksm: dict[str, str]) -> None:
-    pipe = subprocess.PIPE
-    with ExitStack() as stack:
-        processes = [stack.enter_context(subprocess.Popen([sys.executable, "-c", EQUAL_HALVES], stdin=pipe, stdout=pipe)) for _ in range(2)]
-        for process in processes:
-            stack.callback(process.kill)
-            assert process.stdout is not None
-            process.stdout.readline()
-        (KSM / "pages_to_scan").write_text("20000")
-        (KSM / "run").write_text("1")
-        wait_until(lambda: pages_sharing() >= 64 << 8, "KSM has merged the equal halves", 60)
-        folder = f"/proc/{processes[0].pid}"
-        stat = ProcessStat.of(Path(folder))
-        assert stat is not None
-        request = ReclaimRequest("one", "process", 128 << 10, processes[0].pid, stat.started)
-        assert ordered(worker, request) >= 60 << 10, "its own half goes"
-        assert pages_sharing() >= 63 << 8, "the equal half stays merged"
 
 
 def waited(worker: ReclaimWorker, seconds: float) -> Sequence[ReclaimRequest] | None:

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from ballast import available_mib
-from measure_huge_pages import memory_in
 from mom_run import MomRun
 from plain_qemu import PlainHost, plain_host
 from real_guests import not_here
@@ -85,26 +84,6 @@ def test_a_guest_is_known_measured_and_resized(host: PlainHost) -> None:
     guest.process.kill()
     guest.process.wait()
     assert list(hypervisor.guests()) == []
-
-
-def test_what_a_balloon_leaves_of_a_guest_stays_in_huge_pages_and_the_field_tells_how_much_that_is(host: PlainHost) -> None:
-    guest = host.start("huge", 512, "momtest.workload=100,20,0,250").wait_until_it_works()
-    hypervisor = plugin_on(host)
-    field = hypervisor.fields(hypervisor.guests())[guest.uuid].get("host_huge_pages")
-    if "[never]" in Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text():
-        pytest.skip("this host has no transparent huge pages")
-
-    def kib() -> tuple[int, int]:
-        return memory_in(Path(f"/proc/{guest.pid}/smaps").read_text())
-
-    held, huge = kib()
-    assert isinstance(field, int)
-    assert huge <= field < huge + 128 * KIB_IN_MIB, "without KVM, QEMU has what it has translated in huge pages, too"
-    guest.ask("balloon", value=256 << 20)
-    wait_until(lambda: guest.size_mib == 256, "its balloon has taken half of it")
-    left, still_huge = kib()
-    assert left < held - 100 * KIB_IN_MIB
-    assert still_huge / left > 0.9 * huge / held, f"{held} KiB were held, {huge} in huge pages; now {left}, {still_huge}"
 
 
 def test_memory_of_qemu_itself_is_measured_and_not_swept(host: PlainHost) -> None:

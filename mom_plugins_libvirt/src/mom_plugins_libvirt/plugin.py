@@ -45,6 +45,9 @@ _LONGEST_NAME: Final = 1000
 _PID_FILE_BYTES: Final = 32
 _COMMAND_BYTES: Final = 256 << 10
 
+_AS_IN_XML: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&apos;"})
+"""XML escapes in the names of pid files. The standard library's `escape` is slow to import."""
+
 
 class LibvirtLaunches:
     """Guests about to start.
@@ -186,8 +189,7 @@ def pid_of(folder: Path, proc: Path, name: str, uuid: str) -> int | None:
     """Return the PID of the guest's QEMU process. Return None unless a process with the UUID in its command line is found."""
     if "/" in name:
         return None
-    text = read_kernel_file(f"{folder}/{name}.pid", _PID_FILE_BYTES).strip()
-    if not text.isdigit():
-        return None
+    texts = (read_kernel_file(f"{folder}/{file}.pid", _PID_FILE_BYTES).strip() for file in (name, name.translate(_AS_IN_XML)))
+    text = next(filter(bytes.isdigit, texts), b"0")
     arguments = read_kernel_file(f"{proc}/{int(text)}/cmdline", _COMMAND_BYTES).split(b"\0")
     return int(text) if b"-uuid" in arguments and uuid.encode() in arguments else None
