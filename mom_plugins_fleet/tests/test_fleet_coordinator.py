@@ -78,7 +78,7 @@ async def following(c1: Coordinator, store: Memory) -> AsyncIterator[None]:
 
 
 class Applied(GroupPolicies):
-    """Notes which revisions were to be applied, after doing what a test wants."""
+    """Policies of a group that run a test's function, and record revisions."""
 
     def __init__(
         self, apply: Callable[[], object] = lambda: None, last: Callable[[], tuple[str, Opened[Group]] | None] = lambda: None
@@ -103,7 +103,7 @@ def an_agent(
     accepts: Callable[[Move], str | None] = lambda _: "",
     wake: Callable[[str], None] = lambda _: None,
 ) -> FleetAgent:
-    """The agent of host h1, with all that it is not given as on a host of which nothing is known."""
+    """Return the agent of host h1, by default on a host without any state."""
     access, revisions = Access(["nats://localhost:1"], None, key), SeenRevisions()
     orders = HostOrders("h1", operators, revisions, LOG, accepts, wake)
     return FleetAgent(access, "h1", LOG, revisions=revisions, group=group or Applied(), orders=orders, state=state)
@@ -121,7 +121,7 @@ def c1() -> Coordinator:
 
 @pytest.fixture
 def agent() -> FleetAgent:
-    """That accepts every move."""
+    """Return an agent that accepts every move."""
     return an_agent()
 
 
@@ -130,7 +130,7 @@ def orders_of(store: Memory, host: str) -> Orders:
 
 
 async def drained(store: Memory, c1: Coordinator) -> None:
-    """The coordinator works, and the guest a of the host h1 can go to two others."""
+    """Run the coordinator until guest a of host h1 can move to two other hosts."""
     await store.put(ROSTER, "h1", OPERATOR.signed("h1", Member(group="g", draining=True), 1))
     for host in ("h2", "h3"):
         there = Member(group="g", address=Destination.parse(f"qemu+tls://{host}/system"))
@@ -284,7 +284,7 @@ async def test_a_coordinator_renews_its_lease_until_another_one_has_it(monkeypat
 
 
 async def until(so: Callable[[], object], work: Coroutine[Any, Any, None]) -> None:
-    """Do what has no end until so."""
+    """Run endless work until a condition holds."""
     running = asyncio.create_task(work)
     while not (so() or running.done()):
         await asyncio.sleep(0.01)
@@ -294,7 +294,7 @@ async def until(so: Callable[[], object], work: Coroutine[Any, Any, None]) -> No
 
 
 def run_with(c1: Coordinator, store: Memory, monkeypatch: pytest.MonkeyPatch, so: Callable[[], bool]) -> None:
-    """Run a coordinator until so."""
+    """Run a coordinator until a condition holds."""
 
     @asynccontextmanager
     async def linked(*_: object, **__: object) -> AsyncIterator[Store]:
@@ -314,7 +314,7 @@ def test_a_coordinator_that_does_not_know_how_the_fleet_is_lets_another_one_try(
 
     def blind() -> bool:
         if c1.is_active and c1.view.current:
-            c1.view.states.current = False  # as where its watch has ended
+            c1.view.states.current = False  # as after the end of its watch
         return "another coordinator may take over" in caplog.text and store.kept[LEASES, COORDINATOR].data is None
 
     run_with(c1, store, monkeypatch, blind)
@@ -447,7 +447,7 @@ DRAINED = Member(group="g1", draining=True)
 
 
 def entry(address: Destination | None = MOVE.destination, group: str = "g1", signer: Signer = OPERATOR, **more: Any) -> dict[str, str]:
-    """Of the host that guests go to, as orders have it."""
+    """Return the entry of the destination host in orders."""
     return {"h2": signer.signed("h2", Member(group=group, address=address, **more), 1).decode()}
 
 
@@ -456,7 +456,7 @@ def with_move(revision: int, *moves: Move) -> bytes:
 
 
 async def told(agent: FleetAgent, store: Memory, orders: bytes, member: Member = DRAINED) -> dict[str, MoveState]:
-    """What the host says of its moves when these are its orders."""
+    """Return the host's reports on its moves with these orders."""
     await store.put(ROSTER, "h1", OPERATOR.signed("h1", member, 1))
     await store.put(ORDERS, "h1", orders)
     await agent.orders.read(store)
@@ -478,7 +478,7 @@ async def test_a_move_is_done_once_however_often_its_orders_are_said(agent, stor
     assert set(agent.orders.moves()) == {"a"}
     agent.finished("a", MoveState.DONE)
     assert await told(agent, store, orders) == {"a": MoveState.DONE}
-    for again in (orders, with_move(6, MOVE)):  # the guest may have come back meanwhile
+    for again in (orders, with_move(6, MOVE)):  # the guest may have returned
         assert await told(agent, store, again) == {"a": MoveState.DONE}
         assert agent.orders.moves() == {}
     later = MOVE.model_copy(update={"order": 7})

@@ -1,4 +1,4 @@
-"""Of which guests a host tells the fleet one by one, and what of the others."""
+"""Guests that a host reports to the fleet individually, and sums of the others."""
 
 import logging
 import time
@@ -24,7 +24,7 @@ GIB = 1 << 20
 
 
 class Drained(FleetAgent):
-    """An agent without servers, of a host whose guests are to leave, or stay."""
+    """Agent without servers, of a host that is drained or not."""
 
     def __init__(self) -> None:
         self.orders = HostOrders("h1", [], SeenRevisions(), logging.getLogger("test"), lambda _: "", lambda _: None)
@@ -127,7 +127,7 @@ def test_how_many_guests_are_unhealthy_is_not_known_where_none_of_them_tells() -
 
 
 def seen(report: Report, *, later: float = 0.0) -> tuple[HostState | None, str | None]:
-    """What a host tells of itself so many seconds after a cycle, and why it would not let its first guest go."""
+    """Return the host's report some seconds after a cycle, and why it would not move its first guest."""
     clock = HandClock(report.snapshot.monotonic + report.duration + later)
     context = PluginContext(name="fleet", offers={GuestMoves: (FakeMoves(),)}, monotonic=clock)
     plugin = FleetPlugin(FleetPlugin.Settings(host="h1"), context)
@@ -156,7 +156,7 @@ def test_a_host_whose_hypervisor_does_not_answer_is_silent_and_not_taken_for_an_
 
     class Machine:
         def __init__(self, settings: PluginSettings, context: PluginContext) -> None:
-            """Nothing of it is needed."""
+            """Ignore the arguments."""
 
         @hookimpl
         def mom_hypervisor(self) -> Hypervisor:

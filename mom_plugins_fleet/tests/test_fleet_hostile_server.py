@@ -1,4 +1,4 @@
-"""Servers that are not honest, or not those that are meant: what they are told, what of theirs is kept, and who is gone to for them."""
+"""Hostile or wrong servers: what hosts send them, accept from them, and which servers hosts use for them."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from mom_plugins_fleet.link import LinkError, Store, linked
 
 LOG = logging.getLogger("test")
 NONCE = "4GVYcOFLtCVSCKA"
-"""As a real server sends it."""
+"""Nonce in the form of a real server's."""
 
 
 class FakeServer:
-    """Says what it is told to, and keeps what it hears.
+    """Server with set answers that records requests.
 
-    :param info: what it says of itself besides
-    :param then: what it does with a client that it has let in
+    :param info: additional information about itself
+    :param then: function for admitted clients
     """
 
     def __init__(self, info: dict[str, Any] | str, then: Callable[[asyncio.StreamWriter], Coroutine[Any, Any, None]] | None = None) -> None:
@@ -44,7 +44,7 @@ class FakeServer:
         return self
 
     async def upgrade(self, writer: asyncio.StreamWriter) -> None:
-        """Nothing: all goes in the clear."""
+        """Do nothing: the connection stays in plain text."""
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
@@ -82,7 +82,7 @@ def credentials() -> str:
 
 
 def within(seconds: float) -> Callable[[Callable[..., Coroutine[Any, Any, None]]], Callable[..., None]]:
-    """Runs a test that waits for servers, and ends it after so long."""
+    """Return a decorator that runs an asynchronous test with a time limit."""
 
     def decorate(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
         return wraps(test)(lambda *args, **given: asyncio.run(asyncio.wait_for(test(*args, **given), seconds)))
@@ -185,7 +185,7 @@ async def test_a_message_that_is_too_large_is_not_kept(head: bytes) -> None:
 
     largest, server = 0, FakeServer({}, flood)
     async with server, linked(Access([f"nats://127.0.0.1:{server.port}"]), "h1", LOG, patient=True) as store:
-        while server.clients < 3:  # it leaves such a server, and tries again
+        while server.clients < 3:  # the host disconnects, and tries again
             largest = max(largest, kept(store))
             assert sent < 64 << 20, "all of it was taken"
             await asyncio.sleep(0.001)
@@ -212,7 +212,7 @@ async def test_a_server_that_says_nonsense_of_itself_is_left_and_tried_again(inf
 
 
 class Hanging(FakeServer):
-    """Lets its first client in, and goes; from then on it takes connections, and says nothing."""
+    """Server that admits its first client and disconnects it. Later connections get no answer."""
 
     open = 0
 
@@ -246,7 +246,7 @@ async def test_a_server_that_hangs_for_hours_costs_the_host_no_more_than_one_con
 
 
 class TlsServer(FakeServer):
-    """A server that offers TLS."""
+    """Server with TLS."""
 
     def __init__(self, folder: Path, then: Callable[[asyncio.StreamWriter], Coroutine[Any, Any, None]] | None = None) -> None:
         super().__init__({"tls_required": True, "auth_required": True, "nonce": NONCE}, then)
@@ -271,7 +271,7 @@ def test_a_server_is_spoken_to_by_tls_and_its_certificate_is_verified(tmp_path: 
             url = f"tls://localhost:{server.port}"
             async with linked(Access([url], server.certificate, credentials()), "h1", LOG, patient=False):
                 assert b'"sig"' in server.heard
-            await refused(url, "certificate")  # one that the system does not trust
+            await refused(url, "certificate")  # a certificate that the system does not trust
 
     work()
     assert not caplog.records, "asyncio warns of nothing"

@@ -1,4 +1,4 @@
-"""What becomes of answers that are late, or make no sense; what real servers say is in tests/fleet."""
+"""Late and invalid answers. tests/fleet uses real servers."""
 
 import asyncio
 import time
@@ -19,7 +19,7 @@ AT = 1772323200.123456
 
 
 class Servers:
-    """Answer with these headers, by key, but not the first so many questions."""
+    """Servers that answer with these headers, keyed by subject, after some unanswered requests."""
 
     def __init__(self, answers: dict[str, dict[str, str]], unanswered: int = 0) -> None:
         self.answers, self.unanswered = answers, unanswered
@@ -99,13 +99,13 @@ def test_an_acknowledgement_that_makes_no_sense_is_an_error(answer: bytes) -> No
 
 
 class Changes:
-    """A bucket, as a server shows it; before the stream has all, that server lacks the last message."""
+    """Bucket on a server. With `lags`, the server lacks the last message until its stream is complete."""
 
     def __init__(self, *sent: str, lags: bool = False) -> None:
         self.sent, self.lags, self.given, self.lost, self.leader = sent, lags, 0, 0, ""
 
     async def stream_info(self, _stream: str) -> Any:
-        self.leader, leads = "s1", self.leader  # none leads at first
+        self.leader, leads = "s1", self.leader  # no leader at first
         state = SimpleNamespace(messages=len(self.sent), last_seq=len(self.sent))
         return SimpleNamespace(state=state, cluster=SimpleNamespace(leader=leads))
 

@@ -1,4 +1,4 @@
-"""How a host joins: what is written holds wherever it is read from."""
+"""Joining a fleet: the written settings work from any folder."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ TEXT = "# mine\nplugins:  # of this host\n  sim: {}\n"
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    """Of a host that has the file with which it joins."""
+    """Write a configuration and a join file of a host."""
     invitation = Invitation(host="h1", credentials="its key", operators=(OPERATOR,), servers=("tls://nats1:4222",), ca="its certificate")
     (tmp_path / "h1.join").write_bytes(invitation.packed())
     (tmp_path / "mom.yaml").write_text(TEXT)
@@ -26,7 +26,7 @@ def config(tmp_path: Path) -> Path:
 
 
 def joins(config: Path) -> str:
-    """What goes wrong."""
+    """Join, and return the error."""
     return str(CliRunner().invoke(fleet, ["join", "-c", str(config), str(config.with_name("h1.join"))]).exception or "")
 
 

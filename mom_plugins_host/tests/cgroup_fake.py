@@ -1,6 +1,6 @@
-"""A kernel of files: a folder that looks like a host with control groups, and writes that are taken or refused as the kernel does it.
+"""Kernel of files: a folder like a host with control groups. Writes are accepted or refused as by the kernel.
 
-`RULES_V2` says what it takes; tests/real holds the same rules against a real kernel.
+`RULES_V2` has the rules; tests/real checks the same rules on a real kernel.
 """
 
 import errno
@@ -42,18 +42,18 @@ SLICE = "/machine.slice"
 RULES_V2: Sequence[tuple[str, str, str, str]] = [
     tuple(rule) for rule in json.loads(Path(__file__).with_name("cgroup_rules.json").read_text())
 ]
-"""A file, what is written into it, the error (empty: none), and what stands there then."""
+"""File, written text, error (empty for none), and content afterwards."""
 
 
 def number(text: str) -> int:
-    """A size as the kernel reads it."""
+    """Parse a size like the kernel."""
     if not text.isdigit():
         raise OSError(errno.EINVAL, "Invalid argument")
     return int(text)
 
 
 class FakeKernel:
-    """Reads are real reads of the folder `root`; writes go by the kernel's rules. `denied` maps names of files to an errno."""
+    """Kernel of files below `root`. Writes follow the kernel's rules. `denied` maps names of files to an errno."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -62,7 +62,7 @@ class FakeKernel:
         self.host("proc/meminfo", f"MemTotal: {64 * MIB * 1024} kB\nMemFree: 5 kB\nSwapTotal: 9 kB\nSwapFree: {8 * MIB * 1024} kB\n")
 
     def host(self, name: str, text: str) -> None:
-        """A file of the host."""
+        """Write a file of the host."""
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
@@ -70,11 +70,11 @@ class FakeKernel:
     # --- groups ------------------------------------------------------------------------------------------------------------------
 
     def folder(self, path: str) -> Path:
-        """Where a group is."""
+        """Return a group's folder."""
         return self.root / "sys/fs/cgroup" / path.lstrip("/")
 
     def make(self, path: str, current_kib: int = 2048 * MIB, controllers: str = "cpu io memory pids") -> dict[str, str]:
-        """Make a group that holds so much, and give what a guest's property `cgroups` says of it."""
+        """Make a group that holds this much memory. Return the guest's property `cgroups`."""
         folder = self.folder(path)
         folder.mkdir(parents=True)
         files = {"cgroup.controllers": controllers}
@@ -87,18 +87,18 @@ class FakeKernel:
         return {"": path}
 
     def stat(self, path: str, *, anon: int = 0, file: int = 0, shmem: int = 0, locked: int = 0) -> None:
-        """What memory.stat says, in KiB."""
+        """Write memory.stat, in KiB."""
         counts = {"anon": anon << 10, "file": file << 10, "kernel": 77, "shmem": shmem << 10, "file_mapped": 3, "unevictable": locked << 10}
         (self.folder(path) / "memory.stat").write_text("".join(f"{name} {count}\n" for name, count in counts.items()))
 
     def value(self, path: str, name: str) -> str:
-        """What stands in a file."""
+        """Return the content of a file."""
         return (self.folder(path) / name).read_text().strip()
 
     # --- writes ------------------------------------------------------------------------------------------------------------------
 
     def put(self, path: str, text: str) -> None:
-        """As the kernel would take it."""
+        """Write a file by the kernel's rules."""
         file = Path(path)
         if not file.exists():
             raise OSError(errno.ENOENT, "No such file or directory")
@@ -109,7 +109,7 @@ class FakeKernel:
             self._lose(file.parent, int((file.parent / "memory.current").read_text()) - number(text))
 
     def write(self, writes: Sequence[Helper.GroupWrite]) -> Sequence[HypervisorError | None]:
-        """As `write_group_files` does it."""
+        """Write files like `write_group_files`."""
         return [self._written(one) for one in writes]
 
     def _written(self, write: Helper.GroupWrite) -> HypervisorError | None:
@@ -134,7 +134,7 @@ class FakeKernel:
 
 @dataclass
 class Cycle:
-    """What came of one cycle."""
+    """Results of one cycle."""
 
     snapshot: Snapshot
     decided: dict[tuple[str, str], Decision]
@@ -143,19 +143,19 @@ class Cycle:
     outcomes: dict[tuple[str, str], Outcome]
 
     def fields(self, name: str) -> Mapping[str, Value]:
-        """A guest's fields."""
+        """Return a guest's fields."""
         return next(guest.fields for guest in self.snapshot.guests.values() if guest.name == name)
 
     @property
     def reasons(self) -> list[str]:
-        """Why decisions were revised."""
+        """Reasons of revisions."""
         return [revision.reason for revision in self.revisions]
 
 
 class Bench:
-    """The plugin with guests on a kernel of files; one cycle at a time, as the engine would do it; its ledger says what stood before.
+    """Plugin with guests on a kernel of files. Tests run single cycles, and the ledger has original values.
 
-    :param plainly: writes are those of the plugin itself, and no kernel's rules count for them
+    :param plainly: whether the plugin writes files itself, without the kernel's rules
     """
 
     def __init__(self, kernel: FakeKernel, interval: float = 5.0, *, plainly: bool = False) -> None:
@@ -181,7 +181,7 @@ class Bench:
         self.plugin = self.fresh()
 
     def fresh(self, **settings: Any) -> CgroupPlugin:
-        """Another process: a plugin that remembers nothing."""
+        """Return a new plugin, as in a new process."""
         kernel = self.kernel
 
         class OnFakeKernel(CgroupPlugin):
@@ -201,7 +201,7 @@ class Bench:
         pid: int | None = None,
         **fields: Value,
     ) -> Entity:
-        """A guest of 2 GiB that uses a quarter of it, with a group, which may be that of a process."""
+        """Add a guest of 2 GiB that uses a quarter, with a group, which may be that of a process."""
         properties: dict[str, Value] = {"cgroups": self.kernel.make(group or self.path(name), current_kib, controllers), "pid": pid}
         known = {"stats_age": 1.0, "mem_usable": 2048 * MIB - used_kib, "host_psi_memory_some_avg10": 0.0, **fields}
         guest = FakeGuest(name, balloon_kib=2048 * MIB, maximum_kib=2048 * MIB, properties=properties, fields=known)
@@ -209,15 +209,15 @@ class Bench:
         return Entity(next(one.entity.scope for one in self.hypervisor.guests()), guest.id, name)
 
     def path(self, name: str) -> str:
-        """A guest's group."""
+        """Return the path of a guest's group."""
         return f"{SLICE}/machine-qemu\\x2d1\\x2d{name}.scope"
 
     def set(self, name: str, **cgroup: Any) -> None:
-        """What the YAML file says about a guest."""
+        """Set a guest's settings in the YAML file."""
         self.own[name] = CgroupGuestSettings.model_validate({"cgroup": cgroup} if cgroup else {})
 
     def see(self, seconds: float | None = None) -> Snapshot:
-        """Collect."""
+        """Collect a snapshot."""
         self.clock += self.interval if seconds is None else seconds
         listed = self.hypervisor.guests()
         fields = self.plugin.mom_collect_guests(self.hypervisor, listed)
@@ -227,7 +227,7 @@ class Bench:
         return Snapshot(self.host, guests, monotonic=self.clock)
 
     def cycle(self, *wanted: tuple[Entity, str, Value], seconds: float | None = None) -> Cycle:
-        """One cycle, with decisions of somebody else before the plugin's own."""
+        """Run a cycle, with decisions of another plugin before this one's."""
         snapshot = self.see(seconds)
         decisions = [Decision(*one) for one in wanted] + list(self.plugin.mom_act(snapshot))
         decided = {(one.entity.name, one.control): one for one in decisions}

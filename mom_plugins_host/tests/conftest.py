@@ -1,4 +1,4 @@
-"""Fixtures: a kernel of files with control groups, a hypervisor that keeps limits in memory, and the plugins on them."""
+"""Fixtures: a kernel of files with control groups, a hypervisor with limits in memory, and the plugins."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Hosts of files with NUMA nodes and QEMU processes, written as the kernel writes them."""
+"""Hosts of files with NUMA nodes and QEMU processes, in the kernel's formats."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ Node {node} HugePages_Total:     0
 def nodes_tree(
     count: int = 2, *, total: int = 64 * GIB, free: Sequence[int] | None = None, cpus: int = 4, cache: int = 0
 ) -> dict[str, str]:
-    """The files of so many nodes. Sizes in KiB; `cpus` on each."""
+    """Return files of nodes. Sizes in KiB; `cpus` is the number on each node."""
     files = {"sys/devices/system/node/online": f"0-{count - 1}\n", "proc/sys/kernel/numa_balancing": "0\n"}
     for node in range(count):
         here = total // 2 if free is None else free[node]
@@ -35,7 +35,7 @@ def nodes_tree(
 
 
 def stat_line(pid: int, name: str, ticks: int, cpu: int, started: int = 4711) -> str:
-    """A line of /proc/PID/stat."""
+    """Return a line of /proc/PID/stat."""
     words = ["S", "1", *["0"] * 9, str(ticks), "0", *["0"] * 6, str(started), *["0"] * 16, str(cpu), *["0"] * 13]
     return f"{pid} ({name}) " + " ".join(words) + "\n"
 
@@ -43,10 +43,10 @@ def stat_line(pid: int, name: str, ticks: int, cpu: int, started: int = 4711) ->
 def process_tree(
     pid: int, memory: Mapping[int, int], vcpus: Sequence[tuple[int, str, int]] = (), *, started: int = 4711, start: int = 0x7F0000000000
 ) -> dict[str, str]:
-    """The files of a QEMU process.
+    """Return the files of a QEMU process.
 
     :param memory: pages of 4 KiB on each node, in one area
-    :param vcpus: for each, the CPU on which it ran last, those that it may run on, and clock ticks
+    :param vcpus: last CPU, allowed CPUs and clock ticks of each vCPU
     """
     folder = f"proc/{pid}"
     pages = " ".join(f"N{node}={count}" for node, count in memory.items() if count)
@@ -68,5 +68,5 @@ def process_tree(
 
 
 def tree(folder: Path, *files: Mapping[str, str]) -> Path:
-    """A host of all these files."""
+    """Write a host with all these files."""
     return host_of(folder, {name: text for some in files for name, text in some.items()})

@@ -1,4 +1,4 @@
-"""Hosts of files, and hypervisors that move cold memory by themselves, for the tests of the plugin."""
+"""Hosts of files, and hypervisors that move cold memory themselves."""
 
 from collections.abc import Sequence
 
@@ -19,21 +19,21 @@ ZRAM = {
 
 
 def process(pid: int, *, major_faults: int = 0, status: str = "") -> dict[str, str]:
-    """The files of a process in /proc."""
+    """Return the files of a process in /proc."""
     numbers = ["S", "1", str(pid), str(pid), "0", "-1", "4194560", "100", "0", str(major_faults), "0", "10", "5", "0", "0", "20", "0"]
     numbers += ["5", "0", "777", "0", "262144", *["0"] * 26]
     return {f"proc/{pid}/stat": f"{pid} (qemu) {' '.join(numbers)}\n", f"proc/{pid}/status": f"Name:\tqemu\nVmLck:\t0 kB\n{status}"}
 
 
 class MovingHypervisor(FakeHypervisor):
-    """Moves what it is told to, and notes it."""
+    """Hypervisor that moves memory, and records requests."""
 
     def __init__(self, guests: Sequence[FakeGuest], stores: Sequence[SwapStore] | None = None) -> None:
         super().__init__(guests)
         self.stores = [SwapStore("zram0", SwapStore.Kind.ZRAM, 6 << 20, 5 << 20, 1 << 20, 400 << 10)] if stores is None else stores
         self.moved: list[tuple[str, int]] = []
         self.barren: dict[str, str] = {}
-        """The guests that give nothing, by their names, and why."""
+        """Reasons of guests that release nothing, keyed by name."""
 
     def swap_stores(self) -> Sequence[SwapStore]:
         return self.stores

@@ -1,4 +1,4 @@
-"""A hypervisor that keeps limits in memory, and notes what sets them."""
+"""Hypervisor with limits in memory that records commands."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ FREE = CpuTune(-1, 100_000, 1024, 100.0)
 
 
 class NotingHypervisor(FakeHypervisor):
-    """Every command is noted, and fails where `errors` says so; `blocked` holds for all guests."""
+    """Hypervisor that records commands. They fail with `errors`. `blocked` applies to all guests."""
 
     def __init__(self) -> None:
         super().__init__([])

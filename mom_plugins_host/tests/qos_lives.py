@@ -1,4 +1,4 @@
-"""Lives of a guest under a mom whose configuration changes: what stands after each cycle."""
+"""Values of a guest after each cycle, under a mom whose configuration changes."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ INTERVAL = 5.0
 
 
 def world_of(hypervisor: Hypervisor) -> type:
-    """A plugin with this hypervisor on a host with 8 CPUs, whose guests have four vCPUs each."""
+    """Return a plugin with this hypervisor, on a host with 8 CPUs and guests with four vCPUs."""
 
     class World:
         def __init__(self, settings: PluginSettings, context: PluginContext) -> None:
@@ -37,12 +37,11 @@ def world_of(hypervisor: Hypervisor) -> type:
 
 
 class Life:
-    """One guest `vm` of a host with 8 CPUs, which it has four vCPUs for, as plugins and policies have it. `problems` are those of the last
-    cycle.
+    """Guest `vm` with four vCPUs on a host with 8 CPUs, under qos and policy. `problems` are those of the last cycle.
 
-    :param order: in which qos and policy stand below `plugins`
-    :param look: gives what stands
-    :param texts: the operator's own policies
+    :param order: order of qos and policy below `plugins`
+    :param look: function that returns the present value
+    :param texts: policies of the operator
     """
 
     def __init__(
@@ -57,7 +56,7 @@ class Life:
         self._world = world_of(hypervisor)
 
     def goes_on(self, cycles: int, said: Mapping[str, object] | None = None, **qos: object) -> list[object]:
-        """What stands after each of so many cycles, with these settings of the guest and of the plugin, which are read before the first."""
+        """Load these settings of the guest and the plugin, and run cycles. Return the value after each."""
         named: Mapping[str, Mapping[str, object]] = {"qos": qos, "policy": {"directory": str(self._folder / "policy.d")}}
         plugins: dict[str, type | Mapping[str, object]] = {"world": self._world, **{name: named[name] for name in self._order}}
         config = config_of(self._folder, plugins, guests={"vm": said} if said else None, interval=INTERVAL)
@@ -74,7 +73,7 @@ class Life:
         return seen
 
     def ends(self, *, put_back: bool = True) -> object:
-        """mom is stopped, or killed; what stands then. It is started again when it goes on."""
+        """Stop or kill mom. Return the value. `goes_on` starts mom again."""
         if self._engine is not None:
             self._engine.close(put_back=put_back)
             self._engine = None

@@ -1,4 +1,4 @@
-"""The plugin on a kernel of files: collecting, deciding, reviewing, setting, putting back, and its findings."""
+"""The plugin on a kernel of files: collect, decide, review, set, restore, and findings."""
 
 import errno
 import shutil
@@ -19,10 +19,10 @@ def put_back(bench: Bench, *entries: LedgerEntry) -> list[Outcome]:
     return put_entries_back(bench.plugin, entries, bench.hypervisor)
 
 
-# --- the kernel of files is as the real one -----------------------------------------------------------------------------------------
+# --- the kernel of files equals the real one -----------------------------------------------------------------------------------------
 
 
-# --- what is collected --------------------------------------------------------------------------------------------------------------
+# --- collect --------------------------------------------------------------------------------------------------------------
 
 
 def test_memory_swap_and_what_controls_stand_at_are_fields(bench: Bench) -> None:
@@ -59,7 +59,7 @@ def test_a_limit_of_a_guest_without_a_group_with_memory_is_one_problem_for_all_o
     assert done.decided == {}
 
 
-# --- what is decided ------------------------------------------------------------------------------------------------------------------
+# --- decide ------------------------------------------------------------------------------------------------------------------
 
 
 def test_what_the_operator_set_is_decided_set_and_put_back_when_it_is_taken_out_again(bench: Bench) -> None:
@@ -170,7 +170,7 @@ def test_a_limit_for_which_there_is_no_swap_is_dropped(bench: Bench) -> None:
 
 
 def test_nothing_is_limited_while_it_is_unknown_what_stands(bench: Bench) -> None:
-    """The plugin may be set aside when it has to read groups, and not when it has to write to them."""
+    """The plugin may fail to read groups, and later write to them."""
     guest = bench.add("a", 2000 * MIB)
     bench.hypervisor.known["a"].properties.pop("cgroups")
     done = bench.cycle((guest, HIGH, 1900 * MIB))
@@ -272,7 +272,7 @@ def test_a_group_that_goes_away_within_a_cycle_is_no_error(bench: Bench) -> None
     assert "cgroup_memory_current" not in bench.cycle().fields("a")
 
 
-# --- back ------------------------------------------------------------------------------------------------------------------------------
+# --- restore ------------------------------------------------------------------------------------------------------------------------------
 
 
 # --- settings and findings --------------------------------------------------------------------------------------------------------------

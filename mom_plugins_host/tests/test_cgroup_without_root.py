@@ -1,4 +1,4 @@
-"""The plugin as root, and as another user for whom a real mom-helper writes: groups of real processes, on a tree of plain files."""
+"""The plugin as root, and as another user with a real mom-helper: groups of real processes, as plain files."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ FREE = dict(zip(FILES, ("max", "0", "0", "max"), strict=True))
 
 
 class Limited:
-    """The plugin, and a guest `web` that is a process in a group of its own."""
+    """Plugin, and a guest `web`: a process in its own group."""
 
     def __init__(self, folder: Path, process: StandInGuest) -> None:
         self.kernel = FakeKernel(folder / "root")

@@ -1,4 +1,4 @@
-"""The plugins against the conformance kit, on hosts of files."""
+"""Conformance tests of the plugins, on hosts of files."""
 
 import pytest
 from numa_trees import nodes_tree, process_tree
@@ -77,7 +77,7 @@ class TestOom(ConformanceTests):
         return FakeHypervisor([FakeGuest(f"vm{pid}", properties={"pid": pid}) for pid in (1000, 2000)])
 
 
-@pytest.mark.processes  # its worker
+@pytest.mark.processes  # starts a worker
 class TestOffload(ConformanceTests):
     plugin = OffloadPlugin
     host = {

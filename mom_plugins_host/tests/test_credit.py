@@ -1,4 +1,4 @@
-"""Growth on credit in the plugin `cgroup`: limits follow what the host has left, and go when they must."""
+"""Growth on credit in the plugin `cgroup`: limits follow the host's available memory, and are removed in time."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -17,9 +17,9 @@ MEMORY_HIGH: Final = "cgroup_memory_high"
 
 @pytest.fixture
 def on_credit(bench: Bench) -> Iterator[Bench]:
-    """The plugin with `credit: true`, on a host with watermarks."""
+    """Yield the plugin with `credit: true`, on a host with watermarks."""
     bench.fresh(credit=True)
-    bench.context.serves = False  # tests look, not a thread
+    bench.context.serves = False  # tests call `look`, instead of a thread
     bench.host = Host(fields={"mem_available": TOTAL, "mem_watermark_high": HIGH, "mem_watermark_low": LOW})
     available(bench, 4 * HIGH)
     yield bench
@@ -40,14 +40,14 @@ def limit(bench: Bench, name: str) -> float | None:
 
 
 def cycle(bench: Bench, *wanted: tuple[Entity, str, Value]) -> Cycle:
-    """One cycle, and a look after it, as the thread does."""
+    """Run a cycle and then `look`, like the thread."""
     ended = bench.cycle(*wanted)
     bench.plugin._credit.limiter.look()
     return ended
 
 
 def short(bench: Bench, **guests: float) -> Cycle:
-    """Let guests with so many KiB live until the host is short: 600 MiB are left."""
+    """Start guests with these KiB, and let the host run short: 600 MiB are available."""
     for name, kib in guests.items():
         bench.add(name, int(kib))
     cycle(bench)
@@ -138,7 +138,7 @@ def test_a_guest_for_which_nothing_is_left_is_reported(on_credit: Bench) -> None
     limiter = on_credit.plugin._credit.limiter
     limiter.monotonic = lambda: on_credit.clock
     cycle(on_credit)
-    assert cycle(on_credit).fields("a")[DELAY] == 0  # it wants no more
+    assert cycle(on_credit).fields("a")[DELAY] == 0  # it no longer grows
     (on_credit.kernel.folder(on_credit.path("a")) / "memory.events").write_text("low 0\nhigh 7\nmax 0\n")
     limiter.look()
     on_credit.clock += 1.2
@@ -180,7 +180,7 @@ def test_a_limit_that_another_program_has_set_stays(on_credit: Bench) -> None:
 def test_a_guest_on_credit_gets_no_other_limit(on_credit: Bench) -> None:
     short(on_credit, a=500 * MIB)
     guest = next(guest.entity for guest in on_credit.hypervisor.guests())
-    for kib in (900 * MIB, 1 * MIB):  # the second is impossible, too
+    for kib in (900 * MIB, 1 * MIB):  # the second is also impossible
         expected = "mom itself limits the guest's growth with memory.high: set memory_credit to 0 first"
         assert cycle(on_credit, (guest, MEMORY_HIGH, kib)).reasons == [expected]
     cycle(on_credit, (guest, CREDIT, 0))

@@ -1,4 +1,4 @@
-"""The law of growth on credit: what always holds."""
+"""Properties of the law of growth on credit."""
 
 from collections.abc import Collection, Mapping
 from itertools import cycle
@@ -82,7 +82,7 @@ class HostWithoutSwap:
     PART_KIB: Final = 256
     MIB_PER_SECOND: Final = 300
     READ_SECONDS: Final = 0.02
-    """Between two readings of mom, as it may have to wait for a CPU."""
+    """Time between two readings of mom, which may wait for a CPU."""
 
     def __init__(self, total_mib: int) -> None:
         self.total, self.now = total_mib * MIB, 0.0
@@ -114,7 +114,7 @@ class HostWithoutSwap:
         return {}
 
     def watch_growth(self, look: object) -> None:
-        """Not called: the test looks by itself."""
+        """Not called: the test calls `look`."""
 
     def run(self, seconds: float) -> None:
         end, step = self.now + seconds, 0.01

@@ -1,4 +1,4 @@
-"""What settings ask of guests' controls is decided while they ask for it, and undone after."""
+"""Settings' values of controls are decided while settings want them, and undone afterwards."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +18,7 @@ def noted(control: str, before: Value, applied: Value = 50) -> LedgerEntry:
 
 
 def enforcing(folder: Path, *changes: LedgerEntry) -> Enforcement:
-    """For a plugin of a mom whose ledger has these entries."""
+    """Return the enforcement of a plugin with these ledger entries."""
     context = PluginContext("plugin", state_directory=folder, engine_state=lambda: EngineState(changes=changes))
     return Enforcement(context, [WEIGHT, PORTS])
 
@@ -35,7 +35,7 @@ def decided(
     anew: str = "",
     **fields: Value,
 ) -> list[tuple[str, Value] | str]:
-    """Return what settings cause for a guest with these fields: controls and values, and messages of problems."""
+    """Return the decisions for a guest with these fields, as values keyed by control, and messages of problems."""
     guest = Guest("1", "vm", fields, blocked=blocked or {}, incarnation=anew)
     values = {control: SetValue(value) for control, value in (wanted or {}).items()}
     decisions = enforcement.decide(Snapshot(guests={"1": guest}), {"1": values} if values else {})
@@ -98,7 +98,7 @@ def test_what_stood_while_mom_only_observed_is_not_what_stood_before_its_change(
     context = PluginContext("plugin", state_directory=tmp_path, engine_state=lambda: EngineState(changes=tuple(ledger)))
     enforcement = Enforcement(context, [WEIGHT])
     assert decided(enforcement, {"weight": 50}, weight_now=100) == [("weight", 50)], "and nothing is set"
-    ledger.append(noted("weight", 200))  # as the operator has left it when mom is told to act
+    ledger.append(noted("weight", 200))  # as the operator set it before mom may act
     assert decided(enforcement, {"weight": 50}, weight_now=200) == [("weight", 50)]
     assert decided(enforcement, weight_now=50) == [("weight", 200)]
 

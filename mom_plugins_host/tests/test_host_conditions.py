@@ -1,9 +1,9 @@
-"""What the verdict says of a host whose processes wait for memory."""
+"""Conditions of a host whose processes wait for memory."""
 
 import pytest
 
 from mom_core import Severity, Value
-from mom_plugins_host.host.findings import conditions
+from mom_plugins_host.host.plugin import conditions
 
 GIB = 1 << 20
 

@@ -1,4 +1,4 @@
-"""The parsers: whole files as kernels write them, and everything that they must not believe."""
+"""Parsers: whole files of kernels, and invalid content."""
 
 import time
 

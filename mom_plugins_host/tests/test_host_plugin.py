@@ -1,4 +1,4 @@
-"""The plugin on a folder that looks like a host, with files taken away or broken, and on the real host."""
+"""The plugin on a folder like a host, with missing and broken files, and on the real host."""
 
 import time
 from collections.abc import Callable

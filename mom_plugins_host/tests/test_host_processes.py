@@ -1,4 +1,4 @@
-"""Which processes beside the guests hold the host's memory."""
+"""Other processes that hold the host's memory."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ PAGES = GIB // 4
 
 
 def proc_of(folder: Path, **processes: tuple[int, str]) -> Path:
-    """Processes `p1` and so on with so many GiB of anonymous memory, which have mapped 1 GiB of files, too."""
+    """Write processes `p1` and so on with these GiB of anonymous memory, and 1 GiB of mapped files each."""
     files = {}
     for pid, (gib, name) in processes.items():
         files[f"proc/{pid[1:]}/statm"] = f"9999999 {(gib + 1) * PAGES} {PAGES} 1 0 1 0\n"

@@ -1,4 +1,4 @@
-"""The watch for memory pressure: what wakes mom and what does not, on plain numbers, on a folder of files, and on the real host."""
+"""The watch for memory pressure: what wakes mom, with plain numbers, files, and the real host."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -70,7 +70,7 @@ def stall(root: Path, total: int) -> None:
 
 
 class Woken(list[str]):
-    """What the engine was woken for."""
+    """Reasons for which the engine was woken."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ MakePlugin = Callable[..., HostPlugin]
 
 @pytest.fixture
 def make(woken: Woken, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakePlugin]:
-    monkeypatch.setattr("mom_plugins_host.host.watch._JOIN_SECONDS", 60.0)  # a thread that is slow to end is not to be met by the next test
+    monkeypatch.setattr("mom_plugins_host.host.watch._JOIN_SECONDS", 60.0)  # so that a late thread does not disturb the next test
     made: list[HostPlugin] = []
 
     def make(root: Path, every: float = 0.01, **settings: object) -> HostPlugin:
@@ -108,7 +108,7 @@ def make(woken: Woken, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakePlugin]:
 
 
 def cycle(plugin: HostPlugin, **others: int) -> None:
-    """What a cycle does with the plugin; `others` are fields that another plugin had a value for first."""
+    """Run a cycle. `others` are fields from another plugin with precedence."""
     list(plugin.mom_problems(snapshot(host={**plugin.mom_collect_host(), **others})))
 
 
@@ -124,7 +124,7 @@ class TestTheThread:
 
     def test_tasks_that_wait_for_memory_wake_mom(self, root: Path, make: MakePlugin, woken: Woken) -> None:
         plugin = make(root)
-        plugin._watch.monotonic = lambda: 0.0  # however late it looks, all of it is in the last second
+        plugin._watch.monotonic = lambda: 0.0  # all samples fall into the last second
         cycle(plugin)
         wait_until(lambda: plugin._watch._stalls._samples)
         stall(root, 60_000)
@@ -134,7 +134,7 @@ class TestTheThread:
     def test_a_host_that_gets_or_loses_memory_in_the_midst_of_a_cycle_stays_this_one(
         self, root: Path, make: MakePlugin, woken: Woken
     ) -> None:
-        """A VM whose own balloon is being filled does so in each cycle, and needs the watch most."""
+        """In a VM whose own balloon inflates, this happens in each cycle, and such a host needs the watch most."""
         plugin = make(root)
         collected = plugin.mom_collect_host()
         put(root, available=6 * GIB, total=19 * GIB)
@@ -177,7 +177,7 @@ class TestTheThread:
 def test_a_host_is_looked_at_before_all_cpus_could_take_what_it_has_to_spare(
     root: Path, woken: Woken, monkeypatch: pytest.MonkeyPatch, plenty: float, rest: float
 ) -> None:
-    monkeypatch.setattr("mom_plugins_host.host.watch.os.cpu_count", lambda: 2)  # of 2 GiB a second each
+    monkeypatch.setattr("mom_plugins_host.host.watch.os.cpu_count", lambda: 2)  # 2 GiB per second each
     put(root, available=int((8 + plenty) * GIB))  # falls count below 8 GiB
     assert HostWatch(HostSettings(), PluginContext(root=root, wake=woken)).look() == rest
 

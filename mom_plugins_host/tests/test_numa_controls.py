@@ -1,4 +1,4 @@
-"""Setting, putting back and reviewing what everybody decides about NUMA."""
+"""Setting, restoring and reviewing decisions about NUMA."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -117,7 +117,7 @@ USUAL: dict[str, Value] = {**SEEN, "balloon_cur": 8 * GIB, "numa_nodeset": "0-1"
 
 
 def review(control: str, value: Value, host: dict[str, Value] | None = None, **fields: Value) -> str:
-    """What is said of a decision; empty when it stands."""
+    """Return the reason of a revised decision; empty if it stands."""
     snap = snapshot(host={"numa_nodes": NODES} if host is None else host, guests={"vm": {**USUAL, **fields}})
     guest: Guest = snap.guests["vm"]
     found = list(reviewed(snap, [Decision(guest.entity, control, value)], FakePromises("guest_guarantee")))

@@ -1,4 +1,4 @@
-"""What is read of nodes and processes, from files as the kernel writes them."""
+"""Figures of nodes and processes from the kernel's files."""
 
 from pathlib import Path
 

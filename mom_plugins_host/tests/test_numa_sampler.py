@@ -1,4 +1,4 @@
-"""Sampling where guests are: in turn, in a bounded thread."""
+"""Sampling guests' nodes: one after the other, in a thread with limits."""
 
 import logging
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""The law: how much of a guest goes, when it stops, and what that teaches."""
+"""The law: pace, ends and pauses of reclaiming a guest."""
 
 from dataclasses import replace
 
@@ -28,7 +28,7 @@ LIMIT = 0.02
 
 
 def steps(seen: ObservedGuest, count: int) -> tuple[list[int], ReclaimState]:
-    """The paces of so many steps in which nothing comes back, a second apart; all that is offered is taken."""
+    """Return the paces of steps a second apart without refaults. All offered memory is taken."""
     paces, taken, state = [], 0.0, ReclaimState()
     for number in range(count):
         offer = next_offer(seen, state, taken, LIMIT, float(number))
@@ -97,7 +97,7 @@ def test_what_comes_back_within_a_second_of_a_step_is_no_harm(returns: float, st
 
 
 def harmed_for(seconds: int, seen: ObservedGuest, state: ReclaimState, begin: int = 0) -> tuple[int, ReclaimState]:
-    """The second at which harm is found to last, and what is remembered then."""
+    """Return the second at which harm counts as lasting, and the state."""
     for now in range(begin, begin + seconds):
         before, state = state, next_offer(seen, state, 0.0, LIMIT, float(now)).state
         if state.pause > before.pause or state.until - now > FIRST_PAUSE_SECONDS:
@@ -107,7 +107,7 @@ def harmed_for(seconds: int, seen: ObservedGuest, state: ReclaimState, begin: in
 
 @pytest.mark.parametrize(("returns", "stall"), [(30_000.0, 0.0), (0.0, 0.1)])
 def test_a_burst_that_reads_back_what_it_writes_over_is_no_harm_that_lasts(returns: float, stall: float) -> None:
-    """For six seconds of every two minutes: taking goes on between bursts, however many there are, after the same short pause."""
+    """Bursts last six seconds of every two minutes. Between them, reclaim continues after the same short pause."""
     burst = replace(HALF, refaults_kib=returns, stall=stall)
     state, taking = ReclaimState(), 0
     for now in range(1200):
@@ -145,7 +145,7 @@ def test_what_stays_away_for_two_minutes_is_cold_and_what_does_not_ends_the_taki
     assert next_offer(cold, ReclaimState(), 0.0, LIMIT, 0.0).pace_kib > 0
     lukewarm = next_offer(replace(cold, refaults_kib=away / (0.75 * COLD_SECONDS)), ReclaimState(), 0.0, LIMIT, 0.0)
     assert lukewarm.pace_kib == 0
-    assert lukewarm.state.until == 0.0  # it is looked at again at once
+    assert lukewarm.state.until == 0.0  # sampled again at once
 
 
 @given(

@@ -1,4 +1,4 @@
-"""What `mom doctor` says of a hypervisor that has swap of its own."""
+"""`mom doctor` about a hypervisor with its own swap."""
 
 from pathlib import Path
 

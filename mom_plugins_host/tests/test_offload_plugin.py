@@ -1,4 +1,4 @@
-"""The plugin in the engine's cycle: whose cold memory goes, and whose does not."""
+"""The plugin in cycles: which guests' cold memory it moves."""
 
 import pytest
 from offload_hosts import MovingHypervisor
@@ -33,7 +33,7 @@ COLD: dict[str, Value] = {"rss": GIB, "host_swap": 0, "host_major_faults": 0}
 
 
 class Bench:
-    """The plugin on a hypervisor that moves memory itself; a second goes by from cycle to cycle."""
+    """Plugin on a hypervisor that moves memory itself. Cycles are a second apart."""
 
     def __init__(self, guests: list[str], settings: OffloadSettings | None = None, stores: list[SwapStore] | None = None) -> None:
         self.clock = HandClock(100.0)
@@ -53,7 +53,7 @@ class Bench:
         return {"*": "the guest is paused"} if name in self.paused else {}
 
     def cycle(self, host: dict[str, Value], guests: dict[str, dict[str, Value]]) -> list[Decision]:
-        """One cycle: collect, decide, review, set; what the guests' fields are then is in `fields`."""
+        """Run a cycle: collect, decide, review, set. `fields` has the guests' fields."""
         self.clock.now += 1
         listed = {guest.name: guest for guest in self.hypervisor.guests()}
         answer: dict[str, Value] = {"mem_guarantee_share": None} if self.classes_answer else {}
@@ -74,7 +74,7 @@ class Bench:
         return decisions
 
     def state(self, name: str) -> Value:
-        """Why nothing of that guest goes, as of the cycle before."""
+        """Return why the last cycle moved nothing of a guest."""
         self.cycle(PLENTY, {})
         return next(self.fields[guest.id]["offload_state"] for guest in self.hypervisor.guests() if guest.name == name)
 
@@ -148,14 +148,14 @@ LITTLE: dict[str, Value] = {**SHORT, "mem_really_available": 2.2 * GIB - 2048}
 
 
 def asked(bench: Bench, cycles: int) -> list[set[str]]:
-    """The guests that were asked in each of so many cycles, while the host lacks less than the largest gives at once."""
+    """Return the requested guests of each cycle, while the host lacks less than the largest guest can release at once."""
     return [takers(bench, LITTLE, GUESTS, cycles=1) for _ in range(cycles)]
 
 
 def test_a_guest_that_gives_nothing_keeps_no_other_one_from_giving() -> None:
     bench = Bench([*GUESTS])
     bench.hypervisor.barren = {"stuck": "Operation not permitted"}
-    bench.cycle({**LITTLE, "mem_really_available": 2 * GIB - 1}, GUESTS)  # taking begins below what the host is to have
+    bench.cycle({**LITTLE, "mem_really_available": 2 * GIB - 1}, GUESTS)  # reclaim begins below the high watermark
     assert asked(bench, 9) == [{"vm1"}] * 9
     assert bench.fields[bench.hypervisor.known["stuck"].id]["offload_state"] == "Operation not permitted; next try in 2 s"
     assert asked(bench, 22) == [{"stuck"}, *[{"vm1"}] * 19, {"stuck"}, {"vm1"}], "twice as long each time"
@@ -188,7 +188,7 @@ def test_what_comes_back_is_told_where_only_the_hypervisor_counts_it() -> None:
 FREED: dict[str, Value] = {
     **COLD, "qemu_overhead": 0, "kernel_reserved": 0, "mem_available": GIB, "mem_unused": GIB // 4, "balloon_cur": GIB
 }  # fmt: skip
-"""Of a guest that has freed a quarter of what it had used."""
+"""Fields of a guest that has freed a quarter of its memory."""
 
 
 SWEPT: dict[str, Value] = {**FREED, "mem_unused": 0}
@@ -239,7 +239,7 @@ def test_what_a_policy_decides_is_cut_to_the_pace_of_the_law() -> None:
 
 
 def reviewed(bench: Bench, pace: int) -> list[Value]:
-    """What is left of a policy's decisions of that pace for all guests; None: nothing."""
+    """Return the reviewed paces of a policy's decisions for all guests; None if dropped."""
     asked = [Decision(guest.entity, "offload", pace, "", Source("mine")) for guest in bench.snapshot.guests.values()]
     after = {one.before.entity: one.after for one in bench.plugin.mom_review(bench.snapshot, asked)}
     return [None if (one := after.get(decision.entity, decision)) is None else one.value for decision in asked]
@@ -296,7 +296,7 @@ def test_the_cheapest_give_first_and_no_more_than_is_lacking() -> None:
 
 
 def takers(bench: Bench, host: dict[str, Value], guests: dict[str, dict[str, Value]], cycles: int = 6) -> set[str]:
-    """Of which guests cold memory goes in the last of so many cycles."""
+    """Return the guests whose cold memory moves in the last of these cycles."""
     for _ in range(cycles):
         decisions = bench.cycle(host, guests)
     return {one.entity.name for one in decisions}

@@ -1,4 +1,4 @@
-"""How guests are reached, and whose memory cannot go anywhere."""
+"""Ways to reach guests' memory, and guests whose memory cannot move."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What swap a host has, how much it still takes, and what may be written to disks."""
+"""Swap of a host: free space, and the budget of writes to disks."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +30,7 @@ def test_a_disk_with_moving_parts_is_told_by_its_queue_also_for_a_partition(tmp_
 
 
 def behind_zswap(root: Path, takes_kib: int, **parameters: int) -> list[SwapStore]:
-    """Two disks of 8 GiB behind the zswap of a host of 16 GiB; what is in its pool compresses to a third."""
+    """Return two disks of 8 GiB behind the zswap of a host of 16 GiB. Its pool compresses to a third."""
     files = {
         "proc/swaps": f"{SWAPS}/dev/vda2 partition {8 * GIB} {GIB} -2\n/dev/vdb2 partition {8 * GIB} 0 -3\n",
         "proc/meminfo": f"MemTotal: {16 * GIB} kB\nZswap: {takes_kib} kB\nZswapped: {3 * takes_kib} kB\n",
@@ -90,7 +90,7 @@ def test_a_day_has_its_budget_and_a_mom_that_is_started_anew_gets_no_new_day() -
     assert budget.left(20.0) == 0
     assert budget.left(3700.0) == 1000
     assert budget.left(23.5 * 3600) == 23_000
-    assert budget.left(25 * 3600 + 1) == 24_000  # what was written is a day old
+    assert budget.left(25 * 3600 + 1) == 24_000  # the writes are a day old
 
 
 def test_a_file_of_the_kernel_that_says_nonsense_is_no_store(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Control groups that limit how memory goes to swap: no swap or too little, or memory that KSM has merged."""
+"""Limits of swapping by control groups: no swap or too little, or memory merged by KSM."""
 
 from pathlib import Path
 
@@ -20,10 +20,10 @@ COLD: dict[str, Value] = {"rss": GIB, "host_swap": 0, "host_major_faults": 0, "m
 
 
 class Host:
-    """A host of files with one guest, whose process is in a container of a pod, and the plugin on it."""
+    """Host of files with one guest, whose process is in a pod's container, and the plugin."""
 
     def __init__(self, root: Path, groups: dict[str, tuple[str, int]]) -> None:
-        """`groups`: of each, what `memory.swap.max` says and the KiB that are in swap."""
+        """:param groups: `memory.swap.max` and swapped KiB of each group"""
         files = {**ZRAM, **process(1000), "proc/self/mountinfo": V2_MOUNT, "proc/1000/cgroup": f"0::{CONTAINER}\n"}
         files[f"sys/fs/cgroup{CONTAINER}/memory.reclaim"] = ""
         for path, (most, used) in groups.items():
@@ -33,7 +33,7 @@ class Host:
         self.plugin = OffloadPlugin(OffloadSettings(), PluginContext("offload", interval=1.0, monotonic=self.clock, root=self.root))
 
     def paces(self, cycles: int = 3, **fields: Value) -> list[float]:
-        """Return the pace of each cycle in KiB per second, when the guest has these fields too."""
+        """Return the pace of each cycle in KiB/s, with these additional fields."""
         found = []
         for _ in range(cycles):
             self.clock.now += 1
@@ -49,7 +49,7 @@ class Host:
 
     @property
     def why(self) -> Value:
-        """Why nothing of it goes, as the next cycle says."""
+        """Return why the next cycle moves nothing."""
         self.paces(1)
         return self.fields["offload_state"]
 

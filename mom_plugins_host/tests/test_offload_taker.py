@@ -1,4 +1,4 @@
-"""The process that moves memory, as plugins order it: started by a mom that is root, or by a mom-helper."""
+"""The reclaim worker, started by a mom with root rights or by mom-helper."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ def guest(mom_stand_in_guest: StandInGuest) -> StandInGuest:
 
 
 def ordered(taker: ReclaimWorker, pid: int, ways: Sequence[str] = WAYS) -> Sequence[str]:
-    """Why a process gave no more, by each way."""
+    """Return why reclaim stopped, for each way."""
     stat = ProcessStat.of(f"/proc/{pid}")
     assert stat is not None
     requests = [ReclaimRequest(way, way, 8 << 10, pid, stat.started) for way in ways]
@@ -38,7 +38,7 @@ def ordered(taker: ReclaimWorker, pid: int, ways: Sequence[str] = WAYS) -> Seque
 
 
 def test_a_mom_without_root_has_nothing_taken_of_processes_that_are_no_guests(guest: StandInGuest) -> None:
-    power, memory = MomPower(by_helper=True), bytearray(64 << 20)  # an area that is large enough to be a guest's
+    power, memory = MomPower(by_helper=True), bytearray(64 << 20)  # an area as large as a guest's
     with power(StandInGuest.DECLARATION):
         taker = ReclaimWorker()
         assert ordered(taker, os.getpid()) == ["Operation not permitted"] * len(WAYS), len(memory)

@@ -1,4 +1,4 @@
-"""How requests are followed, piece by piece, whoever moves the memory."""
+"""Serving requests piece by piece, with any mover."""
 
 import mmap
 import os
@@ -12,9 +12,9 @@ PIECE = MOST_PIECE_KIB
 
 
 class Kernel:
-    """Moves what it is asked for, of processes that hold so much (KiB), and remembers all orders.
+    """Mover for processes with this memory (KiB). It records all orders.
 
-    :param cost_us: the CPU time that each piece takes
+    :param cost_us: CPU time of each piece
     """
 
     def __init__(self, cost_us: int = 0, **held: int) -> None:
@@ -72,7 +72,7 @@ def test_a_taker_that_has_ended_ends_it_and_what_went_counts() -> None:
 
 @pytest.fixture
 def memory() -> bytearray:
-    """So much that this process has a large area."""
+    """Give this process a large area of memory."""
     return bytearray(64 << 20)
 
 

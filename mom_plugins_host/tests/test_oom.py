@@ -1,4 +1,4 @@
-"""The plugin `oom`: whom the kernel kills first, by service class."""
+"""The plugin `oom`: the kernel's order of kills follows service classes."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +28,7 @@ PIDS: Final = {"low": 1000, "high": 2000, "own": 3000}
 
 
 class Scene:
-    """Guests with priorities, whose processes are files."""
+    """Guests with priorities. Their processes are files."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -44,7 +44,7 @@ class Scene:
         return self.root / f"proc/{pid}/oom_score_adj"
 
     def cycle(self, **priorities: Value) -> dict[str, Value]:
-        """Give what is decided by guest, and set it."""
+        """Run a cycle, and return the decided values keyed by guest."""
         guests = self.hypervisor.guests()
         fields = self.plugin.mom_collect_guests(guests)
         seen = [replace(guest, fields={**fields.get(guest.id, {}), "priority": priorities.get(guest.name)}) for guest in guests]

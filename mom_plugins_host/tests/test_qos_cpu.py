@@ -1,4 +1,4 @@
-"""From a limit to a quota and a period."""
+"""Quota and period from a limit."""
 
 import pytest
 from hypothesis import given
@@ -12,9 +12,9 @@ from mom_plugins_host.qos.settings import PERIOD_US, QUOTA_US, quota_and_period
     [
         (50, 120, 100, (60_000, 100_000)),
         (50, 8, 16, (25_000, 100_000)),
-        (10, 1, 100, (1000, 1_000_000)),  # a longer period instead of a quota that is too small, and none that is too long
-        (0.001, 1, 100, (1000, 1_000_000)),  # the least that is possible
-        (50, 8, 4, (-1, 100_000)),  # it cannot use more than that
+        (10, 1, 100, (1000, 1_000_000)),  # a longer period instead of a too small quota, within its maximum
+        (0.001, 1, 100, (1000, 1_000_000)),  # the minimum
+        (50, 8, 4, (-1, 100_000)),  # it cannot use more
         (100, 1, 4, (-1, 100_000)),
     ],
 )

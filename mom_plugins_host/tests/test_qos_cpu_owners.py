@@ -1,5 +1,4 @@
-"""Limits of a guest's CPU time of which the YAML file, its metadata and policies each have their say: who has it, and what stands when they
-go, whichever comes and goes first."""
+"""Limits of a guest's CPU time from the YAML file, its metadata and policies: precedence, and values when they come and go in any order."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -11,7 +10,7 @@ from qos_lives import Life
 
 ORDERS = [("policy", "qos"), ("qos", "policy")]
 NO_LIMIT, HALF = (-1, 100_000), (50_000, 100_000)
-"""A quarter of eight CPUs is half a CPU for each of four vCPUs."""
+"""No limit, and a quarter of eight CPUs: half a CPU for each of four vCPUs."""
 
 
 @pytest.fixture

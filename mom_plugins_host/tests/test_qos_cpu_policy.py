@@ -1,4 +1,4 @@
-"""The policy that holds guests to the CPU time that was agreed for them, from cycle to cycle."""
+"""The policy that limits guests to their agreed CPU time, over several cycles."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -11,11 +11,11 @@ from mom_devkit import FakeGuest, FakeHypervisor, run_plugins
 
 FREE, HELD, AGREED = (-1, 100_000), (50_000, 100_000), 25.0
 FORGOTTEN = 10
-"""Cycles without a guest, while others are there, after which what was remembered of it is forgotten."""
+"""Number of cycles with other guests after which notes about a missing guest are forgotten."""
 
 
 class World(FakeHypervisor):
-    """A guest for which a quarter of the host's CPU time was agreed, and which may be away; and another one."""
+    """Hypervisor with a guest with an agreed quarter of the host's CPU time, which may be missing, and another guest."""
 
     def __init__(self, stands: tuple[int, int] = FREE) -> None:
         self.guest_there = FakeGuest("vm", "vm", cpu=CpuTune(*stands, 100, AGREED))
@@ -29,7 +29,7 @@ class World(FakeHypervisor):
         self.guest_there.cpu = replace(self.guest_there.cpu, user_limit_percent=percent)
 
     def limits_seen(self, folder: Path, cycles: int, change: Callable[[int], object]) -> list[tuple[int | None, int | None]]:
-        """Quota and period after each cycle; `change` is called before each."""
+        """Return quota and period after each cycle. `change` is called before each."""
         seen: list[tuple[int | None, int | None]] = []
 
         def between(number: int) -> None:

@@ -1,4 +1,4 @@
-"""The plugin on limits in memory: collecting, deciding, reviewing, setting, putting back, and its findings."""
+"""The plugin with limits in memory: collect, decide, review, set, restore, and findings."""
 
 from dataclasses import replace
 from typing import Any
@@ -56,7 +56,7 @@ def settings(context: PluginContext, **values: Any) -> None:
 
 
 def carry_out(plugin: QosPlugin, hypervisor: NotingHypervisor, context: PluginContext) -> dict[str, Outcome]:
-    """What comes of a cycle's decisions, with what was changed in the ledger."""
+    """Apply a cycle's decisions, with the ledger. Return the outcomes."""
     outcomes = apply_decisions(plugin, list(plugin.mom_act(seen(plugin, hypervisor))), hypervisor)
     changed = [one for one in outcomes if one.status is Status.APPLIED]
     noted = [entry(one.decision.entity, one.decision.control, one.before, one.after) for one in changed]
@@ -64,7 +64,7 @@ def carry_out(plugin: QosPlugin, hypervisor: NotingHypervisor, context: PluginCo
     return by_control(outcomes)
 
 
-# --- what is collected -----------------------------------------------------------------------------------------------------------
+# --- collect -----------------------------------------------------------------------------------------------------------
 
 
 def test_limits_are_fields_and_what_was_agreed_stands_beside_what_is(plugin, hypervisor):
@@ -114,7 +114,7 @@ def test_a_hypervisor_that_limits_nothing_has_no_such_fields(plugin):
     }  # fmt: skip
 
 
-# --- what is decided -------------------------------------------------------------------------------------------------------------
+# --- decide -------------------------------------------------------------------------------------------------------------
 
 
 def test_what_the_operator_set_is_decided_and_put_back_when_it_is_taken_out_again(plugin, hypervisor, context):
@@ -209,7 +209,7 @@ def test_a_figure_that_is_missing_for_a_cycle_lifts_no_limit(plugin, hypervisor,
     assert {one.control for one in plugin.mom_act(seen(plugin, hypervisor))} == {QUOTA, PERIOD, DISKS}
 
 
-# --- what is reviewed ------------------------------------------------------------------------------------------------------------
+# --- review ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_lists_are_completed_so_that_they_can_be_compared_and_put_back(plugin, h
     assert revision.after.value == -1
 
 
-# --- what is set -----------------------------------------------------------------------------------------------------------------
+# --- set -----------------------------------------------------------------------------------------------------------------
 
 
 def test_quota_and_period_go_together_and_only_when_one_differs(plugin, hypervisor):
@@ -273,7 +273,7 @@ def test_only_disks_that_differ_are_set_and_one_that_fails_does_not_keep_the_oth
     assert outcome.status is Status.UNCHANGED
 
 
-# --- what is put back ------------------------------------------------------------------------------------------------------------
+# --- restore ------------------------------------------------------------------------------------------------------------
 
 
 def test_each_disk_is_put_back_for_itself(plugin, hypervisor):

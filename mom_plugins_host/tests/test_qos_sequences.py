@@ -1,6 +1,4 @@
-"""Limits of which several have their say, and which come and go in any order: what stands stands still while nothing changes, and when all
-are gone, it is what stood before.
-"""
+"""Limits from several sources that come and go in any order. Without changes, values rest; without sources, original values are restored."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,7 +15,7 @@ from qos_lives import Life
 from mom_core import CpuTune, DiskTune
 
 CYCLES = 6
-"""In so many, all has come to rest."""
+"""Number of cycles until all values rest."""
 
 SAID: dict[str, dict[str, object]] = {
     "cpu": {"cpu_limit": "25%"},

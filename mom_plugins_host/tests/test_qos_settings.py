@@ -1,4 +1,4 @@
-"""What an operator may write about limits."""
+"""Settings of limits."""
 
 from typing import Any
 

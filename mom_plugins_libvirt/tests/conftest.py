@@ -1,4 +1,4 @@
-"""Fixtures: a fake libvirtd, a clock that a test turns, and a hypervisor on them."""
+"""Fixtures: a fake libvirtd, a clock, and a hypervisor."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack

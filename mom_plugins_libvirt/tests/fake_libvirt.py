@@ -1,4 +1,4 @@
-"""Stands in for libvirt's Python binding: guests in memory, calls counted, and every failure that a test asks for."""
+"""Substitute for libvirt's Python binding: guests in memory, counted calls, and ordered failures."""
 
 # ruff: noqa: N802, N803, N815  # the names are libvirt's
 
@@ -23,16 +23,16 @@ from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
 from mom_plugins_libvirt.plugin import pid_of
 
 LONG_SECONDS = 30.0
-"""Longer than anything here takes that does not hang, however busy the machine is."""
+"""Longer than any call here that does not hang, also on a busy machine."""
 
 OPERATION_ABORTED = 78
-"""As in libvirt/virterror.h."""
+"""Constant of libvirt/virterror.h."""
 
 XML = "<domain><devices><memballoon model='{model}'>{stats}</memballoon>{devices}</devices>{more}</domain>"
 
 
 class FakeError(Exception):
-    """libvirt's exception: a number, and the errno behind it."""
+    """libvirt's exception with its code and errno."""
 
     def __init__(self, message: str, code: int, number: int = 0) -> None:
         super().__init__(message)
@@ -47,7 +47,7 @@ class FakeError(Exception):
 
 
 class FakeGuest:
-    """A guest on the fake libvirtd; a test changes its attributes."""
+    """Guest on the fake libvirtd. Tests change its attributes."""
 
     def __init__(self, uuid: str, name: str) -> None:
         self.uuid = uuid
@@ -56,32 +56,32 @@ class FakeGuest:
         self.state = 1
         self.reason = 0
         self.told: int | None = None
-        """The size that libvirt tells of it, where that is not the one that it has."""
+        """Size that libvirt reports, if it differs from the real one."""
         self.model = "virtio"
         self.period = 2
         self.current = 1 << 20
         self.maximum = 1 << 20
         self.statistics: dict[str, object] = {"balloon.last-update": 1000, "balloon.available": 900_000, "balloon.usable": 500_000}
         self.devices = self.more = ""
-        """XML beside the balloon device, and beside the devices."""
+        """XML of additional devices, and outside the devices."""
         self.scheduler: dict[str, int] | None = {"cpu_shares": 1024, "vcpu_period": 100_000, "vcpu_quota": -1, "emulator_quota": -1}
-        """None: there is no CPU controller."""
+        """CPU limits; None without a CPU controller."""
         self.tuned: list[tuple[object, ...]] = []
-        """What was set, in that order."""
+        """Values set, in order."""
         self.pins: list[tuple[bool, ...]] = [(True, True), (True, True)]
         self.job: dict[str, object] = {"type": 0}
         self.persistent = True
         self.saved = False
-        """Its memory is in a file."""
+        """Whether its memory is saved in a file."""
         self.moved_to = ""
         self.job_goes_on: threading.Event | None = None
-        """Saving and moving it wait for this: set when the job is given up."""
+        """Event for which its save or migration waits. Aborting the job sets it."""
         self.aborts_that_fail = 0
-        """So often its job cannot be given up."""
+        """Number of aborts that fail."""
         self.abort_returns: threading.Event | None = None
-        """Who gives its job up has no answer before this, though the job is over."""
+        """Event before which an abort does not return, although the job has ended."""
         self.hangs: threading.Event | None = None
-        """Calls on this guest wait for it."""
+        """Event for which calls on this guest wait."""
 
     @property
     def entity(self) -> Entity:
@@ -94,7 +94,7 @@ class FakeGuest:
 
     @property
     def own_record(self) -> dict[str, object]:
-        """What libvirtd knows without asking the guest."""
+        """Return libvirtd's own figures, without asking the guest."""
         return {"state.state": self.state, "state.reason": self.reason}
 
     @property
@@ -104,7 +104,7 @@ class FakeGuest:
 
 
 class FakeDomain:
-    """libvirt's handle for a guest: it outlives the guest, and its connection."""
+    """libvirt's handle of a guest. It outlives the guest and the connection."""
 
     def __init__(self, libvirtd: FakeLibvirtd, guest: FakeGuest) -> None:
         self._libvirtd = libvirtd
@@ -112,7 +112,9 @@ class FakeDomain:
         self._number = guest.number
 
     def name(self) -> str:
-        return self._guest.name.encode(errors="surrogateescape").decode()  # as the binding does: \udcff is the byte ff, and no UTF-8
+        return self._guest.name.encode(
+            errors="surrogateescape"
+        ).decode()  # like the binding: \udcff stands for the byte ff, which is not UTF-8
 
     def UUIDString(self) -> str:
         return self._guest.uuid
@@ -257,7 +259,7 @@ class FakeDomain:
 
 
 class FakeConnection:
-    """One connection; it notices when it is used for two calls at a time, or after it was closed."""
+    """Connection that detects two calls at a time, and calls after its close."""
 
     def __init__(self, libvirtd: FakeLibvirtd, uri: str = "") -> None:
         self._libvirtd = libvirtd
@@ -265,7 +267,7 @@ class FakeConnection:
         self.callbacks: dict[int, tuple[int, Callable[..., None], object]] = {}
         self.broken = False
         self.hangs: threading.Event | None = None
-        """Bulk calls on it that ask guests wait for this."""
+        """Event for which bulk calls to guests wait."""
         self.closed = False
 
     def getAllDomainStats(self, stats: int = 0, flags: int = 0) -> Sequence[tuple[Domain, StatisticsRecord]]:
@@ -302,15 +304,15 @@ class FakeConnection:
         return 0
 
     def lose(self) -> None:
-        """libvirtd ends it."""
+        """Break the connection, like libvirtd."""
         self.broken = True
 
     def tell(self, guest: FakeGuest, event: int, detail: int = 0) -> None:
-        """What libvirt does when something happens to a guest's life."""
+        """Send a lifecycle event."""
         self.tell_of(guest, FakeLibvirtd.VIR_DOMAIN_EVENT_ID_LIFECYCLE, event, detail)
 
     def tell_of(self, guest: FakeGuest, number: int, *details: object) -> None:
-        """What libvirt does when an event of this kind happens to a guest."""
+        """Send an event of this kind."""
         for kind, callback, opaque in list(self.callbacks.values()):
             if kind == number:
                 callback(self, FakeDomain(self._libvirtd, guest), *details, opaque)
@@ -331,14 +333,14 @@ class FakeConnection:
 
 
 class FakeLibvirtd:
-    """Takes the place of the module `libvirt`, and of the daemon behind it."""
+    """Substitute for the module `libvirt` and its daemon."""
 
     libvirtError = FakeError
     VIR_DOMAIN_STATS_STATE, VIR_DOMAIN_STATS_CPU_TOTAL, VIR_DOMAIN_STATS_BALLOON, VIR_DOMAIN_STATS_VCPU = 1, 2, 4, 8
     VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE, VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT = 1, 1 << 29
     VIR_DOMAIN_EVENT_ID_LIFECYCLE, VIR_DOMAIN_EVENT_ID_BALLOON_CHANGE, VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED = 0, 13, 15
     VIR_DOMAIN_EVENT_ID_TUNABLE, VIR_DOMAIN_EVENT_ID_DEVICE_ADDED = 17, 19
-    """Some of the kinds: a binding may lack the others."""
+    """Kinds of events. A binding may lack others."""
     VIR_DOMAIN_AFFECT_LIVE = 1
     VIR_MIGRATE_LIVE, VIR_MIGRATE_PERSIST_DEST, VIR_MIGRATE_UNDEFINE_SOURCE, VIR_MIGRATE_ABORT_ON_ERROR = 1, 8, 16, 4096
     VIR_MIGRATE_PARAM_URI = "migrate_uri"
@@ -346,18 +348,18 @@ class FakeLibvirtd:
 
     def __init__(self) -> None:
         self.guests: dict[str, FakeGuest] = {}
-        """Those that run."""
+        """Running guests."""
         self.ended: dict[str, FakeGuest] = {}
-        """Those that do not, and are defined."""
+        """Defined guests that do not run."""
         self.calls: Counter[str] = Counter()
         self.connections: list[FakeConnection] = []
         self.refusal: FakeError | None = None
-        """What opening a connection fails with."""
+        """Error of opening a connection."""
         self.open_hangs: threading.Event | None = None
         self.bulk_hangs: list[threading.Event] = []
-        """The next bulk calls that ask guests wait for these, one each."""
+        """Events for which the next bulk calls to guests wait, one each."""
         self.none_answers: threading.Event | None = None
-        """All bulk calls wait for it."""
+        """Event for which all bulk calls wait."""
         self.opened_uris: list[str] = []
 
     def add(self, name: str, uuid: str = "") -> FakeGuest:
@@ -366,7 +368,7 @@ class FakeLibvirtd:
         return guest
 
     def end(self, guest: FakeGuest) -> None:
-        """It runs no more; libvirt forgets it if it is not defined."""
+        """End a guest. libvirt forgets undefined guests."""
         del self.guests[guest.uuid]
         if guest.persistent:
             self.ended[guest.uuid] = guest
@@ -389,7 +391,7 @@ class FakeLibvirtd:
 
 
 class NoLoop:
-    """Takes the place of libvirt's event loop, of which the fake has no need."""
+    """Substitute for libvirt's event loop, which the fake does not need."""
 
     def __init__(self, module: object = None) -> None:
         pass
@@ -410,7 +412,7 @@ def hypervisor_on(
     readonly: bool = False,
     platforms: PlatformProperties | None = None,
 ) -> Iterator[LibvirtHypervisor]:
-    """The plugin's hypervisor on the fake, with a host's files below a folder."""
+    """Return the plugin's hypervisor on the fake, with a host's files in a folder."""
     log = logging.getLogger("mom.plugin.libvirt")
     connection = Connection(ConnectionSettings(uri, readonly, call_timeout=LONG_SECONDS), log, libvirtd)
     find = partial(pid_of, folder / "pids", folder / "proc")
@@ -423,7 +425,7 @@ def hypervisor_on(
 
 @contextmanager
 def impatient(connection: Connection) -> Iterator[None]:
-    """For calls that hang: they are waited for a moment only, and all others before and after as long as they take."""
+    """Use a short time limit until the end of the block, for calls that hang."""
     patient = connection.settings
     connection.settings = replace(patient, call_timeout=0.1)
     yield

@@ -1,8 +1,7 @@
-"""Domains as nova writes them.
+"""Domains in nova's form.
 
-By nova's source, `LibvirtConfigGuestMetaNovaInstance` and its like in nova/virt/libvirt/config.py (openstack/nova), the XML of a nova
-25.1.0 that a user sent to the list of QEMU in March 2023, and, for a flavor's id and extra specs, which newer novas write,
-test_flavor_metadata.py of openstack/whitebox-tempest-plugin. Names and ids are made up.
+Sources: `LibvirtConfigGuestMetaNovaInstance` in nova/virt/libvirt/config.py (openstack/nova); XML of nova 25.1.0 in a mail to QEMU's list in
+March 2023; and for a flavor's id and extra specs, test_flavor_metadata.py of openstack/whitebox-tempest-plugin. Names and ids are made up.
 """
 
 NEW = """
@@ -32,11 +31,11 @@ NEW = """
       </nova:ports>
     </nova:instance>
 """
-"""The metadata of an instance of a newer nova."""
+"""Metadata of an instance of a newer nova."""
 
 
 def domain(metadata: str) -> str:
-    """A domain with this metadata."""
+    """Return a domain with this metadata."""
     return f"""<domain type='kvm' id='3'>
   <name>instance-0000002a</name>
   <uuid>e1e5c1c0-1234-4678-9abc-def012345678</uuid>

@@ -29,7 +29,7 @@ A = Entity(Scope.GUEST, "uuid-of-a", "a")
 
 
 class FakeQemu:
-    """Takes the place of the module `libvirt_qemu`."""
+    """Substitute for the module `libvirt_qemu`."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, str, int]] = []
@@ -72,7 +72,7 @@ def channels_of(devices: str) -> Mapping[str, str]:
 
 def test_channels_are_those_that_lead_to_agents_and_only_a_listening_socket_has_a_path() -> None:
     assert channels_of(CHANNELS) == {
-        "org.qemu.guest_agent.0": "",  # libvirt itself is connected to it
+        "org.qemu.guest_agent.0": "",  # libvirt itself uses this channel
         "org.mom.guestd.0": "/run/a/guestd",
         "its.own.client": "",
         "not.started.yet": "",

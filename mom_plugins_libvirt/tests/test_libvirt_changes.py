@@ -1,4 +1,4 @@
-"""Who changes guests: libvirt at mom's word, or mom-libvirt-helper; and what becomes of orders that are not followed."""
+"""Changes of guests through libvirt or mom-libvirt-helper, and refused orders."""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -12,7 +12,7 @@ from mom_plugins_libvirt.api import translated
 from mom_plugins_libvirt.changes import GuestOrders, OrderedDomain, OrderRefused
 
 DRIVER = "test:///default"
-"""libvirt's own driver for tests: each connection has one guest, in memory."""
+"""libvirt's driver for tests. Each connection has one guest in memory."""
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_the_helper_is_for_the_systems_guests_of_this_host_and_not_for_root(monk
 
 
 def kind_of(call: Callable[[], object]) -> type[Exception]:
-    """What the engine makes of the refusal."""
+    """Return the engine's type of a refused order."""
     with pytest.raises(OrderRefused) as refused:
         call()
     return type(translated(refused.value, "changing it"))

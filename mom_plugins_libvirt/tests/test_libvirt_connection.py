@@ -1,4 +1,4 @@
-"""The connection: one call at a time, nothing waits for ever, back-off."""
+"""The connection: one call at a time, time limits, back-off."""
 
 import errno
 import logging
@@ -25,7 +25,7 @@ BALLOON = FakeLibvirtd.VIR_DOMAIN_STATS_BALLOON
 Make = Callable[..., Connection]
 
 SHORT_SECONDS = 0.1
-"""How long connections wait for an answer here that never comes."""
+"""Time limit of connections for an answer that never comes."""
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def described(connection: Connection, guest: FakeGuest) -> str:
 
 
 def all_hang(connection: Connection, guests: Sequence[FakeGuest]) -> tuple[threading.Event, list[float]]:
-    """Guests that a connection knows hang and are asked; the event that sets them free, and how long each would have been waited for."""
+    """Ask hanging guests that a connection knows. Return the event that releases them, and the time limits of the calls."""
     connection.statistics(BALLOON)
     hang = threading.Event()
     for guest in guests:
@@ -105,7 +105,7 @@ def all_hang(connection: Connection, guests: Sequence[FakeGuest]) -> tuple[threa
 
 @contextmanager
 def _patience_noted() -> Iterator[list[float]]:
-    """For calls that all hang: for how long each of them would be waited."""
+    """Yield a list of the time limits of hanging calls."""
     waited: list[float] = []
     came_back = Callers.came_back
 

@@ -1,4 +1,4 @@
-"""What a guest's description says."""
+"""Parsing guests' definitions."""
 
 import pytest
 

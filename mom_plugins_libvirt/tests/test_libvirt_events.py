@@ -1,4 +1,4 @@
-"""Events: what is read again, and what is worth a cycle."""
+"""Events: what mom reads again, and what wakes a cycle."""
 
 import libvirt  # type: ignore[import-untyped]  # it has no types
 import pytest
@@ -31,7 +31,7 @@ def test_what_changes_while_the_description_is_read_is_read_again(libvirtd, make
     old = guest.xml
 
     class Changing(FakeGuest):
-        """Its period is changed by somebody as soon as its description was read."""
+        """Guest whose statistics period another program changes after each read of its definition."""
 
         @property
         def xml(self) -> str:

@@ -37,7 +37,7 @@ def test_a_quiet_cycle_is_one_call_however_many_guests_there_are(libvirtd, hyper
 
 
 class Racks:
-    """A platform of a third party, which goes by the metadata in the domain XML."""
+    """Platform of a third party that reads metadata in the domain XML."""
 
     def properties(self, description: GuestDescription) -> dict[str, str]:
         assert description.domain is not None
@@ -132,7 +132,7 @@ def test_a_guest_that_was_paused_is_given_time_to_answer_again(guest, hypervisor
 
 
 def test_what_was_decided_for_a_guest_is_not_done_to_the_one_that_was_started_in_its_place(libvirtd, hypervisor, guest):
-    """libvirt finds guests by their UUID: one that was started anew between a look and a change would boot with another one's size."""
+    """libvirt finds guests by UUID. A guest restarted between a read and a change would boot with the size of the earlier one."""
     hypervisor.guests()
     guest.number += 1
     for change in (
@@ -163,7 +163,7 @@ def test_a_guest_is_left_alone_while_libvirt_works_on_it(libvirtd, hypervisor, o
 
 
 class QemuMonitor:
-    """Takes the place of the module `libvirt_qemu`."""
+    """Substitute for the module `libvirt_qemu`."""
 
     def __init__(self) -> None:
         self.answer = '{"return":{},"id":"libvirt-9"}'
@@ -264,7 +264,7 @@ _VIRTIO_MEM = "<memory model='virtio-mem'><target><size unit='KiB'>262144</size>
 
 
 def test_what_a_guest_is_asked_to_give_up_beside_a_full_balloon_is_soon_known(guest, hypervisor, clock):
-    """It may have to wait for what the balloon holds; libvirt has no event for it."""
+    """It may wait for memory in the balloon, and libvirt has no event for it."""
     guest.maximum, guest.current = 448 << 10, 300 << 10
     guest.devices = _VIRTIO_MEM.format(128 << 10)
     hypervisor.guests()
@@ -309,7 +309,7 @@ def test_a_guest_that_vanishes_between_two_calls_harms_nothing(libvirtd, hypervi
 
 def test_a_guest_that_vanishes_before_it_is_described_is_not_listed(libvirtd, hypervisor, guest):
     class Vanishing(FakeGuest):
-        """Goes with the bulk call that still saw it."""
+        """Guest that ends after the next bulk call."""
 
         @property
         def record(self) -> dict[str, object]:
@@ -341,7 +341,7 @@ def test_a_guest_that_hangs_is_asked_once_and_blocked_until_it_answers(libvirtd,
 
 @pytest.fixture
 def slow_guests(libvirtd, clock) -> Sequence[FakeGuest]:
-    """Guests whose description takes a tenth of a second."""
+    """Return guests whose definitions take 0.1 s to read."""
 
     class SlowGuest(FakeGuest):
         @property
@@ -381,10 +381,10 @@ def test_nothing_is_done_to_a_guest_before_it_is_known_what_its_description_prom
 
 
 def test_a_description_that_cannot_be_understood_blocks_the_balloon_and_its_statistics_alone(hypervisor, guest, clock):
-    """What is not read yet blocks all: such a guest would never be limited or evicted, for as long as it runs."""
+    """An unread definition blocks all controls. Otherwise, such a guest could never be limited or evicted."""
     garbled = dict.fromkeys((BALLOON, PERIOD), "the guest's description is invalid")
     for guest.more, blocked in (("</domain>", garbled), ("", {}), ("</domain>", garbled)):
-        clock.now += 301  # it is read again by then
+        clock.now += 301  # after which mom reads it again
         guest.statistics["balloon.last-update"] = int(clock.wall())
         assert listed(hypervisor, guest).blocked == blocked
     hypervisor.set_cpu_tune(guest.entity, shares=512)

@@ -1,4 +1,4 @@
-"""Guests that are about to be started: what they will have, and that mom knows of the others while a hook holds one up."""
+"""Guests before their start: their memory, and mom's view of other guests while a hook runs."""
 
 import logging
 import threading
@@ -29,7 +29,7 @@ WHOLE = "<memory unit='KiB'>4194304</memory><currentMemory unit='KiB'>4194304</c
 
 
 def domain(memory: str = SIZE, devices: str = VIRTIO, name: str = "web", more: str = "") -> str:
-    """As libvirt gives it to a hook."""
+    """Return a domain as libvirt passes it to a hook."""
     return f"<domain type='kvm'><name>{name}</name><uuid>{UUID}</uuid>{memory}{more}<devices>{devices}</devices></domain>"
 
 
@@ -87,7 +87,7 @@ def test_a_guest_without_a_uuid_needs_its_memory_all_the_same(uuid: str) -> None
 
 
 class HeldUp(FakeLibvirtd):
-    """While a hook runs, a call about all guests waits for its end, as libvirt's does."""
+    """libvirtd whose bulk calls wait while a hook runs, like libvirt's."""
 
     hook: threading.Event
 

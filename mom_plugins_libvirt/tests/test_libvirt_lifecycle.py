@@ -1,4 +1,4 @@
-"""Stopping guests and letting them go on, and moving them: on a fake libvirtd."""
+"""Stopping, resuming and moving guests on a fake libvirtd."""
 
 import threading
 import time

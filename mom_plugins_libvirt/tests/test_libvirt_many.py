@@ -1,4 +1,4 @@
-"""Connections to many libvirts at once, of which some are not to be trusted: what they share, and where each is cut off."""
+"""Connections to many libvirts, some hostile: shared resources and limits."""
 
 import logging
 import threading

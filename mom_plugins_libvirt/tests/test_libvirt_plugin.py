@@ -1,4 +1,4 @@
-"""The plugin: settings, declarations, the statistics period, the doctor; on a libvirtd in memory and on libvirt's own test driver."""
+"""The plugin: settings, declarations, statistics period and findings, on a libvirtd in memory and libvirt's test driver."""
 
 import sys
 import time
@@ -37,7 +37,7 @@ PATIENT = {"call_timeout": f"{LONG_SECONDS:.0f}s", "deadline": f"{3 * LONG_SECON
 def make_plugin(libvirtd: FakeLibvirtd, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[MakePlugin]:
     monkeypatch.setattr("mom_plugins_libvirt.binding", lambda: libvirtd)
     monkeypatch.setattr(connection_module, "EventLoop", NoLoop)
-    monkeypatch.setattr("mom_plugins_libvirt.plugin._DESCRIBE_SECONDS", LONG_SECONDS)  # all in the first look
+    monkeypatch.setattr("mom_plugins_libvirt.plugin._DESCRIBE_SECONDS", LONG_SECONDS)  # all in the first cycle
     made: list[LibvirtPlugin] = []
 
     def make(*, serves: bool = True, **settings: object) -> LibvirtPlugin:

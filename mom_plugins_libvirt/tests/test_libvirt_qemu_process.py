@@ -1,4 +1,4 @@
-"""A guest's process."""
+"""QEMU process of a guest."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Limits of guests on a libvirtd in memory: what is read, how often, and what is refused before libvirt hears of it."""
+"""Limits of guests on a libvirtd in memory: reads, their frequency, and values refused before a call."""
 
 import threading
 
@@ -29,7 +29,7 @@ def test_limits_are_read_once_for_each_description_however_often_they_are_looked
         assert hypervisor.cpu_pins([guest.entity])[guest.uuid] == [{0, 1}, {0, 1}]
         clock.now += 5
     assert libvirtd.calls["XMLDesc"] == libvirtd.calls["schedulerParametersFlags"] == libvirtd.calls["vcpuPinInfo"] == 1
-    clock.now += 300  # a change of which no event has told
+    clock.now += 300  # a change without an event
     guest.devices = DISK.replace("5000", "6000")
     hypervisor.guests()
     assert hypervisor.io_tunes([guest.entity])[guest.uuid][0].current["read_bytes_sec"] == 6000
@@ -90,7 +90,7 @@ def test_without_a_cpu_group_the_controls_are_blocked_and_libvirt_is_not_asked_a
 
 
 def busy_for(monkeypatch, call, *names):
-    """Have libvirt tell of these guests that it is busy with them."""
+    """Let libvirt report that it is busy with these guests."""
     really = getattr(FakeDomain, call)
 
     def answer(domain, flags=0):

@@ -1,4 +1,4 @@
-"""What descriptions say about limits, as libvirt and oVirt write them, and as somebody might who means harm."""
+"""Limits in definitions of libvirt and oVirt, and in hostile ones."""
 
 from xml.etree import ElementTree
 
@@ -50,8 +50,8 @@ def test_disks_come_with_their_limits_and_what_was_agreed_by_path_or_by_name() -
     assert tuned(QOS.format(io) + devices).disks == (
         DiskTune("vda", "/a.img", {**NONE, "write_bytes_sec": 9}, {"total_bytes_sec": 5000}, None),
         DiskTune("vdb", "pool/image", NONE, None, {"total_iops_sec": 7}),
-        DiskTune("vdx", "/dev/c", NONE),  # of that name, but another path was meant
-        DiskTune("vdn", "", NONE, {"total_iops_sec": 8}),  # without a path it is the name that says which
+        DiskTune("vdx", "/dev/c", NONE),  # same name, but another path
+        DiskTune("vdn", "", NONE, {"total_iops_sec": 8}),  # without a path, the name identifies it
         DiskTune("hdd", "/i.iso", NONE),
         DiskTune("vdq", "", NONE),
     )

@@ -1,4 +1,4 @@
-"""What nova says of its instances, as properties of guests."""
+"""nova's metadata as properties of guests."""
 
 from pathlib import Path
 from xml.etree import ElementTree
@@ -14,7 +14,7 @@ NOVA = NovaPlugin(PluginSettings(), PluginContext())
 
 
 def properties(metadata: str) -> dict[str, str]:
-    """What a hypervisor gets, which bounds it."""
+    """Return the properties of a guest, within a hypervisor's limits."""
     context = PluginContext(offers={GuestPlatform: (NOVA,)})
     return PlatformProperties(context).of(GuestDescription(domain=ElementTree.fromstring(domain(metadata))))  # noqa: S314  # our own text
 

@@ -1,4 +1,4 @@
-"""Declarations as the usual plugins make them, without these plugins: for the checks."""
+"""Declarations of the usual plugins, for the checks."""
 
 from collections.abc import Iterable, Mapping
 
@@ -36,7 +36,7 @@ def declared(
     controls: Iterable[ControlSpec] = (),
     policies: Mapping[str, str] | None = None,
 ) -> Declarations:
-    """Declarations of fields in these units, and of controls that somebody has."""
+    """Return declarations of fields in these units, and of controls."""
     fields = {
         (scope, name): FieldSpec(name, unit, scope, name)
         for scope, units in ((Scope.HOST, host), (Scope.GUEST, guest))

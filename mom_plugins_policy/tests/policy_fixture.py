@@ -1,4 +1,4 @@
-"""The fixture of the reference's section 1, and how a value is written in its tables."""
+"""Fixture of the reference's section 1, and the form of values in its tables."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,11 +6,11 @@ from typing import Any
 from mom_core import Guest, Host, Snapshot
 from mom_core.testing import snapshot
 
-LATE = "late"  # declared, and in no sample: here it stands in the older sample, as nil, which reads the same
+LATE = "late"  # declared, but in no sample: here as nil in the older sample, which reads the same
 
 
 def fixture() -> Snapshot:
-    """Host with two samples, vm1 with two, vm2 with one."""
+    """Return a host with two samples, vm1 with two, vm2 with one."""
     disk = {"maximum": {"total_bytes_sec": 500, "read_bytes_sec": None}}
     return snapshot(
         host={"mem_free": 300, "mem_available": 1000, "cpu_count": 4, "swap_total": None},
@@ -29,7 +29,7 @@ def fixture() -> Snapshot:
 
 
 def shown(value: Any) -> str:
-    """A value as the reference writes it."""
+    """Return a value in the reference's form."""
     if value is None:
         return "nil"
     if isinstance(value, bool):
@@ -46,5 +46,5 @@ def shown(value: Any) -> str:
 
 
 def all_shown(values: Sequence[Any]) -> str:
-    """The values of several forms."""
+    """Return the values of several forms in the reference's form."""
     return " ; ".join(map(shown, values))

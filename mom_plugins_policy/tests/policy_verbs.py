@@ -1,4 +1,4 @@
-"""Command lines of `mom policy` in this process: what they print, and their exit code."""
+"""Commands `mom policy` in this process, with output and exit code."""
 
 import contextlib
 import io
@@ -20,12 +20,12 @@ def _declared_by_all() -> Declarations:
 
 
 def _declarations_of(config: Config | None = None) -> Declarations:
-    """The plugins that are installed do not change while tests run: they are looked at once."""
+    """Return cached declarations, because installed plugins do not change while tests run."""
     return _declared_by_all() if config is None else _declared(config)
 
 
 class Done(NamedTuple):
-    """The end of a command."""
+    """Result of a command."""
 
     code: int
     out: str
@@ -33,7 +33,7 @@ class Done(NamedTuple):
 
 
 def mom_policy(*arguments: object, given: str | bytes = "") -> Done:
-    """Run `mom policy …`; a traceback would be code 70.
+    """Run `mom policy …`. A traceback has code 70.
 
     :param given: standard input
     """

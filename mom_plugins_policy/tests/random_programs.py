@@ -1,9 +1,9 @@
-"""Random programs of the language: mostly meaningful, sometimes wrong, always small."""
+"""Random programs of the language: mostly valid, sometimes wrong, always small."""
 
 from collections.abc import Callable
 
 Choose = Callable[[int], int]
-"""Gives a number from 0 up to, without, its argument."""
+"""Function that returns a number from 0 to below its argument."""
 
 NAMES = ("a", "b", "c", "d")
 FUNCTIONS = ("f", "g", "h")
@@ -16,7 +16,7 @@ LITERALS = ("0", "1", "2", "-3", "0.5", "1e3", "nil", '""', '"s"', "'mem_free'",
 
 
 class Writer:
-    """Writes one program, drawing every choice from `choose`."""
+    """Writer of one program. `choose` makes every choice."""
 
     def __init__(self, choose: Choose) -> None:
         self.choose = choose
@@ -37,7 +37,7 @@ class Writer:
         return "\n".join([*self.prelude(), *(self.form(4) for _ in range(1 + self.choose(6)))])
 
     def prelude(self) -> list[str]:
-        """In most programs all names are bound and all functions defined: otherwise the first form is the last."""
+        """Return definitions of all names and functions, for most programs. Otherwise, the first form would fail."""
         if not self.sane:
             return []
         values = ("0", "1", "2.5", "100", '"s"', "Host.mem_free", "nil", "(with Guests x x.balloon_max)")
@@ -164,5 +164,5 @@ class Writer:
 
 
 def program(choose: Choose) -> str:
-    """One random program."""
+    """Return a random program."""
     return Writer(choose).program()

@@ -1,4 +1,4 @@
-"""Policies that change while mom runs: all or nothing, over what files say, with versions, a way back, and a memory on disk."""
+"""Changes of policies while mom runs: as a whole, over files, with versions, reset, and storage on disk."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ USE = '(Host.Control "knob" level)'
 
 
 class Running:
-    """The plugin at work on a folder of files."""
+    """Running plugin on a folder of files."""
 
     def __init__(self, path: Path, **settings: object) -> None:
         self.folder = path / "policy.d"
@@ -63,10 +63,10 @@ def test_a_change_that_is_wrong_anywhere_changes_nothing_and_says_where(running:
 
 
 def test_remarks_are_of_what_changes_and_of_what_that_causes_elsewhere(running: Running) -> None:
-    (running.folder / "20_old.policy").write_text("(nosuch 1)")  # a file that was there at the start
+    (running.folder / "20_old.policy").write_text("(nosuch 1)")  # a file from the start
     running = Running(running.folder.parent)
     running.policies.change({"10_words": "(def twice (x) (* 2 x))", "30_uses": "(twice 3)"}, who="a test")
-    assert running.policies.remarks({"60_new": "(+ 1 2)"}) == ()  # what 20_old fails with, it failed with before
+    assert running.policies.remarks({"60_new": "(+ 1 2)"}) == ()  # 20_old had the same errors before
     found = running.policies.remarks({"60_new": "(other 1)", "10_words": None})
     assert [(one.name, one.kind, one.severity) for one in found] == [
         ("30_uses", "unknown-function", "error"),
@@ -169,7 +169,7 @@ def test_changes_outlive_a_restart_only_when_they_are_to_be_kept(tmp_path: Path)
 
 @pytest.mark.parametrize("keep", [False, True])
 def test_a_reload_that_is_refused_leaves_what_is_kept_as_it_is(tmp_path: Path, keep: bool) -> None:
-    """The plugin with the other settings was set up, and then another plugin refused."""
+    """The plugin was set up with new settings, and then another plugin refused the reload."""
     it = Running(tmp_path, keep_changes=True)
     it.policies.change({"20": "(defvar x 1)", "10_default": None}, who="vdsm")
     it.decided()

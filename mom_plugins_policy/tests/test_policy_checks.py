@@ -1,4 +1,4 @@
-"""Checks: what is found in policies before they go live, and what is not."""
+"""Checks of policies before they are in force: findings and their absence."""
 
 import random
 import time
@@ -23,7 +23,7 @@ from mom_plugins_policy.language.runtime import Code, Evaluation
 from mom_plugins_policy.language.syntax import Form
 
 TRUE_OF_OLD_POLICIES = {"possible-nil", "average-of-nothing", "empty-policy"}
-"""Old policies are not careful about guests without data, and that is worth a warning; one of them is empty."""
+"""Findings of old policies: they ignore guests without data, and one is empty."""
 
 
 def remarks_on(text: str, declarations: Declarations | None = DECLARED) -> list[PolicyProblem]:
@@ -38,11 +38,11 @@ def in_loop(body: str) -> str:
     return f"(with Guests guest {body})"
 
 
-# --- policies that are good ------------------------------------------------------------------------------------------------------
+# --- good policies ------------------------------------------------------------------------------------------------------
 
 
 def test_old_policies_are_warned_once_of_each_field_without_data_and_of_nothing_else() -> None:
-    """Policies in the manner of MOM's and vdsm's."""
+    """The policies are like MOM's and vdsm's."""
     texts = {path.stem: path.read_text() for path in (Path(__file__).parent / "old").glob("*.policy")}
     found = check(texts, DECLARED)
     assert {remark.kind for remark in found} == TRUE_OF_OLD_POLICIES
@@ -168,7 +168,7 @@ def test_checks_of_random_programs_raise_nothing_and_refuse_what_compiling_refus
 
 @pytest.fixture
 def done(monkeypatch: pytest.MonkeyPatch) -> set[Source]:
-    """The places of forms that came to a value."""
+    """Return the places of forms that were evaluated to a value."""
     places = set[Source]()
     code_of = _Coder.code
 
@@ -187,7 +187,7 @@ def done(monkeypatch: pytest.MonkeyPatch) -> set[Source]:
 
 
 def outside_of_functions(forms: Sequence[Form], around: Form | None = None) -> Iterator[tuple[Form, Form | None]]:
-    """All forms and what they stand in. Of a function, one call may fail for certain and another may not."""
+    """Yield all forms with their outer form, except in functions: one call may always fail, and another may not."""
     for form in forms:
         yield form, around
         if not (form.items and form.items[0].name in ("def", "defun")):

@@ -1,4 +1,4 @@
-"""`mom policy check`: what it prints, its exit codes, and what is wrong with the files that it is given."""
+"""`mom policy check`: output, exit codes, and errors of files."""
 
 import json
 from pathlib import Path

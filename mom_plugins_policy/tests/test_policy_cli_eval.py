@@ -1,4 +1,4 @@
-"""`mom policy eval`, `snapshot` and `defaults`: values, decisions and errors, and what is wrong with what they are given."""
+"""`mom policy eval`, `snapshot` and `defaults`: values, decisions, errors, and bad input."""
 
 import json
 from pathlib import Path
@@ -188,7 +188,7 @@ def test_default_policies_are_printed_and_listed_with_the_sentence_that_says_wha
     assert json.loads(mom_policy("defaults", "--json").out)["40_ksm"] == mom_policy("defaults", "40_ksm").out
     listed = dict(line.split(maxsplit=1) for line in mom_policy("defaults").out.splitlines())
     assert listed["50_balloon"] == "The sizes of guests, as the balloon law suggests them: docs/balloon-law.md"
-    assert listed["70_io_limits"].startswith("Holds disks to the limits that were agreed for them")  # a remark stands before it
+    assert listed["70_io_limits"].startswith("Holds disks to the limits that were agreed for them")  # after a remark
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The evaluators against the conformance kit."""
+"""Conformance tests of the evaluators."""
 
 from mom_devkit import ConformanceTests
 from mom_plugins_policy import PolicyPlugin

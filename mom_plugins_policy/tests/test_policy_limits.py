@@ -1,4 +1,4 @@
-"""No policy hurts the host: what is written to exhaust it is answered fast, in little memory, with an error that says what it was."""
+"""No policy harms the host: policies that would exhaust it end fast, with little memory and a clear error."""
 
 import contextlib
 import gc
@@ -74,7 +74,7 @@ def test_what_is_written_to_exhaust_the_host_is_answered(name: str) -> None:
         kinds = [error.kind for error in Policy.compile({"p": text}).evaluate(fixture()).errors]
     except PolicyError as error:
         kinds = [error.kind]
-    # 0.1 s of a quiet machine's wall clock, but for the last one; the benchmark measures that. Without limits, it is hours.
+    # 0.1 s on a quiet machine, except for the last one, as the benchmark measures. Without limits, it takes hours.
     assert time.process_time() - began < 30
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50 * 1024
     assert kinds[:1] == ([kind] if kind else [])
@@ -102,7 +102,7 @@ _ONCE = '(defvar once "a") (defvar long (* "x" 65000)) (defvar half (* "x" 32000
 
 
 def at_each_guest(value: str, times: int = 1, prelude: str = "") -> str:
-    """Notes with this value, in steps that have budgets of their own."""
+    """Return a policy that writes notes with this value, in steps with separate budgets."""
     return f"{prelude} (with Guests g {{ (with once z 1) {' '.join(f'(g.SetVar {n} {value})' for n in range(times))} }})"
 
 

@@ -1,4 +1,4 @@
-"""Lasting notes: what a policy remembers about an entity is there in the next cycle and after a restart, and goes with the guest."""
+"""Lasting notes: they remain in the next cycle and after a restart, and end with the guest."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""The plugin: which files it reads, what it refuses, what it decides, and how a change takes effect."""
+"""The plugin: files, refusals, decisions and changes."""
 
 import errno
 import logging
@@ -51,7 +51,7 @@ def folder(tmp_path: Path, files: dict[str, str | bytes]) -> Path:
 
 
 def running(tmp_path: Path, files: dict[str, str | bytes] | None = None, **settings: Any) -> PolicyPlugin:
-    """The plugin, set up with these files in its folder."""
+    """Set up the plugin with these files in its folder."""
     if files is not None:
         settings["directory"] = folder(tmp_path, files)
     it = plugin(tmp_path, **settings)
@@ -75,7 +75,7 @@ def refusal(what: PolicyPlugin) -> list[tuple[str, int, int, str]]:
     return [(Path(one.file).name, one.line, one.column, one.message) for one in caught.value.problems]
 
 
-# --- what is read ------------------------------------------------------------------------------------------------------------------
+# --- files ------------------------------------------------------------------------------------------------------------------
 
 
 def test_files_are_read_in_name_order_and_others_are_not(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_a_default_that_reads_what_nobody_collects_is_left_out_and_said_in_each_
     assert problem.hint == "enable the plugins that collect them"
 
 
-# --- what the log says -------------------------------------------------------------------------------------------------------------
+# --- the log -------------------------------------------------------------------------------------------------------------
 
 
 def logged(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
@@ -165,7 +165,7 @@ def test_a_mistake_of_the_checks_stops_no_policy(tmp_path: Path, caplog: pytest.
     assert found(it)[0] == {("host", "knob"): 1}
 
 
-# --- what is refused ---------------------------------------------------------------------------------------------------------------
+# --- refusals ---------------------------------------------------------------------------------------------------------------
 
 
 def test_all_that_is_wrong_in_all_files_is_told_at_once(tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_a_bad_default_names_itself(tmp_path: Path) -> None:
     assert (name, line, column) == ("default policy 10_bad", 2, 2)
 
 
-# --- what is decided ---------------------------------------------------------------------------------------------------------------
+# --- decisions ---------------------------------------------------------------------------------------------------------------
 
 
 def test_decisions_are_for_controls_of_the_entity_cut_where_these_count_things_and_by_the_history_that_is_given(tmp_path: Path) -> None:

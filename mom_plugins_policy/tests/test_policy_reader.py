@@ -1,4 +1,4 @@
-"""The reader takes any text: it gives forms with their positions, or one error of its own, in linear time."""
+"""The reader accepts any text: it returns forms with positions, or raises one error, in linear time."""
 
 import re
 import time
@@ -27,7 +27,7 @@ operators = st.sampled_from(["+", "-", "*", "/", "<", ">", "<=", ">=", "==", "!=
 
 
 def as_text(tree: object) -> str:
-    """A tree of tuples (brackets and parts) and atoms as a policy text."""
+    """Return a tree of tuples (brackets and parts) and atoms as a policy's text."""
     if isinstance(tree, tuple):
         opening, parts = tree
         assert isinstance(opening, str)
@@ -43,7 +43,7 @@ trees = st.recursive(atoms, lambda inner: st.tuples(st.sampled_from("([{"), st.l
 
 
 def shape(forms: list[Form]) -> list[object]:
-    """Forms as they are compared."""
+    """Return forms in a comparable form."""
     return [(form.kind, type(form.value), form.value, shape(form.items)) for form in forms]
 
 
@@ -111,12 +111,12 @@ LONG = {"pairs": "()" * 500_000, "digits": "1" * 1_000_000, "backslashes": '"' +
 @pytest.mark.parametrize("name", LONG)
 def test_long_texts_are_answered_at_once(name: str) -> None:
     text = LONG[name]
-    began = time.thread_time()  # of this thread: others may take the machine meanwhile
+    began = time.thread_time()  # of this thread, because other processes may use the CPU
     try:
         read("p", text)
     except PolicyError as error:
         assert error.kind in ("limit", "range", "syntax", "recursion")  # noqa: PT017  # either outcome is right
-    assert time.thread_time() - began < 20  # 0.1 s on a quiet machine; what is not linear takes minutes
+    assert time.thread_time() - began < 20  # 0.1 s on a quiet machine; anything not linear takes minutes
 
 
 @pytest.mark.parametrize(

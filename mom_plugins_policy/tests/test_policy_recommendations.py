@@ -1,4 +1,4 @@
-"""Section 14 of the language reference, row by row: where we follow the original, and where we do better than it."""
+"""Section 14 of the language reference, row by row: where mom follows MOM, and where it differs."""
 
 import logging
 from typing import Any
@@ -60,7 +60,7 @@ def test_row_17_nothing_but_the_language_can_be_reached(name: str, use: str) -> 
     assert [error.kind for error in result.errors] in (["undefined-symbol"], ["unknown-function"])
 
 
-# --- section 15: what the shipped policies rely on ---------------------------------------------------------------------------------
+# --- section 15: requirements of the shipped policies ---------------------------------------------------------------------------------
 
 
 def test_fields_are_declared_by_the_snapshot_or_by_plugins() -> None:

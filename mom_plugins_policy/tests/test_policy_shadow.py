@@ -1,4 +1,4 @@
-"""Policies on trial: evaluated beside those in force, reported, and nothing else."""
+"""Policies on trial: evaluated beside those in force, and only reported."""
 
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def split(it: PolicyPlugin) -> tuple[list[object], list[object] | None, list[Pro
 NOTING = '(def wanted (g) { (g.Remember "n" (+ 1 (g.Recall "n" 0))) (g.Recall "n") })'
 
 
-# Policies on trial, what they decide in the first and second cycle (None: nothing is told), and what a warning of it begins with.
+# Policies on trial, their decisions in the first and second cycle (None: no report), and the begin of a warning.
 @pytest.mark.parametrize(
     ("shadow", "considered", "said"),
     [

@@ -1,4 +1,4 @@
-"""Every part of the language knows every word, and says of it what is so: one test for each thing that a record says."""
+"""All parts of the language know all words. One test for each property of a word."""
 
 import functools
 import itertools
@@ -28,7 +28,7 @@ def test_a_property_that_a_guest_lacks_is_an_error_or_the_second_argument() -> N
 
 
 def comparable(value: Any) -> Any:
-    """A value with its type; NaN is equal to itself."""
+    """Return a value with its type. NaN equals itself."""
     if isinstance(value, list):
         return [comparable(item) for item in value]
     return "nan" if isinstance(value, float) and math.isnan(value) else (type(value).__name__, value)
@@ -40,7 +40,7 @@ def kind_of(error: Exception) -> str:
 
 
 def computed(word: FunctionWord, values: list[Any]) -> Any:
-    """A value, or the kind of the error."""
+    """Return a value, or the kind of the error."""
     try:
         return word.compute(*values)
     except (TypeError, ArithmeticError, ValueError, MemoryError) as error:
@@ -62,7 +62,7 @@ class TestFunctions:
                 expected = computed(word, [VALUES[one] for one in texts]) if word.takes(count) else "! arity"
                 assert comparable(found) == comparable(expected), text
                 if count == 3:
-                    break  # that more arguments are taken is seen from one row
+                    break  # one row shows that more arguments are accepted
 
     def test_a_nil_is_an_error_where_the_record_is_strict_and_nowhere_else(self, word: FunctionWord) -> None:
         for count in COUNTS:

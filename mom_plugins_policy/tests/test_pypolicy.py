@@ -1,4 +1,4 @@
-"""Policies in Python: what they are given, what comes of what they give, and what their mistakes cost."""
+"""Policies in Python: arguments, results and mistakes."""
 
 import textwrap
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ CONTROLS = {
 
 
 class Folder:
-    """A folder of policies, and the plugin that reads it."""
+    """Folder of policies, and the plugin."""
 
     def __init__(self, tmp_path: Path) -> None:
         self.path = tmp_path / "pypolicy.d"
@@ -53,7 +53,7 @@ class Folder:
         return path
 
     def decisions(self, seen: Snapshot | None = None, **files: str) -> list[Decision]:
-        """The decisions of policies of these names and texts."""
+        """Return the decisions of policies with these names and texts."""
         for name, text in files.items():
             self.write(f"{name}.py", text)
         self.plugin.mom_setup()
@@ -61,7 +61,7 @@ class Folder:
         return [one for one in self.plugin.mom_evaluate(seen, seen.history) if isinstance(one, Decision)]
 
     def decide(self, text: str, seen: Snapshot | None = None) -> tuple[dict[tuple[str, str], Any], list[Problem]]:
-        """The decisions of the policy `p.py` of this text, by entity's name and control, and the problems."""
+        """Return the decisions of a policy with this text, keyed by entity's name and control, and the problems."""
         self.write("p.py", text)
         self.plugin.mom_setup()
         return self.again(seen)
@@ -72,7 +72,7 @@ class Folder:
         return decided, [one for one in found if isinstance(one, Problem)]
 
     def refused(self) -> str:
-        """The refusal of the policies as they are: the same at the start, at a reload and by `mom config check`."""
+        """Return the error of the policies. It is the same at the start, at a reload and in `mom config check`."""
         with pytest.raises(ConfigError) as caught:
             self.plugin.mom_setup()
         with pytest.raises(ConfigError) as again:
@@ -102,7 +102,7 @@ HALVES = """
 """
 
 
-# --- what is given and decided ---------------------------------------------------------------------------------------------------
+# --- arguments and decisions ---------------------------------------------------------------------------------------------------
 
 
 def test_a_decision_has_its_reason_and_the_line_where_it_was_made(folder: Folder) -> None:

@@ -1,8 +1,8 @@
-"""Every row of the tables of the language reference: one policy, run alone against the fixture, and what it gives.
+"""Every row of the tables of the language reference: a policy, evaluated on the fixture, and its result.
 
-A line of `reference/*.txt` is `expression  =>  result`, where a line break in an expression is written ⏎. Where the reference recommends
-to differ from the original, a third part says by which row of its section 14, and what we give instead. `found.txt` holds programs that
-were once wrong, and programs with functions or variables named like words of the language.
+A line of `reference/*.txt` is `expression  =>  result`. ⏎ stands for a line break in an expression. If mom differs from MOM, as the
+reference recommends, a third part has the row of section 14 and mom's result. `found.txt` has programs that once failed, and programs with
+functions or variables named like words of the language.
 """
 
 from pathlib import Path
@@ -25,7 +25,7 @@ def rows() -> list[tuple[str, str, str]]:
 
 
 def outcome(text: str) -> tuple[str, list[str]]:
-    """The values, and the kinds of the errors."""
+    """Return the values, and the kinds of errors."""
     try:
         policy = Policy.compile({"50_main_": text})
     except PolicyError as error:

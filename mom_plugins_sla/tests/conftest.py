@@ -1,4 +1,4 @@
-"""A server for each test."""
+"""HTTP server for each test."""
 
 from collections.abc import Iterator
 from pathlib import Path

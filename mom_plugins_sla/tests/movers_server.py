@@ -1,4 +1,4 @@
-"""A real HTTP server on this host that answers as a test says, and keeps what it was asked."""
+"""Real HTTP server with set answers that records requests."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Request:
-    """One request, as it came."""
+    """Received request."""
 
     method: str
     path: str
@@ -20,8 +20,10 @@ class Request:
 
 @dataclass
 class Server:
-    """`answer` gives status and body to a request; a status of 0 closes the connection without a word. `writes` writes itself what it likes
-    instead, until the test is over: then nothing hangs any more."""
+    """HTTP server. `answer` returns status and body for a request; status 0 closes the connection without an answer.
+
+    If set, `writes` writes any bytes instead, at most until the end of the test.
+    """
 
     url: str = ""
     got: list[Request] = field(default_factory=list)

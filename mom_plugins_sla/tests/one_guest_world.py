@@ -1,4 +1,4 @@
-"""The plugins sla and qos on a host whose classes are missing in some cycles, as where a plugin is late."""
+"""Plugins sla and qos on a host whose classes are missing in some cycles, as with a late plugin."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ Seen = TypeVar("Seen")
 
 
 class OneGuestWorld(FakeHypervisor):
-    """One guest, on a host whose disks are short or are not."""
+    """Hypervisor with one guest, on a host with busy or idle disks."""
 
     def __init__(self, guest: FakeGuest) -> None:
         super().__init__([guest])
@@ -30,7 +30,7 @@ class OneGuestWorld(FakeHypervisor):
         sla: SlaSettings,
         *,
         order: Sequence[str] = ("sla", "qos", "policy"),
-        own: Mapping[str, Value] = {},  # it is not changed
+        own: Mapping[str, Value] = {},  # not changed
         io_limits: bool = False,
     ) -> list[Seen]:
         """Return what a look shows after each cycle; `change` is called before each.

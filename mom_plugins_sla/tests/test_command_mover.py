@@ -1,4 +1,4 @@
-"""A program that moves guests: what it is told, what it may be, and what becomes of one that hangs, dies or outlives mom."""
+"""A program that moves guests: its arguments, checks of the file, and programs that hang, die or outlive mom."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The ladder as pure functions: whom it takes, when, and that nothing makes it take anybody else."""
+"""The ladder as pure functions: which guest it chooses and when, and never another one."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -44,15 +44,15 @@ def test_a_saved_guest_needs_what_the_host_held_of_it_and_one_that_boots_all_tha
 @pytest.mark.parametrize(
     ("pressure", "already", "hard"),
     [
-        (HostPressure(0.0, TOTAL, 10_000), False, True),  # hardly anything is available, though nobody waits yet
+        (HostPressure(0.0, TOTAL, 10_000), False, True),  # almost no memory is available, although no process stalls yet
         (HostPressure(20.0, TOTAL, 100_000), False, True),
-        (HostPressure(20.0, TOTAL, 200_000), False, False),  # somebody's own cgroup waits
+        (HostPressure(20.0, TOTAL, 200_000), False, False),  # only one cgroup stalls
         (HostPressure(6.0, TOTAL, 100_000), False, False),
-        (HostPressure(6.0, TOTAL, 100_000), True, True),  # it ends a little later than it begins
+        (HostPressure(6.0, TOTAL, 100_000), True, True),  # it ends at a lower value than it begins
         (HostPressure(0.0, TOTAL, 25_000), True, True),
         (HostPressure(0.0, TOTAL, 35_000), True, False),
         (HostPressure(6.0, TOTAL, 100_000, "hard"), False, True),
-        (HostPressure(0.0, TOTAL, 100_000, "hard"), False, False),  # balloons work, and nobody waits
+        (HostPressure(0.0, TOTAL, 100_000, "hard"), False, False),  # balloons work, and no process stalls
         (HostPressure(0.0, TOTAL, 100_000, "low"), False, True),
         (HostPressure(None, TOTAL, 100_000), False, False),
         (HostPressure(99.0, TOTAL, None), False, None),
@@ -75,7 +75,7 @@ def test_there_is_room_only_with_the_guest_that_comes_back_and_while_nobody_wait
     assert not HostPressure().is_calm(0)
 
 
-# --- whom ---------------------------------------------------------------------------------------------------------------------------
+# --- the choice ---------------------------------------------------------------------------------------------------------------------------
 
 
 def chosen(candidates: Sequence[EvictionCandidate], lacks: float) -> tuple[str, Step]:
@@ -102,7 +102,7 @@ def test_the_lowest_rung_comes_first_then_the_cheapest_class_then_the_smallest_t
 def wanted(
     ladder: Ladder, now: float, pressure: HostPressure, candidates: Sequence[EvictionCandidate], *, busy: bool = False
 ) -> tuple[str, Step] | None:
-    """What is wanted now, while no guest is stopped."""
+    """Return the chosen guest, while no guest is stopped."""
     climb(ladder, now, pressure, candidates, [], busy=busy)
     return ladder.chosen
 

@@ -1,4 +1,4 @@
-"""Movers that hang, die, forget or tell nothing: no guest is moved twice, and none is harmed."""
+"""Movers that hang, die, forget or never answer: no guest is moved twice or harmed."""
 
 import json
 import threading
@@ -21,7 +21,7 @@ RUNNING, DONE, UNKNOWN = MoveReport(MoveStanding.RUNNING), MoveReport(MoveStandi
 
 
 class ClusterMover:
-    """A cluster's management, which keeps its jobs when mom ends."""
+    """Cluster management. Its jobs outlive mom."""
 
     name = "cluster"
 
@@ -50,7 +50,7 @@ class ClusterMover:
 
 
 class MovingBench(Bench):
-    """With a cluster's mover, and guests that may go anywhere."""
+    """Bench with a cluster's mover, and guests that may move anywhere."""
 
     def __init__(self, folder: Path, *, destination: str = "host://spare", enabled: bool = False) -> None:
         self.mover = ClusterMover(self)
@@ -61,14 +61,14 @@ class MovingBench(Bench):
         return {**super().services(), Mover: (self.mover,)}
 
     def settle(self) -> None:
-        """Let threads do what they can at once."""
+        """Let threads do their immediate work."""
         wait(self.plugin.jobs.calls, 0.05)
 
     def move(self, name: str, *, cycles: int = 8) -> list[object]:
         return [*self.cycles(5 * cycles, (name, "guest_migrate", str(self.plugin._settings.destination)))]
 
     def drain(self, name: str) -> list[Status]:
-        """As the operator of a fleet does it: without any warning."""
+        """Drain a guest like the operator of a fleet, without warning."""
         seen = self.cycle().snapshot
         wanted = [Decision(self.entity(name), "guest_migrate", str(self.plugin._settings.destination), "", Source("fleet"))]
         if [*self.plugin.mom_review(seen, wanted)]:
@@ -88,7 +88,7 @@ class MovingBench(Bench):
         return str(self.cycle().snapshot.guests[self.identity(name)].fields["guest_eviction_error"])
 
     def crash(self, destination: str = "host://spare") -> None:
-        """This mom does nothing more, and tells nobody; the next one starts."""
+        """Kill mom, and start the next one."""
         self.plugin.jobs.close()
         self.start(destination=destination, timeout="5s")
 
@@ -198,7 +198,7 @@ def test_a_lost_move_is_over_when_its_mover_says_so_or_the_guest_is_gone(bench: 
 
 
 def test_a_guest_of_which_the_mover_says_that_it_has_moved_has_not_before_it_is_gone(bench: MovingBench) -> None:
-    bench.mover.says = DONE  # as of a program that only hands the request on
+    bench.mover.says = DONE  # like a program that only forwards the request
     bench.plugin.mom_teardown()
     bench.start(destination="host://spare")
     for name in ("vm1", "vm2"):
@@ -277,11 +277,11 @@ def test_a_mover_that_may_let_guests_stand_still_moves_those_only_whose_class_al
     assert bench.drain("vm2") == [Status.APPLIED]
 
 
-# --- whatever happens in whatever order -----------------------------------------------------------------------------------------------
+# --- any events in any order -----------------------------------------------------------------------------------------------
 
 
 class Cluster(ClusterMover):
-    """Moves for real: it counts who is being moved, refuses, loses answers, and says the truth or nothing."""
+    """Cluster that moves guests: it counts moves, refuses some, loses answers, and answers correctly or not at all."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The plugin on guests that are pretended: what it does to whom, what it leaves alone, and what it remembers."""
+"""The plugin with simulated guests: its steps, ignored guests, and its memory."""
 
 import json
 import time
@@ -55,14 +55,14 @@ MAY_ALL: Mapping[str, Value] = {**VAPOR, "may_pause": 1, "may_power_off": 1, "ma
 
 
 class FleetDrain:
-    """An operator who drains the host by a plugin called fleet."""
+    """Service of an operator who drains the host with a plugin fleet."""
 
     def is_ordered(self, decision: Decision) -> bool:
         return decision.source == Source("fleet")
 
 
 class Bench:
-    """One plugin through its cycles, as the engine would call it, `step` seconds apart."""
+    """Plugin in cycles that are `step` seconds apart."""
 
     step = 5
 
@@ -72,7 +72,7 @@ class Bench:
         *,
         guests: int = 4,
         mode: str = "enforce",
-        ordinary: Mapping[str, Value] = {},  # it is not changed
+        ordinary: Mapping[str, Value] = {},  # not changed
         fields: Mapping[str, Mapping[str, Value]] = {},  # as above
         **settings: object,
     ) -> None:
@@ -100,11 +100,11 @@ class Bench:
         return {HostDrain: (FleetDrain(),)}
 
     def cycle(self, *wanted: tuple[str, str, Value]) -> Report:
-        """:param wanted: what a policy decides: guest, control, value"""
+        """:param wanted: decisions of a policy: guest, control, value"""
         self.clock.now += self.step
         plugin, hypervisor = self.plugin, self.hypervisor
         listed: Sequence[Guest] = ()
-        with suppress(HypervisorError):  # the guests are unknown then
+        with suppress(HypervisorError):  # then the guests are unknown
             listed = hypervisor.guests()
         host = {**self.host, **plugin.mom_collect_host(hypervisor)}
         own = plugin.mom_collect_guests(hypervisor, listed) if listed else {}
@@ -133,7 +133,7 @@ class Bench:
         return report
 
     def settle(self) -> None:
-        """Until nothing is under way; the end of a call asks for a cycle, which begins by looking at that."""
+        """Wait until all calls have ended. The end of a call wakes a cycle, which checks it first."""
         if calls := self.plugin.jobs.calls:
             wait(calls, 60)
             self.plugin.jobs.check_stopped(self.hypervisor)
@@ -235,7 +235,7 @@ def test_a_step_that_fails_is_not_tried_again_and_again(tmp_path: Path) -> None:
 
 
 def asked(tmp_path: Path) -> Bench:
-    """A guest that was asked to shut down, and has not when its time is over."""
+    """Return a bench with a guest that has not shut down within its time."""
     bench = Bench(tmp_path, guests=8, timeout="5s")
     bench.fields, bench.host = {"vm1": MAY_ALL}, ROOM
     follows = bench.hypervisor.shut_down
@@ -254,7 +254,7 @@ def test_a_guest_that_shuts_down_after_its_time_comes_back_as_one_that_did_in_ti
     bench.cycles(1500)
     assert "to be shut down" in mom_eviction(tmp_path)[1]
     bench.hypervisor.shut_down(bench.entity("vm1"))
-    if crashes:  # while nobody looks
+    if crashes:  # without a cycle
         bench.start(timeout="5s")
     assert bench.cycles(10)[-1].snapshot.host.fields["guests_stopped"] == 1
     bench.cycles(690)
@@ -291,7 +291,7 @@ def test_one_that_was_asked_counts_as_about_to_stop_and_is_not_let_go_on_as_it_r
 
 
 def unanswered(tmp_path: Path, control: str) -> Bench:
-    """A guest that was to be stopped by a call to which there was no answer in time."""
+    """Return a bench with a guest whose stop was not answered in time."""
     bench = Bench(tmp_path, guests=8, ordinary=MAY_ALL)
     bench.host = ROOM
 
@@ -320,7 +320,7 @@ def test_a_guest_that_stops_after_its_call_was_given_up_comes_back_as_others_do(
         bench.hypervisor.pause(vm1)
     else:
         bench.hypervisor._stop(vm1, STOPS[control])
-    if crashes:  # while nobody looks
+    if crashes:  # without a cycle
         bench.start()
     assert bench.cycle().snapshot.host.fields["guests_stopped"] == 1
     bench.cycles(700)
@@ -363,7 +363,7 @@ def test_a_guest_that_is_still_being_saved_after_its_time_is_not_forgotten(tmp_p
     save = bench.hypervisor.save
 
     def slow(guest: Entity, timeout_seconds: float) -> None:
-        bench.hypervisor.stands[guest.id] = GuestState.PAUSED  # as while it is saved
+        bench.hypervisor.stands[guest.id] = GuestState.PAUSED  # as during a save
         raise HypervisorError("the connection broke")
 
     bench.hypervisor.save = slow  # type: ignore[method-assign]  # as above
@@ -455,7 +455,7 @@ def test_whoever_decides_a_destination_that_runs_programs_gets_no_further(tmp_pa
     assert bench.hypervisor.migrated == {}
 
 
-# --- what others do, and what survives ---------------------------------------------------------------------------------------------------
+# --- changes of others, and restarts ---------------------------------------------------------------------------------------------------
 
 
 def paused(tmp_path: Path) -> Bench:
@@ -492,8 +492,8 @@ def entry(bench: Bench, name: str, control: str = "guest_pause") -> LedgerEntry:
 
 def test_a_paused_guest_goes_on_at_moms_end_and_only_if_it_is_moms_pause(tmp_path: Path) -> None:
     bench = paused(tmp_path)
-    bench.hypervisor.pause(bench.entity("vm2"))  # by somebody else
-    bench.start()  # another process restores: it has read the file
+    bench.hypervisor.pause(bench.entity("vm2"))  # by another program
+    bench.start()  # another process restores, and has read the file
     outcomes = put_back(bench.plugin, [entry(bench, "vm1"), entry(bench, "vm2"), entry(bench, "vm3")], bench.hypervisor)
     assert [outcome.status for outcome in outcomes] == [Status.APPLIED, Status.LEFT_ALONE, Status.APPLIED]
     assert bench.hypervisor.stands[bench.identity("vm1")] is GuestState.RUNNING
@@ -556,9 +556,9 @@ def test_what_the_disk_did_not_take_is_said_until_it_is_written(tmp_path: Path) 
         bench.plugin.jobs.stop(bench.hypervisor, Job(bench.identity(name), name, Step.PAUSE, needs=1000.0, comes_back=False))
     file = tmp_path / "eviction" / "jobs.json"
     file.unlink()
-    file.mkdir()  # a folder in its place cannot be replaced
+    file.mkdir()  # a folder in its place makes writing fail
     bench.hypervisor.resume(bench.entity("vm1"))
-    for _ in range(3):  # also while nothing new is to be written
+    for _ in range(3):  # also without new content
         bench.cycle()
         assert "cannot be written" in bench.plugin._context.state_files[-1].write_error
     assert bench.remembered == ["vm2: pause"]
@@ -578,7 +578,7 @@ def test_more_than_a_few_at_once_wait_for_their_turn(tmp_path: Path) -> None:
     assert not any(outcome.status is Status.FAILED for report in reports for outcome in report.outcomes)
 
 
-# --- what bounds mom across its restarts --------------------------------------------------------------------------------------------------
+# --- limits across restarts --------------------------------------------------------------------------------------------------
 
 
 SPARE = "qemu+tls://spare/system"
@@ -594,7 +594,7 @@ def test_no_more_guests_are_moved_within_an_hour_though_mom_is_started_anew_ever
     monkeypatch.setattr("mom_plugins_sla.eviction.recent_steps.time.time", bench.clock.wall)
     file = tmp_path / "eviction" / "recent.json"
     if not writable:
-        file.mkdir(parents=True)  # a folder in its place cannot be replaced
+        file.mkdir(parents=True)  # a folder in its place makes writing fail
     bench.step = 20
     bench.cycles(1000)
     assert len(bench.hypervisor.migrated) == 2, "what could not be written counts, too"
@@ -610,7 +610,7 @@ def test_no_more_guests_are_moved_within_an_hour_though_mom_is_started_anew_ever
 
 
 def undone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    """A guest that the operator has let go on, and mom is started anew."""
+    """Return a bench with a guest that the operator has resumed, after a restart of mom."""
     bench = paused(tmp_path)
     monkeypatch.setattr("mom_plugins_sla.eviction.recent_steps.time.time", bench.clock.wall)
     request(tmp_path / "eviction" / "undo", bench.identity("vm1"), lambda: True, 1.0)

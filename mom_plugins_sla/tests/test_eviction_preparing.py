@@ -1,4 +1,4 @@
-"""Guests are made ready before they are moved, for some seconds at most, and are moved whatever comes of that."""
+"""Guests are prepared for some seconds before a move, and move with any result."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ from mom_kvm import MovePreparation
 
 
 class Sweeping:
-    """Prepares guests as it is told to, and notes whom, for how long, and how many moves had been begun by then."""
+    """Service that prepares guests, and records them with the time and the number of begun moves."""
 
     def __init__(self, bench: "PreparedBench") -> None:
         self.bench = bench
@@ -26,7 +26,7 @@ class Sweeping:
 
 
 class PreparedBench(MovingBench):
-    """With a plugin that prepares guests."""
+    """Bench with a plugin that prepares guests."""
 
     def __init__(self, folder: Path) -> None:
         self.sweeping = Sweeping(self)
@@ -36,7 +36,7 @@ class PreparedBench(MovingBench):
         return {**super().services(), MovePreparation: (self.sweeping,)}
 
     def told(self, name: str) -> bool:
-        """Whether a mover was told to move the guest."""
+        """Return whether a mover got the order to move the guest."""
         return any(job.guest.name == name for job in self.mover.jobs)
 
 

@@ -1,4 +1,4 @@
-"""oVirt's REST API, as it is documented, played by a real HTTP server: what is sent, and what is made of its answers."""
+"""oVirt's documented REST API on a real HTTP server: requests, and handling of answers."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""Proxmox VE's API, as it is documented, played by a real HTTP server: what is sent, and what is made of its answers."""
+"""Proxmox VE's documented API on a real HTTP server: requests, and handling of answers."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ BEGUN = MoveJob(JOB.guest, JOB.destination, JOB.id, JOB.seconds, JOB.time, UPID)
 
 
 class Cluster:
-    """A node with three guests, two of which have one name."""
+    """Node with three guests; two have the same name."""
 
     def __init__(self, server: Server) -> None:
         self.migrate: tuple[int, object] = (200, {"data": UPID})

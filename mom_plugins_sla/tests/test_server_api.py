@@ -1,4 +1,4 @@
-"""Requests to real servers on this host: ones that hang, drip, talk nonsense, send megabytes and point elsewhere."""
+"""Requests to real servers that hang, answer slowly or wrongly, send megabytes, or redirect."""
 
 import time
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from mom_plugins_sla.eviction.movers.server_api import ServerApi, UnclearAnswerE
 Writes = Callable[[Server, BaseHTTPRequestHandler], object]
 
 LONG_SECONDS = 60.0
-"""Longer than anything here takes that does not hang, however busy the machine is."""
+"""Longer than any call here that does not hang, also on a busy machine."""
 
 
 def api(url: str, seconds: float = LONG_SECONDS) -> ServerApi:

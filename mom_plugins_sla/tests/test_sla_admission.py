@@ -19,7 +19,7 @@ GIB = 1 << 20
 
 
 def kept_for(room: Reservation.Room, *reservations: Reservation) -> SimpleNamespace:
-    """`Reservations`: the room that there is, and those that stand."""
+    """Return `Reservations` with this room and these reservations."""
     return SimpleNamespace(room=lambda: room, reservations=lambda: reservations)
 
 
@@ -37,7 +37,7 @@ def report_of(snapshot: Snapshot, *conditions: Condition) -> Report:
 
 
 def table(guests: Sequence[Guest]) -> GuestTable:
-    """As the engine has them: those that are only listed have no fields."""
+    """Return a table of guests. Guests that are only listed have no fields."""
     places = {guest.id: place for place, guest in enumerate(guests)}
     return GuestTable([replace(guest, fields={}) for guest in guests], places, Columns.of_rows([guest.fields for guest in guests]))
 
@@ -80,7 +80,7 @@ def test_it_does_not_where_promises_would_be_more_than_the_host_has() -> None:
 
 def test_a_guest_of_which_it_is_not_known_yet_what_it_is_promised_counts_with_all_of_its_memory() -> None:
     guests = [replace(a_guest(f"g{number}", 0), blocked={"*": GuestDescription.UNREAD}) for number in range(4)]
-    assert asked(guests=guests[:2]).admitted  # 30 GiB less twice 8, and a gold guest of 8 GiB is promised 6
+    assert asked(guests=guests[:2]).admitted  # 30 GiB less twice 8 GiB; a gold guest of 8 GiB is promised 6
     answer = asked(guests=guests)
     assert not answer.admitted
     assert "32.00 GiB are promised to guests (guests with unknown guarantees: 4;" in answer.reasons[0]
@@ -193,7 +193,7 @@ def test_who_is_admitted_breaks_no_promise(guests: list[tuple[int, int]], name: 
     there = [a_guest(f"g{number}", promised, size) for number, (promised, size) in enumerate(guests)]
     found = asked(4, name, count, promisable=promisable, available=available, guests=there)
     promised = sum(min(8, promised) for promised, _ in guests) * GIB
-    if found.admitted:  # one that is promised nothing breaks no promise, even where too much is promised already
+    if found.admitted:  # a guest without a promise breaks none, even on an oversold host
         assert not found.guarantee_kib or promised + count * found.guarantee_kib <= promisable * GIB
         assert count * found.guarantee_kib <= available * GIB
         assert found.fits >= count

@@ -1,4 +1,4 @@
-"""Classes, and which guest is of which."""
+"""Classes, and guests' classes."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The plugins against the conformance kit."""
+"""Conformance tests of the plugins."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ class TestEvictionConformance(ConformanceTests):
 
 
 class WithSecret(ConformanceTests):
-    """One whose settings name a file with a secret, which each test has by itself."""
+    """Tests of a plugin whose settings name a file with a secret."""
 
     secret_in: str
 

@@ -1,4 +1,4 @@
-"""Guests have the CPU weights of their classes for as long as they have classes."""
+"""Guests have the CPU weights of their classes while they have classes."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,7 +16,7 @@ VAPOR, GOLD = 50, 200
 
 
 class World(OneGuestWorld):
-    """A guest of the class vapor, with a weight of its own."""
+    """Guest of the class vapor, with its own weight."""
 
     def __init__(self, weight: int = OWN) -> None:
         super().__init__(FakeGuest("vm", "vm", cpu=CpuTune(-1, 100_000, weight), properties={"sla_class": "vapor"}))
@@ -29,7 +29,7 @@ class World(OneGuestWorld):
     def weights_seen(
         self, folder: Path, cycles: int, change: Callable[[int], object], order: Sequence[str] = ("sla", "qos", "policy"), **own: Value
     ) -> list[int | None]:
-        """The weight of the guest after each cycle."""
+        """Return the guest's weight after each cycle."""
         return self.seen(folder, cycles, change, lambda: self.guest_there.cpu.shares, SlaSettings(cpu=True), order=order, own=own)
 
 

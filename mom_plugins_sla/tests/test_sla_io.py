@@ -1,4 +1,4 @@
-"""Disks are held to their guests' shares while they are short, and have all that was agreed afterwards."""
+"""Disks are limited to their guests' shares while they are busy, and have the agreed limits afterwards."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -18,7 +18,7 @@ OTHER = {**FREE, "total_iops_sec": 7}
 
 
 class World(OneGuestWorld):
-    """A guest with one disk, which may be refused to be limited."""
+    """Guest with one disk. Limiting it may be refused."""
 
     def __init__(self) -> None:
         super().__init__(FakeGuest("vm", "vm", disks=(DiskTune("vda", "/a", FREE, AGREED),), properties={"sla_class": "vapor"}))
@@ -31,7 +31,7 @@ class World(OneGuestWorld):
     def limits_seen(
         self, folder: Path, cycles: int, change: Callable[[int], object], *, io_limits: bool = False
     ) -> list[Mapping[str, int]]:
-        """The limits of the disk after each cycle."""
+        """Return the disk's limits after each cycle."""
         return self.seen(folder, cycles, change, lambda: self.guest_there.disks[0].current, SlaSettings(io=True), io_limits=io_limits)
 
 
@@ -62,7 +62,7 @@ def test_a_guest_that_is_held_to_no_share_any_more_gets_all_back_and_is_left_alo
         if number == 2:
             world.guest_there.properties = properties
         world.refuses = number == 2
-        if number == 5:  # once it has all, others may set what they like
+        if number == 5:  # once it is unlimited, others may set any limit
             world.guest_there.disks = (replace(world.guest_there.disks[0], current=OTHER),)
 
     assert world.limits_seen(tmp_path, 6, change) == [HALF, HALF, FREE, FREE, OTHER, OTHER]

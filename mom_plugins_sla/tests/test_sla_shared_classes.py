@@ -1,4 +1,4 @@
-"""Classes in a file that somebody else changes while mom runs."""
+"""Classes in a file that another program changes while mom runs."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,7 @@ from mom_plugins_sla.classes import ClassesFile, SlaSettings
 
 
 class Host:
-    """A plugin that has such a file, and two guests."""
+    """Plugin with such a file, and two guests."""
 
     def __init__(self, folder: Path, **settings: object) -> None:
         self.file = folder / "classes.yaml"
@@ -24,7 +24,7 @@ class Host:
         new.replace(self.file)
 
     def classes(self) -> dict[str, object]:
-        """What each guest has after a cycle's collection."""
+        """Return the guests' classes after collecting."""
         self.plugin.mom_collect_host()
         self.wrong = self.plugin.why_unused(self.file)
         guests = [Guest("1", "web", properties={"sla_class": "silver"}), Guest("2", "db")]
@@ -74,7 +74,7 @@ def test_a_pipe_or_a_folder_in_the_files_place_is_not_waited_for(tmp_path: Path)
 
 
 def test_a_file_that_mom_may_not_read_counts_as_soon_as_it_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def by_somebody_else(path: Path, model: type[ClassesFile]) -> ClassesFile:  # root may read all files
+    def by_somebody_else(path: Path, model: type[ClassesFile]) -> ClassesFile:  # root can read all files
         if not path.stat().st_mode & 0o004:
             raise ConfigError([ConfigError.Problem(str(path), 0, 0, "Permission denied")])
         return read_settings(path, model)
