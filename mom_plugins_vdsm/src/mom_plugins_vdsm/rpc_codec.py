@@ -1,22 +1,15 @@
-"""Parser of XML-RPC calls, with limits, and writer of answers."""
+"""Reader of XML-RPC calls, with limits, and writer of answers."""
 
 from __future__ import annotations
 
 import math
 import re
-import sys
-from collections.abc import Mapping
-from typing import Final
-from xml.parsers import expat
-from xmlrpc.client import Fault, ResponseError, Unmarshaller
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+from xmlrpc.client import Fault, Marshaller, loads
 
-MAX_DEPTH: Final = 32
-"""Deepest nesting of XML elements in a call. A call with a string has four levels."""
-
-_MAX_ELEMENTS: Final = 1000
-"""Maximum number of XML elements in a call. A call with two strings has nine."""
-
-_LARGEST: Final = sys.float_info.max
+_MOST_TAGS: Final = 1000
+"""Maximum number of tags in a call. A call with two strings has 18."""
 
 _NO_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Matches a character that XML 1.0 forbids."""
@@ -26,80 +19,34 @@ class RefusedRequestError(Exception):
     """Request whose XML exceeds the limits."""
 
 
-def read_call(body: bytes) -> tuple[str, tuple[object, ...]]:
+def read_call(body: bytes) -> tuple[str, tuple[Any, ...]]:
     """Return the method and the parameters of a call.
 
-    :raises RefusedRequestError: the XML has a document type or entities, or too many levels or elements
+    :raises RefusedRequestError: the XML has a document type, entities or comments, or too many tags
     :raises Exception: the body is not an XML-RPC call
     """
-    parser = expat.ParserCreate()
-    parser.buffer_text = True
-    target = Unmarshaller(use_builtin_types=True)
-    target.xml("", None)  # no encoding: expat returns str
-    depth = elements = 0
-
-    def refuse(*_: object) -> None:
-        raise RefusedRequestError("document types and entities are not accepted")
-
-    def start(tag: str, attributes: dict[str, str]) -> None:
-        nonlocal depth, elements
-        depth += 1
-        elements += 1
-        if depth > MAX_DEPTH or elements > _MAX_ELEMENTS:
-            raise RefusedRequestError(f"the call has more than {MAX_DEPTH} levels or {_MAX_ELEMENTS} elements")
-        target.start(tag, attributes)
-
-    def end(tag: str) -> None:
-        nonlocal depth
-        depth -= 1
-        target.end(tag)
-
-    parser.StartDoctypeDeclHandler = refuse
-    parser.EntityDeclHandler = refuse
-    parser.StartElementHandler = start
-    parser.EndElementHandler = end
-    parser.CharacterDataHandler = target.data
-    parser.Parse(body, True)
-    try:
-        params = target.close()
-    except Fault as fault:
-        raise ResponseError from fault
-    method = target.getmethodname()
-    if not isinstance(method, str):
-        raise ResponseError
-    return method, tuple(params)
+    text = body.decode()
+    if "<!" in text or text.count("<") > _MOST_TAGS:
+        raise RefusedRequestError(f"a call has no document type, no entities, and at most {_MOST_TAGS} tags")
+    params, method = loads(text, use_builtin_types=True)
+    return method or "", params
 
 
-def _escaped(text: str) -> str:
-    text = _NO_XML.sub("\ufffd", text)
-    # A parser turns a carriage return into a line feed, unless it is written as a character reference.
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("\r", "&#13;")
+def _dump_whole(writer: Marshaller, value: int, write: Callable[[str], object]) -> None:
+    kind = "int" if -(1 << 31) <= value < 1 << 31 else "i8"
+    write(f"<value><{kind}>{value}</{kind}></value>\n")
 
 
-def _whole(value: int) -> str:
-    if -(1 << 31) <= value < 1 << 31:
-        return f"<value><int>{value}</int></value>"
-    if -(1 << 63) <= value < 1 << 63:
-        return f"<value><i8>{value}</i8></value>"
-    return f"<value><double>{float(max(-_LARGEST, min(_LARGEST, value)))!r}</double></value>"
-
-
-def _xml(value: object, nil: bool) -> str:
-    if isinstance(value, bool):
-        return f"<value><boolean>{value:d}</boolean></value>"
-    if isinstance(value, int):
-        return _whole(value)
+def _plain(value: object, nil: bool) -> object:
     if _unknown(value):
-        return "<value><nil/></value>" if nil else "<value><string></string></value>"
-    if isinstance(value, float):
-        return f"<value><double>{value!r}</double></value>"
+        return None if nil else ""
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        return float(value)
     if isinstance(value, Mapping):
-        encoded = ((_escaped(str(name)), _xml(item, nil)) for name, item in value.items() if nil or not _unknown(item))
-        members = "".join(f"<member><name>{name}</name>\n{item}</member>\n" for name, item in encoded)
-        return f"<value><struct>{members}</struct></value>"
+        return {str(name): _plain(item, nil) for name, item in value.items() if nil or not _unknown(item)}
     if isinstance(value, list | tuple):
-        return f"<value><array><data>{''.join(_xml(item, nil) for item in value)}</data></array></value>"
-    return f"<value><string>{_escaped(str(value))}</string></value>"
+        return [_plain(item, nil) for item in value]
+    return value if isinstance(value, int | float) else str(value)
 
 
 def _unknown(value: object) -> bool:
@@ -111,13 +58,17 @@ def write_answer(value: object, *, nil: bool) -> bytes:
 
     :param nil: send unknown values as nil; otherwise omit them from structs, and send empty strings elsewhere
     """
-    return _response(f"<params>\n<param>\n{_xml(value, nil)}\n</param>\n</params>\n")
+    return _response((_plain(value, nil),))
 
 
 def write_fault(text: str) -> bytes:
     """Return a fault as in MOM, with code 1."""
-    return _response(f"<fault>\n{_xml({'faultCode': 1, 'faultString': text}, nil=False)}\n</fault>\n")
+    return _response(Fault(1, text))
 
 
-def _response(content: str) -> bytes:
-    return f"<?xml version='1.0'?>\n<methodResponse>\n{content}</methodResponse>\n".encode()
+def _response(content: Fault | tuple[Any, ...]) -> bytes:
+    writer = Marshaller(allow_none=True)
+    writer.dispatch = {**Marshaller.dispatch, int: _dump_whole}
+    text = _NO_XML.sub("\ufffd", writer.dumps(content))
+    # A parser turns a carriage return into a line feed, unless it is written as a character reference.
+    return f"<?xml version='1.0'?>\n<methodResponse>\n{text}</methodResponse>\n".replace("\r", "&#13;").encode()

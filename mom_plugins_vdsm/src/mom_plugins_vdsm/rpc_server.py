@@ -34,6 +34,7 @@ _PIECE: Final = 64 << 10
 _MOST_AFTER: Final = 1 << 20
 """Maximum bytes that the server reads after its answer. Without this reading, the client could lose the answer."""
 
+_CALL: Final = re.compile(r"POST /(RPC2)? HTTP/1\.\d")
 _LENGTH: Final = re.compile("[0-9]{1,9}")
 
 
@@ -117,14 +118,8 @@ async def _skip(reader: asyncio.StreamReader, length: int) -> None:
 def _length_of(head: bytes) -> int:
     # Raise `_RefusedError` for invalid headers.
     first, _, header_lines = head.decode("latin-1").partition("\r\n")
-    words = first.split(" ")
-    if len(words) != 3 or not words[2].startswith("HTTP/1."):
-        raise _RefusedError(HTTPStatus.BAD_REQUEST)
-    method, path, _version = words
-    if method != "POST":
-        raise _RefusedError(HTTPStatus.NOT_IMPLEMENTED, "this is an XML-RPC server: POST a method call")
-    if path not in {"/", "/RPC2"}:
-        raise _RefusedError(HTTPStatus.NOT_FOUND, "the path must be / or /RPC2")
+    if not _CALL.fullmatch(first):
+        raise _RefusedError(HTTPStatus.BAD_REQUEST, "this is an XML-RPC server: POST a method call to / or /RPC2")
     try:
         headers = http.client.parse_headers(io.BytesIO(header_lines.encode("latin-1")))
     except http.client.HTTPException:

@@ -27,11 +27,6 @@ GUEST_FIELDS: Final = (
 LEVELS: Final = ("critical", "error", "warn", "info", "debug")
 """Names of log levels. MOM's clients may also use numbers; the first level is 1."""
 
-_ALL_POLICIES: Final = ""
-"""Key in `Verbs._refused` for a refused call that sets all policies together."""
-
-_MOST_REFUSED: Final = 20
-
 _MOST_LEFT_OUT: Final = 10
 """How often mom tries again without the invalid lines of a policy. One error can hide another."""
 
@@ -64,7 +59,7 @@ class Verbs:
         self._nil = nil
         self._report: Report | None = None
         self._refused: dict[str, tuple[str, str]] = {}
-        """Results of `refused`, keyed by policy."""
+        """Results of `refused`, keyed by verb."""
         self._verbs: Mapping[str, tuple[Callable[..., object], int]] = {
             "ping": (lambda peer: self._works(), 0),
             "getStatistics": (lambda peer: self._newest(), 0),
@@ -167,28 +162,25 @@ class Verbs:
         return self._changed(peer, "resetPolicies", None, replace_all=True)
 
     def _changed(self, peer: str, method: str, texts: Mapping[str, str | None] | None, *, replace_all: bool = False) -> bool:
-        name = _ALL_POLICIES if replace_all or texts is None else next(iter(texts))
+        last_set = "the policies that were set last are"
+        if texts is not None and not replace_all:
+            last_set = f"the policy {printable(next(iter(texts)))} that was set last is"
         try:
             left_out = self._change(texts, f"{peer} through {self._where}", replace_all=replace_all)
         except PolicyState.Refused as refused:
-            return self._refuse(peer, method, name, [str(problem) for problem in refused.problems] or [refused.message])
-        if not name:
+            problems = [str(problem) for problem in refused.problems] or [refused.message]
+            self._tell(logging.ERROR, f"{method} by {peer} is refused, and nothing changes", problems)
+            self._refused[method] = (f"{last_set} refused: {printable(problems[0], 400)}", _UNCHANGED)
+            return False
+        if replace_all:
             self._refused.clear()
-        self._refused.pop(name, None)
+        self._refused.pop(method, None)
         if left_out:
             self._tell(logging.WARNING, f"{method} by {peer} is accepted without its invalid lines", [str(problem) for problem in left_out])
             lines, first = len({problem.line for problem in left_out}), printable(str(left_out[0]), 400)
             in_force = "the other lines are in force; if the refused lines set unknown variables, define these in a policy file"
-            self._refused[name] = (f"{_last_set(name)} in force without {lines} of its lines: {first}", in_force)
+            self._refused[method] = (f"{last_set} in force without {lines} of its lines: {first}", in_force)
         return True
-
-    def _refuse(self, peer: str, method: str, name: str, problems: Sequence[str]) -> bool:
-        self._tell(logging.ERROR, f"{method} by {peer} is refused, and nothing changes", problems)
-        self._refused.pop(name, None)
-        while len(self._refused) >= _MOST_REFUSED:
-            self._refused.pop(next(iter(self._refused)))
-        self._refused[name] = (f"{_last_set(name)} refused: {printable(problems[0], 400)}", _UNCHANGED)
-        return False
 
     def _change(self, texts: Mapping[str, str | None] | None, who: str, *, replace_all: bool) -> Sequence[PolicyProblem]:
         if texts is None:
@@ -222,10 +214,6 @@ class Verbs:
         logging.getLogger("mom").setLevel(number)
         self._log.log(number, "%s: %s sets the log level to %s", self._where, peer, logging.getLevelName(number))
         return True
-
-
-def _last_set(name: str) -> str:
-    return f"the policy {printable(name)} that was set last is" if name else "the policies that were set last are"
 
 
 def _policy(text: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -9,7 +10,6 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from mom_core import ConfigError, read_file
-from mom_daemon import yaml_value
 
 _WIDTH: Final = 110
 _LARGEST: Final = 1 << 20  # bytes
@@ -86,14 +86,14 @@ def read_text(path: Path) -> str:
 def _section(name: str, section: ImportedSection) -> Iterator[str]:
     for why in section.why:
         yield from _comment(why, "  # ", "  # ")
-    yield f"  {yaml_value(name)}:" if section.settings else f"  {yaml_value(name)}: {{}}"
+    yield f"  {name}:" if section.settings else f"  {name}: {{}}"
     yield from _settings(section, "    ")
 
 
 def _settings(section: ImportedSection, indent: str) -> Iterator[str]:
     for name, value in section.settings.items():
         reason = section.reasons.get(name, "")
-        yield f"{indent}{name}: {yaml_value(value)}" + (f"  # {_clean(reason)}" if reason else "")
+        yield f"{indent}{name}: {json.dumps(value, ensure_ascii=False)}" + (f"  # {_clean(reason)}" if reason else "")
 
 
 def _comment(text: str, first: str = "# ", others: str = "# ") -> Iterable[str]:
