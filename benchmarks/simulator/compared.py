@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+import steady_host
 from ballast import available_mib
 from private_libvirtd import PREFIX
 from real_guests import Lab, RealGuest, disk
@@ -25,8 +26,8 @@ from mom_core import Report, Scope, Status, Value
 from mom_devkit import wait_until
 from mom_kvm import SimulationSetup
 from mom_plugins_record.recording.reader import Recording
-from mom_plugins_sim.scenario.library import read_scenario
-from mom_plugins_sim.simulate.run import run_scenario
+from mom_plugins_sim.scenario.schema import read_scenario
+from mom_plugins_sim.simulate.command import run_scenario
 
 KIB = 1024
 INTERVAL = 5.0
@@ -43,7 +44,6 @@ HOLDING_SECONDS = 8.0
 LEAST_LEFT_MIB = 1536
 """Least memory that stays available on this host."""
 
-_HERE = Path(__file__).parent
 _TOLD = re.compile(r"DEMAND (-?[\d.]+) held=(\d+) lost=([\d.]+) filled=([\d.]+) kills=(\d+)")
 
 
@@ -199,7 +199,7 @@ def real(course: Course, lab: Lab, folder: Path) -> tuple[Track, Course, float]:
         "floor_mib": LEAST_LEFT_MIB,
     }
     (folder / "plan.json").write_text(json.dumps(plan))
-    with _process("steady_host", [sys.executable, str(_HERE / "steady_host.py"), str(folder / "plan.json")], folder):
+    with _process("steady_host", [sys.executable, steady_host.__file__, str(folder / "plan.json")], folder):
         offsets = {
             one.name: _clock(guest) - (time.monotonic() - begin_monotonic) for guest, one in zip(guests, course.members, strict=True)
         }
