@@ -13,9 +13,9 @@ from unittest.mock import patch
 from mom_core import Value
 from mom_kvm import RunSummary, SimulationSetup, field_number
 from mom_plugins_sim import guest, plugin
-from mom_plugins_sim.scenario.library import read_scenario
+from mom_plugins_sim.scenario.schema import read_scenario
 from mom_plugins_sim.scene import Scene
-from mom_plugins_sim.simulate.run import SETUPS, run_scenario
+from mom_plugins_sim.simulate.command import SETUPS, run_scenario
 from mom_plugins_sim.world import World
 
 MIB: Final = 1 << 10

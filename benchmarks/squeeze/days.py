@@ -10,7 +10,7 @@ from datetime import date
 from pathlib import Path
 from typing import Final
 
-from mom_plugins_sim.scenario.archive import ArchivedMachine, draw_machines
+from mom_plugins_sim.scenario.scene import ArchivedMachine, draw_machines
 from mom_plugins_sim.scenario.schema import Demands, GroupPart, RecordedDemand
 from mom_plugins_sim.workload import DAY, MIB, Trace
 

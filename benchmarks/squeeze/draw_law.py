@@ -14,8 +14,8 @@ from matplotlib import pyplot, rcParams
 
 from mom_core import Value
 from mom_kvm import SimulationSetup
-from mom_plugins_sim.scenario.library import read_scenario
-from mom_plugins_sim.simulate.run import run_scenario
+from mom_plugins_sim.scenario.schema import read_scenario
+from mom_plugins_sim.simulate.command import run_scenario
 
 GUEST, SINCE, SECONDS = "g00-001", 420.0, 720.0
 """The drawn guest, and the begin and end of the picture in simulated seconds."""

@@ -18,9 +18,9 @@ from merit import WINDOW_SECONDS, Moment, taken_at_work
 from mixes import BALLAST_SECONDS, LEAD_SECONDS, TOUCHES, Member, Mix
 
 from mom_kvm import SimulationSetup
-from mom_plugins_sim.scenario.library import read_scenario
 from mom_plugins_sim.scenario.scene import scene_of
-from mom_plugins_sim.simulate.run import run_scenario
+from mom_plugins_sim.scenario.schema import read_scenario
+from mom_plugins_sim.simulate.command import run_scenario
 from mom_plugins_sim.world import World
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "real"))

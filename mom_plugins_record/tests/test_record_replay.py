@@ -18,8 +18,8 @@ from mom_plugins_record.recording.writer import files_of
 from mom_plugins_record.replay.command import replay
 from mom_plugins_record.replay.comparison import DecisionSeries, compare
 from mom_plugins_record.replay.engine import estimate
-from mom_plugins_sim.scenario.library import find_scenario, read_scenario
-from mom_plugins_sim.simulate.run import run_scenario
+from mom_plugins_sim.scenario.schema import find_scenario, read_scenario
+from mom_plugins_sim.simulate.command import run_scenario
 
 COUNTS = """
 (Host.Remember "n" (+ 1 (Host.Recall "n" 0)))

@@ -5,8 +5,7 @@ from typing import Any
 
 from mom_core import Guest
 from mom_plugins_sim.hypervisor import SimHypervisor
-from mom_plugins_sim.scene import mixture
-from mom_plugins_sim.settings import SimSettings
+from mom_plugins_sim.scene import SimSettings, mixture
 from mom_plugins_sim.world import World
 
 

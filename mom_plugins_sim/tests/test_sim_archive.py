@@ -6,10 +6,10 @@ import pytest
 
 from mom_core import ConfigError, MomError
 from mom_plugins_sim.guest import MIB, kernel_size, low_watermark
-from mom_plugins_sim.scenario.library import read_scenario
 from mom_plugins_sim.scenario.scene import scene_of
+from mom_plugins_sim.scenario.schema import read_scenario
 from mom_plugins_sim.scene import Scene
-from mom_plugins_sim.simulate.run import SETUPS, run_scenario
+from mom_plugins_sim.simulate.command import SETUPS, run_scenario
 
 GIB = 1024 * MIB
 

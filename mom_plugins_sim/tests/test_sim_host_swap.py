@@ -6,7 +6,7 @@ from sim_guests import fields_of
 from mom_core import NotSupported
 from mom_kvm import SwapStore
 from mom_plugins_sim.guest import MIB
-from mom_plugins_sim.host_swap import IDLE_SHARE, Held, SwappedGuest, swap_out
+from mom_plugins_sim.host import IDLE_SHARE, Held, SwappedGuest, swap_out
 from mom_plugins_sim.hypervisor import SimHypervisor
 from mom_plugins_sim.scene import GuestScene, Scene
 from mom_plugins_sim.workload import HostLoad, Workload, bursty, constant

@@ -15,10 +15,9 @@ from mom_kvm import RunSummary, SimulationSetup
 from mom_plugins_record.recording.reader import Recording
 from mom_plugins_sim.guest import MIB
 from mom_plugins_sim.hypervisor import SimHypervisor
-from mom_plugins_sim.scenario.library import find_scenario, read_scenario
 from mom_plugins_sim.scenario.scene import scene_of
-from mom_plugins_sim.simulate.command import simulate
-from mom_plugins_sim.simulate.run import run_scenario
+from mom_plugins_sim.scenario.schema import find_scenario, read_scenario
+from mom_plugins_sim.simulate.command import run_scenario, simulate
 from mom_plugins_sim.workload import Trace, batch, diurnal, leak
 from mom_plugins_sim.world import World
 

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from mom_plugins_sim.demo.story import CYCLES, Moment, Summary, play
-from mom_plugins_sim.demo.view import frame
+from mom_plugins_sim.demo.story import CYCLES, Moment, Summary, frame, play
 from mom_plugins_sim.world import SWAPS_BELOW_SHARE
 
 BIN = Path(sys.executable).parent

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from mom_core import Decision, Entity, FieldSpec, Guest, PluginContext, PluginSettings, Portion, Scope, Snapshot, Unit, Value, hookimpl
 from mom_devkit import PluginRun, run_plugins
+from mom_plugins_sim.guest import NOTHING
 from mom_plugins_sim.hypervisor import SimHypervisor
 from mom_plugins_sim.plugin import SimPlugin
 from mom_plugins_sim.scene import GuestScene, Scene
-from mom_plugins_sim.statistics import NOTHING
 from mom_plugins_sim.workload import draw_workload
 from mom_plugins_sim.world import SimulatedGuest, World
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from mom_core import Clock, Engine, load_config
 from mom_plugins_record.report.command import report
 from mom_plugins_sim.hypervisor import SimHypervisor
-from mom_plugins_sim.scenario.library import find_scenario, read_scenario
+from mom_plugins_sim.scenario.schema import find_scenario, read_scenario
 
 pytestmark = pytest.mark.long
 

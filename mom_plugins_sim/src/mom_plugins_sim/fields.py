@@ -8,9 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 from mom_core import Columns, FieldSpec, Scope, Unit, Value, format_kib
 from mom_kvm import GuestField
-from mom_plugins_sim.guest import PAGE
+from mom_plugins_sim.guest import PAGE, SentFigures
 from mom_plugins_sim.host import WINDOWS
-from mom_plugins_sim.statistics import SentFigures
 from mom_plugins_sim.world import CPUS, VCPUS, SimulatedGuest, World
 
 SOURCE = "simulation"

@@ -11,8 +11,8 @@ from typing import Final
 from mom_core import Columns, Entity, Guest, GuestGone, HypervisorError, NotSupported, Value, printable
 from mom_kvm import AvailableGauge, Destination, GuestField, GuestState, HealthLimits, SwapStore, WatchedMemory
 from mom_plugins_sim.fields import HostSampler, guest_columns
+from mom_plugins_sim.guest import SentFigures
 from mom_plugins_sim.shelf import Shelf
-from mom_plugins_sim.statistics import SentFigures
 from mom_plugins_sim.world import SimulatedGuest, World
 
 _STOPPED = frozenset({GuestState.SAVED, GuestState.OFF})

@@ -9,8 +9,7 @@ from mom_core import Columns, FieldSpec, Finding, Guest, Hypervisor, PluginConte
 from mom_kvm import late_hook
 from mom_plugins_sim.fields import FIELDS
 from mom_plugins_sim.hypervisor import SimHypervisor
-from mom_plugins_sim.scene import Scene, mixture
-from mom_plugins_sim.settings import SimSettings
+from mom_plugins_sim.scene import Scene, SimSettings, mixture
 from mom_plugins_sim.shelf import Shelf
 from mom_plugins_sim.world import World
 
@@ -74,8 +73,8 @@ def scene_of_settings(settings: SimSettings) -> Scene:
         return scene_of_recording(recording_at(Path(settings.recording)), begins, ends)
     if settings.scenario is None:
         return mixture(settings)
-    from mom_plugins_sim.scenario.library import find_scenario, read_scenario
     from mom_plugins_sim.scenario.scene import scene_of
+    from mom_plugins_sim.scenario.schema import find_scenario, read_scenario
 
     path = find_scenario(settings.scenario)
     return scene_of(read_scenario(path), path.parent, settings.seed)

@@ -12,8 +12,7 @@ from pathlib import Path
 
 from mom_core import HypervisorError, MomError, NotSupported, StateError, StateFile
 from mom_kvm import Destination
-from mom_plugins_sim.scene import GuestScene, Scene, mixture
-from mom_plugins_sim.settings import SimSettings
+from mom_plugins_sim.scene import GuestScene, Scene, SimSettings, mixture
 
 LOG = logging.getLogger("mom.plugin.sim")
 

@@ -9,13 +9,11 @@ from typing import TypeAlias
 
 from mom_core import Guest
 from mom_kvm import GuestState, Promises
-from mom_plugins_sim.guest import MIB, SimulatedGuestMemory, new_guest
+from mom_plugins_sim.guest import MIB, SentFigures, SentStatistics, SimulatedGuestMemory, new_guest
 from mom_plugins_sim.guest import step as step_guest
-from mom_plugins_sim.host import SimulatedHostMemory, SwapStep
-from mom_plugins_sim.host_swap import Held, SwappedGuest, compressed, disk, held_by, swap_out
+from mom_plugins_sim.host import Held, SimulatedHostMemory, SwappedGuest, SwapStep, compressed, disk, held_by, swap_out
 from mom_plugins_sim.ksm import Ksm
 from mom_plugins_sim.scene import FOREVER, FaultKind, GuestScene, Scene, SceneFault
-from mom_plugins_sim.statistics import SentFigures, SentStatistics
 
 TICK = 1.0
 """Seconds per step."""

@@ -18,8 +18,7 @@ from rich.text import Text
 
 from mom_daemon import as_caller
 from mom_kvm import RunSummary, SimulationSetup, field_number
-from mom_plugins_sim.demo.story import CYCLES, NEXT, Moment, Summary, play, size
-from mom_plugins_sim.demo.view import WIDTH, clock, frame
+from mom_plugins_sim.demo.story import CYCLES, NEXT, WIDTH, Moment, Summary, clock, frame, play, size
 
 CYCLES_A_LINE = 5
 """Cycles per line if the output cannot draw bars."""

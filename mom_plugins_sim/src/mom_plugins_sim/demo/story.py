@@ -1,16 +1,20 @@
-"""Story of the demonstration, and its summary."""
+"""Story of the demonstration, its summary, and pictures for a terminal of 80 columns and 24 lines."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+import math
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from mom_core import Report, Value, printable
-from mom_kvm import RunSummary, SimulationSetup, field_number
-from mom_plugins_sim.settings import SimSettings
-from mom_plugins_sim.simulate.run import OFFLOADER
+from rich.console import Group
+from rich.text import Text
+
+from mom_core import Guest, Report, Value, printable
+from mom_kvm import RunSummary, SimulationSetup, field_number, pages_kib
+from mom_plugins_sim.scene import SimSettings
+from mom_plugins_sim.simulate.command import OFFLOADER
 from mom_plugins_sim.workload import HostLoad
 
 INTERVAL = 5.0
@@ -124,3 +128,110 @@ NEXT = (
     ("replay --help", "try policies on the recording"),
     ("doctor", "examine this host"),
 )
+
+
+WIDTH = 80
+LABEL = 13
+GUESTS_SHOWN = 9
+GUEST_BAR = 30
+
+GIB = 1 << 20
+SHOWN_KIB = 1024
+"""The picture omits smaller amounts of swapped memory."""
+
+USED, PROGRAM, SWAPPED, SPARE, TAKEN = "█▓▚▒·"
+"""Glyphs of bars: memory in use, memory of the program, compressed swap, spare memory, ballooned memory."""
+
+
+def clock(seconds: float) -> str:
+    """Format seconds as m:ss."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def phase(time: float, inflated: float) -> tuple[str, str]:
+    """Return a sentence about the present phase, and the sentence's style. `inflated` is in KiB."""
+    if time <= LOAD.begins:
+        return "All is calm: memory that guests do not use is free on the host.", "green"
+    if LOAD.at(time):
+        return f"A program takes {size(LOAD.peak)}: mom reclaims spare and cold memory of guests.", "bold yellow"
+    if inflated > GIB / 4:
+        return "The program has ended: guests get their memory back.", "cyan"
+    return "All is calm again.", "green"
+
+
+def stacked(parts: Sequence[tuple[float, str, str]], total: float, width: int) -> Text:
+    """Draw a bar of `width` columns for `total`. Each part is an amount, a glyph and a style."""
+    bar = Text()
+    drawn = 0
+    amounts = 0.0
+    for amount, glyph, style in parts:
+        amounts += max(0.0, amount)
+        end = min(width, round(amounts / total * width)) if total else 0
+        bar.append(glyph * (end - drawn), style)
+        drawn = max(drawn, end)
+    bar.append(" " * (width - drawn))
+    return bar
+
+
+def frame(moment: Moment) -> Group:
+    """Draw the picture."""
+    guests = list(moment.report.snapshot.guests.values())
+    sentence, style = phase(moment.time, sum(map(RunSummary.taken_from, guests)))
+    program = LOAD.at(moment.time)
+    shown = sorted(guests, key=lambda guest: (-field_number(guest.fields, "balloon_max"), guest.name))[:GUESTS_SHOWN]
+    return Group(
+        _title(moment, guests),
+        Text(f" {sentence}", style),
+        Text(),
+        *_host("with mom", moment.report, program),
+        *_host("without mom", moment.alone, program),
+        Text(),
+        _legend(),
+        *map(_guest, shown),
+        Text(f" and {len(guests) - len(shown)} more guests" if len(guests) > len(shown) else "", "dim"),
+    )
+
+
+def _title(moment: Moment, guests: Sequence[Guest]) -> Text:
+    sold = sum(field_number(guest.fields, "balloon_max") for guest in guests)
+    total = field_number(moment.report.snapshot.host.fields, "mem_available")
+    title = Text(f" mom demo  a host of {size(total)}, {len(guests)} guests with {size(sold)}", "bold")
+    progress = f"{clock(moment.time)} of {clock(INTERVAL * CYCLES)} "
+    title.append(progress.rjust(WIDTH - len(title)), "dim")
+    return title
+
+
+def _host(label: str, report: Report, program: float) -> tuple[Text, Text]:
+    host = report.snapshot.host.fields
+    total, available, swapped = (field_number(host, name) for name in ("mem_available", "mem_really_available", "swap_usage"))
+    compressed = swapped / field_number(host, "offload_ratio", math.inf)
+    guests = max(0.0, total - available - program - compressed)
+    parts = ((guests, USED, "blue"), (program, PROGRAM, "yellow"), (compressed, SWAPPED, "red"))
+    details = f"{size(available)} available"
+    inflated = sum(map(RunSummary.taken_from, report.snapshot.guests.values()))
+    if report.mode == "enforce":
+        details += f"; ballooned {size(inflated)}, merged {size(pages_kib(host, 'ksm_pages_sharing'))}, cold {size(swapped)}"
+    elif swapped > SHOWN_KIB:
+        details += f"; {size(swapped)} in swap, programs wait {field_number(host, 'psi_memory_some_avg10'):.0f} % of the time"
+    bar = stacked(parts, total, WIDTH - LABEL - 3)
+    line = Text.assemble((f" {label:<{LABEL - 1}}", "bold"), ("▕", "dim"), bar, ("▏", "dim"))
+    return line, Text(f" {'':<{LABEL}}{details}", "dim")
+
+
+def _legend() -> Text:
+    legend = Text(" " * (LABEL + 1))
+    for glyph, style, text in ((USED, "blue", "needed"), (SPARE, "green", "spare"), (TAKEN, "dim", "ballooned by mom")):
+        legend.append(glyph * 2, style)
+        legend.append(f" {text}   ", "dim")
+    return legend
+
+
+def _guest(guest: Guest) -> Text:
+    fields = guest.fields
+    maximum, current, need = (field_number(fields, name) for name in ("balloon_max", "balloon_cur", "sim_need"))
+    parts = ((min(need, current), USED, "blue"), (current - need, SPARE, "green"), (maximum - current, TAKEN, "dim"))
+    bar = stacked(parts, maximum, GUEST_BAR)
+    line = Text(f" {printable(guest.name, LABEL - 1):<{LABEL}}")
+    line.append_text(bar)
+    line.append(f" {current / GIB:5.2f} of {maximum / GIB:.2f} GiB")
+    return line

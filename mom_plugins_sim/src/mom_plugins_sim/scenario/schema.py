@@ -1,14 +1,16 @@
-"""Parts of a scenario. mom checks the whole scenario before it simulates."""
+"""Parts of a scenario, and scenarios in files. mom checks the whole scenario before it simulates."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date
+from pathlib import Path
 from random import Random
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field, JsonValue, model_validator
 
-from mom_core import Duration, Size, StrictModel
+from mom_core import Duration, MomError, Size, StrictModel, printable, read_settings
 from mom_plugins_sim.guest import BALLOON_RATE, QEMU_OVERHEAD, SMALL_PIECES
 from mom_plugins_sim.scene import FaultKind
 from mom_plugins_sim.workload import TOUCH_RATE, Demand, Trace, batch, bursty, constant, diurnal, leak
@@ -329,3 +331,40 @@ class Scenario(StrictModel):
         if sum(group.count for group in self.guests.values()) > 100_000:
             raise ValueError("guests: a scenario has at most 100,000 guests")
         return self
+
+
+FOLDER = Path(__file__).parent / "scenarios"
+
+SUFFIX = ".yaml"
+
+YAML = frozenset({SUFFIX, ".yml"})
+
+
+class NoScenario(MomError, ValueError):
+    """Unknown scenario or missing file."""
+
+
+def built_in() -> Mapping[str, Path]:
+    """Return the scenarios' files keyed by name."""
+    return {path.stem: path for path in sorted(FOLDER.glob(f"*{SUFFIX}"))}
+
+
+def find_scenario(name: str) -> Path:
+    """Return the file of the scenario with this path or name. Raise `NoScenario` for an unknown name."""
+    path = Path(name)
+    if path.suffix in YAML or "/" in name:
+        return path
+    scenarios = built_in()
+    if name not in scenarios:
+        raise NoScenario(
+            f"there is no scenario {printable(name)}",
+            hint=f"existing scenarios: {', '.join(scenarios)}; or give the path of a file *{SUFFIX}",
+        )
+    return scenarios[name]
+
+
+def read_scenario(path: Path) -> Scenario:
+    """Read a scenario. Raise `NoScenario` for a missing file, or `ConfigError` that lists all errors with their places."""
+    if not path.exists():
+        raise NoScenario(f"there is no file {path}", hint="`mom simulate --list` shows the scenarios that come with mom")
+    return read_settings(path, Scenario)

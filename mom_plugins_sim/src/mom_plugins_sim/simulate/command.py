@@ -1,20 +1,62 @@
-"""`mom simulate`: runs, progress and results."""
+"""Subcommand `mom simulate`: runs of scenarios under a real engine, progress and results."""
 
 from __future__ import annotations
 
 import json
 import logging
 import time
+from collections.abc import Generator, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import click
 
-from mom_core import lasting, printable
+from mom_core import Report, Value, lasting, printable
 from mom_daemon import as_caller, json_option, print_prose, print_table, progress
 from mom_kvm import RunSummary, SimulationSetup
-from mom_plugins_sim.scenario.library import built_in, find_scenario, read_scenario
-from mom_plugins_sim.scenario.schema import Scenario
-from mom_plugins_sim.simulate.run import SETUPS, run_scenario
+from mom_plugins_sim.scenario.schema import Scenario, built_in, find_scenario, read_scenario
+
+OFFLOADER: Final = "offload"
+
+SETUPS: Final[Mapping[str, SimulationSetup]] = {
+    "nothing": SimulationSetup("nothing", acts=False),
+    "defaults": SimulationSetup("defaults"),
+    "no-offload": SimulationSetup("no-offload", plugins={name: {} for name in SimulationSetup.CONTROLLERS}),
+    "credit": SimulationSetup("credit", plugins={**{name: {} for name in SimulationSetup.CONTROLLERS}, "cgroup": {"credit": True}}),
+}
+"""Setups that `--compare` accepts by name.
+
+- `nothing`: mom only observes.
+- `defaults`: the default policies.
+- `no-offload`: like `defaults`, but mom moves no cold memory to swap.
+- `credit`: like `no-offload`, and mom limits guests' growth while they could exhaust the host.
+"""
+
+
+def run_scenario(
+    scenario: Scenario, path: Path, setup: SimulationSetup, seed: int | None, lasts: float, record: Path | None = None
+) -> Generator[Report, None, None]:
+    """Yield the reports of all cycles. Raise `MomError` for missing plugins or invalid policies.
+
+    :param path: the scenario's file
+    :param lasts: simulated seconds
+    :param record: folder for a recording
+    """
+    sim: dict[str, Value] = {"scenario": str(path)}
+    if seed is not None:
+        sim["seed"] = seed
+    setup = replace(setup, plugins=plugins_of(scenario, setup))
+    return setup.run(sim, scenario.interval, lasts, record)
+
+
+def plugins_of(scenario: Scenario, setup: SimulationSetup) -> Mapping[str, Mapping[str, Value]]:
+    """Return the setup's plugins with their settings. Add the `sla` plugin if the scenario uses service classes."""
+    usual = (*SimulationSetup.CONTROLLERS, *([OFFLOADER] if scenario.host.zram else ()))
+    plugins = setup.plugins if setup.plugins is not None else {name: {} for name in usual}
+    if not scenario.classes and all(group.sold_as is None for group in scenario.guests.values()):
+        return plugins
+    return {**plugins, "sla": {"classes": {name: dict(settings) for name, settings in scenario.classes.items()}}}
 
 
 @click.command()
