@@ -204,50 +204,6 @@ def test_the_role_installs_observes_enforces_and_takes_everything_away(host: Hos
     assert (counted["failed"], counted["changed"]) == (0, 0), said
 
 
-def program_that_says(word: str, folder: Path) -> Path:
-    """Return a folder with a wheel of a program `mom`. Its version is always the same."""
-    (folder / word / "source").mkdir(parents=True)
-    (folder / word / "source/said.py").write_text(f"def main() -> None:\n    print({word!r})\n")
-    (folder / word / "source/pyproject.toml").write_text(
-        '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
-        '[project]\nname = "said"\nversion = "0.1.0"\nscripts = {mom = "said:main"}\n'
-        '[tool.hatch.build.targets.wheel]\ninclude = ["said.py"]\n'
-    )
-    (folder / word / "wheels").mkdir()
-    run(sys.executable, "-c", WHEELS, folder / word / "wheels", folder / word / "source")
-    return folder / word / "wheels"
-
-
-@pytest.mark.release
-def test_wheels_that_are_not_the_same_take_the_place_of_what_is_installed_also_after_a_failure(host: Host) -> None:
-    """Wheels built from a clone have the same version between two releases."""
-    play = {
-        "hosts": "localhost",
-        "gather_facts": False,
-        "tasks": [{"ansible.builtin.include_role": {"name": "mom", "tasks_from": "install_pip"}}],
-    }
-    (host.folder / "site.yml").write_text(yaml.safe_dump([play]))
-    given: dict[str, object] = {"mom_pip_requirements": ["said"], "mom_pip_arguments": [], "mom_started": False}
-    old, new = (program_that_says(word, host.folder) for word in ("old", "new"))
-    for wheels, word, changes in ((old, "old", True), (old, "old", False), (new, "new", True), (new, "new", False)):
-        counted, said = host.plays(mom_wheels=str(wheels), **given)
-        assert counted["failed"] == 0, said
-        assert (counted["changed"] > 0) is changes, said
-        assert host.systemd.run("mom").stdout == f"{word}\n"
-    closed = [path for path in (host.folder / "opt").rglob("*") if not path.is_symlink() and not path.stat().st_mode & 0o004]
-    assert not closed, "mom's user is not root, and runs it"
-
-    (wheel,) = old.glob("*.whl")
-    content = wheel.read_bytes()
-    wheel.write_bytes(b"damaged")
-    counted, said = host.plays(mom_wheels=str(old), **given)
-    assert counted["failed"] == 1
-    assert "is invalid" in said
-    wheel.write_bytes(content)
-    counted, said = host.plays(mom_wheels=str(old), **given)
-    assert host.systemd.run("mom").stdout == "old\n", said
-
-
 def test_what_the_role_takes_is_described_and_has_the_default_that_is_said() -> None:
     defaults = yaml.safe_load((ROLE / "defaults/main.yml").read_text())
     options = yaml.safe_load((ROLE / "meta/argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
@@ -256,13 +212,6 @@ def test_what_the_role_takes_is_described_and_has_the_default_that_is_said() -> 
     for name, option in options.items():
         assert option.get("default", defaults[name]) == defaults[name]
         assert defaults[name] in option.get("choices", [defaults[name]])
-
-
-def test_the_role_is_for_systems_that_a_package_fits() -> None:
-    platforms = yaml.safe_load((ROLE / "meta/main.yml").read_text())["galaxy_info"]["platforms"]
-    (red_hats,) = (one["versions"] for one in platforms if one["name"] == "EL")
-    (row,) = re.findall(r"^\| Fedora, .* \| \[the RPM\]", (ROOT / "docs/install.md").read_text(), re.M)
-    assert red_hats == re.findall(r"RHEL, Rocky and Alma (\d+)", row)
 
 
 def test_the_role_installs_what_units_there_are() -> None:

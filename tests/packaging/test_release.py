@@ -2,16 +2,12 @@
 
 import hashlib
 import json
-import socket
-import subprocess
 import sys
 import venv
 from pathlib import Path
 
 import pytest
 from commands import run
-
-from mom_devkit import wait_until
 
 pytestmark = pytest.mark.release
 
@@ -64,30 +60,6 @@ def test_the_bill_of_materials_names_mom_and_all_that_it_needs_with_versions(rel
     assert "pip" not in named, "it made the environment, and is no part of mom"
 
 
-def test_what_is_uploaded_to_an_index_can_be_installed_from_it(release: Path, tools: Path, tmp_path: Path, free_port: int) -> None:
-    """The upload uses twine, and goes to an index on this machine, as the release workflow does."""
-    (tmp_path / "index").mkdir()
-    server = subprocess.Popen(
-        [tools / "pypi-server", "run", "-i", "127.0.0.1", "-p", str(free_port), "-P", ".", "-a", ".", tmp_path / "index"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    url = f"http://127.0.0.1:{free_port}"
-    try:
-        _answers(free_port, server)
-        wanted = sorted(path for path in (release / "dist").iterdir() if path.name.startswith(("mom_core-", "mom_kvm-")))
-        said = ("--repository-url", url, "--username", "a", "--password", "b", "--disable-progress-bar", "--non-interactive")
-        run(tools / "twine", "upload", *said, *wanted)
-        uploaded = {path.name: path.read_bytes() for path in (tmp_path / "index").iterdir() if path.is_file()}
-        assert uploaded == {path.name: path.read_bytes() for path in wanted}
-        pip = ("-m", "pip", "download", "--quiet", "--no-deps", "--index-url", f"{url}/simple", "--dest")
-        run(tools / "python", *pip, tmp_path / "got", "mom-kvm", environment={"PIP_CONFIG_FILE": "/dev/null"})
-        assert [path.name for path in (tmp_path / "got").iterdir()] == [wanted[-2].name]
-    finally:
-        server.kill()
-        server.wait()
-
-
 def test_the_workflows_are_what_github_takes_and_nothing_in_them_can_be_abused(tools: Path) -> None:
     """The checks are GitHub's schema and zizmor, which finds known weaknesses."""
     workflows = sorted([*ROOT.glob(".github/workflows/*.yml"), *ROOT.glob("examples/*/.github/workflows/*.yml")])
@@ -116,12 +88,3 @@ def test_mom_is_tried_out_without_being_installed(wheelhouse: Path, tools: Path,
     assert "What to type next" in run(tools / "uvx", *uvx, "mom", "demo", "--seconds", "3", environment=home)
     pipx = (f"--pip-args=--no-index --find-links {wheelhouse}", "--spec", "mom-core[demo]")
     assert "What to type next" in run(tools / "pipx", "run", *pipx, "mom", "demo", "--seconds", "3", environment=home)
-
-
-def _answers(port: int, server: subprocess.Popen[bytes]) -> None:
-    def listens() -> bool:
-        assert server.poll() is None, "the index has ended"
-        with socket.socket() as visitor:
-            return visitor.connect_ex(("127.0.0.1", port)) == 0
-
-    wait_until(listens, f"the index does not listen on {port}")
