@@ -1,4 +1,4 @@
-"""A hypervisor of four lines for each guest, and a plugin on it."""
+"""Simple hypervisor, and the plugin on it."""
 
 import pytest
 from guest_facts import GIB, MIB
@@ -8,7 +8,7 @@ from mom_plugins_balloon import BalloonPlugin
 
 
 class FakeHypervisor:
-    """Guests by id with their sizes in KiB; `speed` is what a balloon moves between two looks at it. Every command is noted."""
+    """Hypervisor with guests' sizes in KiB, keyed by ID. Balloons move by `speed` between two readings. Commands are recorded."""
 
     uri = "fake:///"
 
@@ -46,7 +46,7 @@ class FakeHypervisor:
 
 
 class NoBalloons:
-    """A hypervisor that cannot resize guests."""
+    """Hypervisor that cannot resize guests."""
 
     uri = "none:///"
 
@@ -76,7 +76,7 @@ def plugin(context):
 
 @pytest.fixture
 def seen_by():
-    """A snapshot of the fake hypervisor's guests, in good health, with 600 MiB of need each."""
+    """Return a function that returns a snapshot of healthy guests with a need of 600 MiB each."""
 
     def make(hypervisor, now=0.0, **fields):
         guests = {}

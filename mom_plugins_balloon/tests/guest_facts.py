@@ -1,4 +1,4 @@
-"""Records of a guest's memory, written by the names of their facts, whichever part of the record has them."""
+"""Records of guests' memory from named facts of any part."""
 
 from typing import Any
 
@@ -8,13 +8,13 @@ from mom_plugins_balloon.memory import GuestMemory
 MIB = 1024
 GIB = 1024 * MIB
 LIMITS = ShrinkLimits(32 * MIB, 0.05, 15.0)
-"""As a plugin without settings has them, in cycles of 5 s."""
+"""Limits of a plugin without settings, in cycles of 5 s."""
 
 PARTS = ("statistics", "process", "habits", "sweeps")
 
 
 def with_facts(guest: GuestMemory, **facts: Any) -> GuestMemory:
-    """This guest, but for these facts."""
+    """Return the record with these facts replaced."""
     for part in PARTS:
         record = getattr(guest, part)
         guest = guest._replace(**{part: record._replace(**{name: facts.pop(name) for name in record._fields if name in facts})})
@@ -22,5 +22,5 @@ def with_facts(guest: GuestMemory, **facts: Any) -> GuestMemory:
 
 
 def memory_of(**facts: Any) -> GuestMemory:
-    """A guest of which only these facts are known."""
+    """Return a record with only these facts known."""
     return with_facts(GuestMemory(), **facts)

@@ -88,7 +88,7 @@ class SimulatedGuest:
         self.cpu += kib / BALLOON
 
     def statistics(self, period: float = 2.0) -> Callable[[], tuple[float, float] | None]:
-        """Return a function that gives the guest's statistics, made anew every so many seconds, the first time after half of that."""
+        """Return a function that returns the guest's statistics. They are updated every `period` seconds, first after half of that."""
         made: dict[int, tuple[float, float]] = {0: (100.0, SIZE - HELD)}
 
         def latest() -> tuple[float, float] | None:

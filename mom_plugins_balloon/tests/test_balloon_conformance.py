@@ -1,4 +1,4 @@
-"""The plugin against the conformance kit."""
+"""Conformance tests of the plugin."""
 
 from mom_devkit import ConformanceTests
 from mom_plugins_balloon import BalloonPlugin

@@ -1,4 +1,4 @@
-"""Guests that do not give what is asked of them."""
+"""Guests that do not shrink as requested."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -13,7 +13,7 @@ A = Entity(Scope.GUEST, "a", "name-a")
 
 
 class Loop:
-    """Cycles of five seconds with the plugin alone, on a hypervisor whose guests move as fast as a test says."""
+    """Cycles of five seconds with the plugin, on a hypervisor whose balloons have a given speed."""
 
     def __init__(self, plugin, hypervisor, seen_by):
         self.plugin, self.hypervisor, self.seen_by = plugin, hypervisor, seen_by
@@ -22,7 +22,7 @@ class Loop:
         self.problems = []
 
     def cycle(self, wanted=None):
-        """One cycle in which somebody wants guest a to have so much; what came of the decisions, by control's value."""
+        """Run a cycle in which a policy sets guest a to this size. Return the results."""
         self.now += 5
         snapshot = self.seen_by(self.hypervisor, now=self.now)
         listed = [replace(guest, **self.changes) if guest.id == "a" else guest for guest in snapshot.guests.values()]
@@ -126,7 +126,7 @@ def test_shrink_is_stopped_when_statistics_cease(plugin, hypervisor, seen_by):
 
 
 def falls_silent(loop, hypervisor):
-    """Guest a has the size that it has now, and its statistics are old."""
+    """Let guest a keep its size, with old statistics. Return the size."""
     size = hypervisor.sizes["a"]
     loop.changes = {"fields": {"balloon_cur": size, "balloon_max": 2 * GIB, "mem_usable": size - 600 * MIB, "stats_age": 40.0}}
     return size

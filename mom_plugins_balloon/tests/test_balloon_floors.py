@@ -1,4 +1,4 @@
-"""Memory that guests keep on a full host, and guests of which the law knows too little."""
+"""Memory that guests keep on a full host, and guests with unknown figures."""
 
 import math
 from typing import Any
@@ -16,7 +16,7 @@ from mom_plugins_balloon.parameters import LawParameters
 FULL = HostMemory(100 * MIB, 1300 * MIB, 400 * MIB, 200 * MIB)
 
 
-# With 300 MiB usable; for its kernel, 300 MiB may have been too little before.
+# 300 MiB are usable. The kernel may have lacked memory with 300 MiB before.
 FILLED = {
     "size": 2 * GIB, "maximum": 4 * GIB, "usable": 300 * MIB, "age": 0.2, "total": 2 * GIB, "kernel_reserved": 0.0, "unused": 10 * MIB,
     "cache_share": 0.9, "peak": 2 * GIB,
@@ -91,7 +91,7 @@ def test_truthful_goal_trims_only_below_the_hard_watermark(*, available: float, 
 
 @pytest.mark.parametrize("cache_share", [0.1, 0.9], ids=["leaves headroom empty", "fills headroom with page cache"])
 def test_guest_with_limited_growth_keeps_headroom_that_it_leaves_empty(cache_share: float) -> None:
-    # Its empty headroom costs the host nothing, and a trim of it may cost its programs their lives.
+    # Its empty headroom costs the host nothing, but trimming it may kill its programs.
     usable = 3 * GIB
     guest = memory_of(
         size=4 * GIB, maximum=4 * GIB, usable=usable, age=0.2, total=4 * GIB, kernel_reserved=0.0, unused=(1 - cache_share) * usable,

@@ -1,8 +1,8 @@
-"""Proof that nothing passes the gate which takes a guest below what it needs or is promised: z3 on the function itself, on all its paths.
+"""Proof that the gate takes no guest below its need or promise: z3 on all paths of the function.
 
-The gate is run with numbers that are unknowns. Where it compares them, or asks whether one is known at all, it is run once for each answer
-that is possible, and what was answered is known from there on. At the end of each path z3 looks for numbers that take this path and break
-the contract; there are none. Numbers are reals here, and any size; what floats round is left to hypothesis (test_balloon_limits.py).
+The gate runs with symbolic numbers. At each comparison, and each test whether a number is known, it runs once for each possible answer, and
+the answer becomes an assumption. At the end of each path, z3 searches for numbers that take this path and break the contract. There are none.
+Numbers are unbounded reals; hypothesis covers the rounding of floats (test_balloon_limits.py).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MOST_PATHS = 50_000
 
 @dataclass(frozen=True)
 class Turn:
-    """Where another path leaves one that was run: what was answered until there and there, and numbers with which it comes there."""
+    """Branch to another path: the answers up to it, and numbers that lead there."""
 
     answers: Sequence[bool]
     last: Any
@@ -35,7 +35,7 @@ class Turn:
 
 
 class Paths:
-    """Runs a function again and again, each time on another path."""
+    """Runner of a function on all its paths."""
 
     def __init__(self) -> None:
         self.known = z3.Solver()
@@ -43,10 +43,10 @@ class Paths:
         self._answers: list[bool] = []
         self._at = 0
         self._numbers: Any = None
-        """Some with which this path comes as far as it has come."""
+        """Numbers that lead to the present point of this path."""
 
     def all_of(self, run: Callable[[], None], *given: Any) -> int:
-        """Run it on each path, and say how many there were."""
+        """Run a function on each path. Return the number of paths."""
         self.known.add(*given)
         assert self.known.check() == z3.sat
         self._numbers, count = self.known.model(), 0
@@ -58,15 +58,15 @@ class Paths:
             if not self._left:
                 return count
             turn = self._left.pop()
-            # What was answered until there is known still: each answer is a scope of its own.
+            # Keep the assumptions up to the branch: each answer has its own scope.
             self.known.pop(len(self._answers) - len(turn.answers) + 1)
             self._answers, self._numbers = list(turn.answers), turn.numbers
             self._learn(turn.last)
 
     def answer(self, question: Callable[[], Any]) -> bool:
-        """What is answered here on this path; the other answer, if it is possible, is for another run.
+        """Return the answer on this path. If the other answer is possible, another run takes it.
 
-        :param question: makes it, which takes longer than all else, and is not needed where this path is still that of an earlier run
+        :param question: function that builds the question. It is slow, and not called while this run repeats an earlier one
         """
         if self._at == len(self._answers):
             asked = question()
@@ -87,9 +87,9 @@ class Paths:
 
 
 class Unknown:
-    """A number of which nothing is known but what was answered.
+    """Number that is known only by answers.
 
-    :param make: gives it to z3, once it is asked for
+    :param make: function that creates the number in z3 on first use
     """
 
     def __init__(self, paths: Paths, make: Callable[[], Any]) -> None:
@@ -142,20 +142,20 @@ def numbers(paths: Paths, *names: str) -> Iterator[Unknown]:
 
 
 def contract(size: Any, memory: GuestMemory, allowed: ShrinkLimits) -> Any:
-    """What holds of a size that has passed."""
+    """Return the contract of a permitted size."""
     current, told = raw(memory.size), memory.statistics
     promised = raw(memory.guarantee)
     if memory.maximum is not None:
         promised = z3.If(raw(memory.maximum) < promised, raw(memory.maximum), promised)
     kept, grows = size >= promised, size >= current
-    if memory.maximum is not None:  # but for rounding, only what the guest has already may be above its maximum
+    if memory.maximum is not None:  # except for rounding, only the present size may exceed the maximum
         kept = z3.And(kept, z3.Or(size < raw(memory.maximum) + 1, size < current + 1))
     if memory.reach is not None:
         kept = z3.And(kept, z3.Or(size >= raw(memory.reach), grows))
     if memory.obstacle or told.usable is None or told.age is None:
         return z3.And(kept, grows)
-    believed = z3.And(raw(told.age) <= raw(allowed.stale_after), raw(told.swap_in) <= HealthLimits.SWAP_KIB)  # it swaps nothing out
-    # The guest's size when its statistics were made is one of these, or less; what was not usable of it, it needs.
+    believed = z3.And(raw(told.age) <= raw(allowed.stale_after), raw(told.swap_in) <= HealthLimits.SWAP_KIB)  # no swap-out
+    # The guest's size at its statistics is at most one of these. Its need is the part that was not usable.
     then = current
     if memory.largest is not None:
         then = z3.If(raw(memory.largest) > then, raw(memory.largest), then)
@@ -168,7 +168,7 @@ def contract(size: Any, memory: GuestMemory, allowed: ShrinkLimits) -> Any:
 
 
 class WhateverIsKnown:
-    """What is known of a guest's memory, on one path: whether a number is known is answered when it is asked for first."""
+    """Facts of a guest's memory on one path. The first access to a number decides whether it is known."""
 
     def __init__(self, paths: Paths, some: Mapping[str, Unknown], **known: object) -> None:
         self._paths, self._some = paths, some
@@ -189,10 +189,10 @@ def proven(
     all_known: bool = True,
     unknown: Sequence[str] = (),
 ) -> int:
-    """On how many paths the contract holds; fails with numbers that break it.
+    """Prove the contract on all paths, and return their number. Fail with numbers that break it.
 
-    :param all_known: all of `OPTIONAL` are known; else any of them
-    :param unknown: but for these
+    :param all_known: whether all of `OPTIONAL` are known, or any subset
+    :param unknown: facts that are always unknown
     """
     paths = Paths()
     wanted, current, guarantee, swapping, reserve, stale = numbers(paths, "wanted", "current", "guarantee", "swapping", "reserve", "stale")
@@ -221,7 +221,7 @@ def proven(
 @pytest.mark.parametrize("obstacle", ["", "its memory is pinned"], ids=["free", "held"])
 @pytest.mark.parametrize("unknown", [["reach"], ["total", "kernel_reserved", "largest"]], ids=["all in reach", "not all"])
 def test_gate_protects_need_and_guarantee_with_any_facts(obstacle: str, unknown: Sequence[str]) -> None:
-    """What its balloon reaches has nothing to do with how its need is found: each is tried without the other."""
+    """The balloon's reach and the need are independent, so each is tried without the other."""
     assert proven(gate, obstacle, all_known=False, unknown=unknown) > 100
 
 

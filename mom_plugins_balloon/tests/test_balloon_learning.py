@@ -1,4 +1,4 @@
-"""What is learnt of guests: their bursts, what they wait without, and what the host has backed that they do not use."""
+"""Learning guests' bursts, their headroom without stalls, and backed memory that they do not use."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ HIDDEN = 24 * MIB
 
 
 class Watched:
-    """One guest that tells something each time, and what is learnt of it."""
+    """Guest with statistics in each cycle, and its learned habits."""
 
     def __init__(self) -> None:
         self.learning = Learning(900, 320 * 1024)
@@ -27,7 +27,7 @@ class Watched:
         self.host: dict[str, Value] = {}
 
     def was_asked(self, target: float, began_at: float, *, arrived: bool = True) -> None:
-        """What mom asks of it now."""
+        """Set mom's present request."""
         memory = self.records.of("a")
         assert memory is not None
         self.records.put("a", memory._replace(request=SizeRequest(int(target), began_at, self.now, arrived=arrived)))
@@ -45,7 +45,7 @@ class Watched:
         return {name: value for name, (value,) in columns.items() if isinstance(value, int | float)}
 
     def away(self, seconds: float) -> None:
-        """The hypervisor does not answer."""
+        """Pass time without answers of the hypervisor."""
         self.now += seconds
         self.records.see(Snapshot(monotonic=self.now))
         self.learning.see(self.records)
@@ -89,7 +89,7 @@ def test_missing_figure_stops_no_other_learning(guest: Watched, unknown: str) ->
     assert guest.says(100 * MIB, **known)["kernel_reserved"] == HIDDEN
 
 
-@pytest.mark.parametrize("unknown", ["guest_oom_kills", "balloon_cur", "balloon_max", "mem_usable"])
+@pytest.mark.parametrize("unknown", ["guest_oom_kills", "mem_usable"])
 def test_kill_with_an_unknown_figure_sets_no_floor(guest: Watched, unknown: str) -> None:
     known: dict[str, Any] = {"balloon_max": 2 * TOTAL, "guest_oom_kills": 0}
     guest.says(100 * MIB, **known)
@@ -135,7 +135,7 @@ def test_sweep_does_not_raise_the_cache_share(guest: Watched, returning: bool) -
 
 
 class CountsAll(Watched):
-    """A guest whose kernel counts what its balloon has taken as memory that it has, and uses."""
+    """Guest whose kernel counts the balloon's memory as used."""
 
     def has(self, size: int, used: int = 100 * MIB, caches: int = 40 * MIB, after: float = 2.0) -> dict[str, float]:
         usable = size - HIDDEN - used

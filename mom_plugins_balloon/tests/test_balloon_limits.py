@@ -1,4 +1,4 @@
-"""What a guest's size may become."""
+"""The gate: permitted sizes of a guest."""
 
 import math
 
@@ -13,7 +13,7 @@ LIMITS = ShrinkLimits(reserve_kib=64 * MIB, reserve_share=0.05, stale_after=15)
 
 
 def a_guest(**known):
-    """A guest of 2 GiB that needs 600 MiB and is in good health."""
+    """Return a healthy guest of 2 GiB that needs 600 MiB."""
     return memory_of(**{"size": 2 * GIB, "maximum": 2 * GIB, "usable": 2 * GIB - 600 * MIB, "age": 1.0, **known})
 
 
@@ -68,7 +68,7 @@ def test_invalid_sizes_are_refused(rubbish):
 
 
 def test_need_follows_the_kernels_total():
-    # It had 1.5 GiB then, of which its kernel counts 1.45 GiB: 900 MiB usable leave a need of 636 MiB, although it had 2 GiB just before.
+    # At its statistics, it had 1.5 GiB, and its kernel counted 1.45: with 900 MiB usable, it needs 636 MiB. Just before, it had 2 GiB.
     guest = a_guest(size=GIB, usable=900 * MIB, total=1486 * MIB, kernel_reserved=50 * MIB, largest=2 * GIB)
     assert need_kib(guest) == 636 * MIB
 

@@ -1,4 +1,4 @@
-"""What goes wrong between two looks: a size that is told late, a plugin or a list that is missing once, a command that fails, a crash."""
+"""Faults between two cycles: late sizes, a missing plugin or list, failed commands, crashes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -35,7 +35,7 @@ from mom_plugins_balloon.ballooned_guests import LISTS_UNTIL_GONE
 
 
 class Host:
-    """A mom at work on one guest of 2 GiB, with its clock."""
+    """mom with one guest of 2 GiB, and a clock."""
 
     def __init__(self, folder: Path, hypervisor, clock: HandClock | None = None, changed: Sequence[LedgerEntry] = ()) -> None:
         self.clock = clock or HandClock(1000.0)
@@ -51,15 +51,15 @@ class Host:
 
     @property
     def asked(self) -> Value:
-        """What mom has asked the guest for, as a field."""
+        """Return mom's target, as a field."""
         return self.plugin.mom_collect_guests([self.snapshot().guests["a"]]).get("balloon_target", [None])[0]
 
     def reads(self, hypervisor=None) -> object:
-        """The guest's size as the plugin reads it."""
+        """Return the guest's size as the plugin reads it."""
         return self.plugin.mom_read(hypervisor or self.hypervisor, [self.target])[self.target]
 
     def restores(self, value: int, found: int, hypervisor=None) -> object:
-        """What the plugin says when the engine puts the guest's size back."""
+        """Restore the guest's size like the engine. Return the plugin's answer."""
         change = Change(self.target, value, found, back=True)
         return self.plugin.mom_write(hypervisor or self.hypervisor, [change]).get(self.target, "")
 
@@ -74,7 +74,7 @@ class Host:
         return Snapshot(guests={"a": guest}, monotonic=self.clock.now)
 
     def cycle(self, wanted: int | None = None, *, after: float = 5.0, **fields) -> tuple[list[str], str]:
-        """One cycle of an engine in which that is decided; why that was not followed, in review and when it was sent."""
+        """Run a cycle with this decision. Return the reasons of the review, and the error of the write."""
         self.clock.now += after
         told = self.plugin.mom_collect_guests([self.snapshot().guests["a"]])
         asked = {name: values[0] for name, values in told.items()}
@@ -93,7 +93,7 @@ class Host:
         return [one.reason for one in revisions], "".join(map(str, said.values()))
 
     def without_it(self, cycles: int = 1) -> None:
-        """The hypervisor lists another guest only."""
+        """Run cycles in which the hypervisor lists only another guest."""
         for _ in range(cycles):
             self.clock.now += 5
             other = Guest("b", "name-b", incarnation="1")
@@ -116,7 +116,7 @@ class TestMissingAnswers:
 
     @pytest.fixture
     def by_class(self, host: Host) -> Host:
-        """A host with a plugin that makes promises by guests' classes."""
+        """Return a host with a plugin that promises memory by class."""
         host.context.declarations = Declarations({(Scope.GUEST, "mem_guarantee"): FieldSpec("mem_guarantee", Unit.KIB, Scope.GUEST, "")})
         return host
 
@@ -145,7 +145,7 @@ class TestMissingAnswers:
 class TestUnansweredCommand:
     @pytest.fixture
     def busy(self, host: Host) -> Host:
-        """The guest was asked to go from 2 GiB to 1300 MiB, which was not answered; its balloon moves all the same."""
+        """Request 1300 MiB from the guest of 2 GiB, without an answer. Its balloon moves nevertheless."""
         host.hypervisor.errors["a"] = GuestBusy("no answer within 5 s")
         assert "no answer" in host.cycle(1300 * MIB)[1]
         host.hypervisor.errors.clear()
@@ -197,7 +197,7 @@ class TestRestore:
     def test_unfinished_shrink_is_known_after_a_crash(self, host: Host) -> None:
         host.hypervisor.sizes["a"] = 2 * GIB
         assert host.cycle(1300 * MIB) == ([], "")
-        host.hypervisor.sizes["a"], host.hypervisor.targets = 1700 * MIB, {}  # it has given no more: its memory is in use
+        host.hypervisor.sizes["a"], host.hypervisor.targets = 1700 * MIB, {}  # it has stopped: its memory is in use
         after = host.again()
         assert after.reads() == ControlSpec.InTransition(1700 * MIB), "mom's own doing"
         assert after.asked == 1300 * MIB
@@ -239,7 +239,7 @@ class TestRestore:
         ],
     )
     def test_unknown_guest_is_not_shrunk_by_restore(self, host: Host, fields, why: str, kind: type) -> None:
-        """What may be known later is tried again; who tells nothing keeps what it has."""
+        """mom tries again if figures may become known later. A guest without statistics keeps its size."""
         host.hypervisor.sizes["a"] = 2 * GIB
         host.plugin.mom_review(host.snapshot(**fields), [])
         said = host.restores(GIB, 2 * GIB)
@@ -270,14 +270,14 @@ class TestRestore:
 
 
 class TestReboots:
-    """A guest from which memory was taken boots with what is left, as QEMU keeps what was asked of its balloon."""
+    """A shrunk guest reboots with its small size, because QEMU keeps the balloon's target."""
 
     def taken(self, folder: Path, hypervisor) -> Host:
         host = Host(folder, hypervisor)
         host.cycle()
         host.cycle(1300 * MIB)
         hypervisor.balloon_sizes([])
-        return host.again()  # a mom that was restarted has asked the guest for nothing itself
+        return host.again()  # a restarted mom has made no request itself
 
     def test_rebooted_guest_has_its_size_before_mom(self, tmp_path: Path, hypervisor) -> None:
         host = self.taken(tmp_path, hypervisor)
@@ -301,7 +301,10 @@ class TestReboots:
 
 
 class TestPluggedMemory:
-    """The guest's size grows by it at once, and its kernel's total when that takes it into use, which some never do by themselves."""
+    """The guest's size grows at once.
+
+    Its kernel's total grows when the kernel uses the memory, which some kernels never do by themselves.
+    """
 
     def test_plugged_memory_is_not_spare_before_the_kernel_has_it(self, host: Host) -> None:
         sizes = host.hypervisor.sizes
@@ -371,14 +374,14 @@ class TestPluggedMemory:
         ledger.append(LedgerEntry(host.target.entity, "balloon_target", 2560 * MIB, 2200 * MIB, "balloon", 0.0, "1"))
         hypervisor.sizes["a"] = 2712 * MIB
         host.cycle(balloon_max=3072 * MIB)
-        hypervisor.sizes["a"] = 3072 * MIB  # another process has given it all
+        hypervisor.sizes["a"] = 3072 * MIB  # another process has returned all memory
         host.cycle(balloon_max=3072 * MIB)
         host.restores(2560 * MIB, 2712 * MIB)
         assert hypervisor.commands[-1] == ("a", 3072 * MIB)
 
 
 class LooksAt:
-    """A hypervisor that tells `mom restore` of its guests, too."""
+    """Hypervisor that also lists guests for `mom restore`."""
 
     def __init__(self, hypervisor, snapshot: Snapshot) -> None:
         self._hypervisor, self._snapshot = hypervisor, snapshot

@@ -1,4 +1,4 @@
-"""The balloon plugin as the core calls it."""
+"""The balloon plugin's hooks."""
 
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ def wants(identity, value):
 
 
 def collected(plugin, guests):
-    """What the plugin tells of guests of which it knows something, by id."""
+    """Return the plugin's fields of guests, keyed by ID."""
     rows = plugin.mom_collect_guests(guests).rows() or [{}] * len(guests)
     return {guest.id: row for guest, row in zip(guests, rows, strict=True) if row}
 
@@ -26,18 +26,6 @@ def outcomes_by_guest(outcomes):
 
 
 class TestReview:
-    def test_guest_gives_once_for_the_same_statistics(self, plugin, hypervisor, seen_by):
-        list(plugin.mom_review(seen_by(hypervisor, 100.0), [wants("a", 1500 * MIB)]))
-        apply_decisions(plugin, [wants("a", 1500 * MIB)], hypervisor)
-        assert hypervisor.sizes["a"] == 1500 * MIB
-        said = {"mem_usable": 2 * GIB - 600 * MIB, "stats_age": 1.5}
-        (revision,) = plugin.mom_review(seen_by(hypervisor, 100.5, a=said), [wants("a", 1300 * MIB)])
-        assert revision.after is None
-        assert revision.reason.startswith("it has shrunk since its last statistics")
-        assert list(plugin.mom_review(seen_by(hypervisor, 100.5, a=said), [wants("a", 1600 * MIB)])) == [], "it may grow"
-        fresh = {"stats_age": 0.3}
-        assert list(plugin.mom_review(seen_by(hypervisor, 101.0, a=fresh), [wants("a", 1300 * MIB)])) == []
-
     def test_age_limit_of_statistics_follows_a_reload_of_the_interval(self, plugin, context, hypervisor, seen_by):
         old = {"stats_age": 12.0}
         assert list(plugin.mom_review(seen_by(hypervisor, 100.0, a=old), [wants("a", 1500 * MIB)])) == []
@@ -52,7 +40,7 @@ class TestReview:
 
 
 class TestSizeBeforeMom:
-    """It is what is put back at the end, so that no size counts that a balloon only passes through."""
+    """mom restores it at the end, so intermediate sizes of a moving balloon do not count."""
 
     def drops(self, plugin, seen, size=1500 * MIB):
         return [one.reason for one in plugin.mom_review(seen, [wants("a", size)]) if one.after is None]

@@ -1,4 +1,4 @@
-"""Guests of whose memory a balloon reaches only a part, as virtio-mem has plugged in the rest: that is neither asked for nor counted on."""
+"""Guests with virtio-mem, whose balloon reaches only a part of their memory. mom neither requests nor counts the rest."""
 
 import time
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ HOST: Mapping[str, Value] = {
 
 
 def a_guest(**more: Value) -> dict[str, Value]:
-    """One of 2 GiB that needs 512 MiB; the host holds 1 GiB of it, which it has used and freed, and 60 MiB of QEMU's own."""
+    """Return a guest of 2 GiB that needs 512 MiB. The host backs 1 GiB of freed memory, and 60 MiB of QEMU's own."""
     return {
         "balloon_cur": 2 * GIB, "balloon_max": 2 * GIB, "mem_usable": 1536 * MIB, "mem_unused": 1536 * MIB, "stats_age": 0.5,
         "mem_available": 2 * GIB - 50 * MIB, "kernel_reserved": 50 * MIB, "mem_used_peak": 700 * MIB, "mem_used_before": 462 * MIB,
@@ -36,9 +36,9 @@ OF_CACHE: Mapping[str, Value] = {"mem_unused": 40 * MIB, "mem_cache_share": 1.0}
 
 
 def suggested(available: int, guest: Mapping[str, Value]) -> tuple[float, ReasonCode, str]:
-    """By how much the law has the guest change, why, and that in words."""
+    """Return the law's change of the size, its code and its sentence."""
     taken = snapshot(host={**HOST, "mem_really_available": available}, guests={"web": guest}, properties={"host": {"interval": 5.0}})
-    ((target, code, _),) = suggestions(taken, LawParameters(), HostWanted(), LIMITS, interval=5.0).sizes
+    ((target, code, _),) = suggestions(taken, LawParameters(), HostWanted(), LIMITS, interval=5.0)[0]
     return 0 if target is None else target - 2 * GIB, code, sentence(code, taken.guests["web"], taken.host)
 
 
@@ -80,7 +80,7 @@ WHY = "below 1.17 GiB, the smallest size that the guest's balloon can reach: a b
         (GIB, with_facts(SPARES, size=1200 * MIB, usable=None), 1200 * MIB, WHY),
         (GIB, with_facts(SPARES, usable=None), None, "spare memory is unknown"),
         (2 * GIB, with_facts(SPARES, size=GIB), 2 * GIB, ""),
-        (GIB, with_facts(SPARES, size=1100 * MIB), 1100 * MIB, WHY),  # what it has is told late, or what is plugged in
+        (GIB, with_facts(SPARES, size=1100 * MIB), 1100 * MIB, WHY),  # its size, or the plugged memory, is reported late
     ],
 )
 def test_gate_stops_at_the_reach(wanted: int, memory: GuestMemory, size: float | None, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""Balloons are put back, unless somebody else has changed them."""
+"""mom restores balloons, unless another process has changed them."""
 
 import time
 

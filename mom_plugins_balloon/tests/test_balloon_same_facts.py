@@ -20,7 +20,7 @@ SHORT, ENOUGH = 500 * MIB, 8 * GIB
 
 
 class World:
-    """Guests of 4 GiB that need 1 GiB and fill the rest with page cache, and a plugin that acts on them as an engine would."""
+    """Guests of 4 GiB that need 1 GiB and have page cache in the rest, and the plugin in cycles."""
 
     def __init__(self, folder: Path, *names: str) -> None:
         self.clock, self.moving = HandClock(1000.0), set[str]()
@@ -39,7 +39,7 @@ class World:
         return {guest.id: self.sizes[guest.id] for guest in guests}
 
     def told(self, size: int) -> dict[str, Value]:
-        """Say what a kernel says whose total includes the memory in its balloon."""
+        """Return statistics of a kernel whose total includes the balloon."""
         usable = size - GIB
         return {
             "balloon_cur": size, "balloon_max": 4 * GIB, "stats_age": 1.0, "mem_available": 4 * GIB - 64 * MIB, "mem_usable": usable,
@@ -53,7 +53,7 @@ class World:
         places = {guest.id: place for place, guest in enumerate(listed)}
         columns = {**self.plugin.mom_collect_guests(listed), **Columns.of_rows([self.told(size) for size in self.sizes.values()])}
         host = Host(fields={**HOST, "mem_really_available": available})
-        in_order = [*listed]  # as in the engine: the same guests, in another sequence
+        in_order = [*listed]  # like in the engine: the same guests, in another sequence
         snapshot = Snapshot(host, GuestTable(in_order, places, Columns(columns)), monotonic=self.clock.now)
         derived = self.plugin.mom_derive(snapshot)
         suggested = {name: derived.guests[name] for name in (SUGGESTED, REASON)}
@@ -82,7 +82,7 @@ def world(tmp_path: Path) -> World:
 
 
 def test_law_counts_only_on_permitted_memory_after_a_shrink(world: World) -> None:
-    """The kernels' totals include the balloon, so nothing tells that their statistics are from after the shrink."""
+    """The kernels' totals include the balloon, so their statistics do not show whether they are from after the shrink."""
     first, revisions = world.cycle(SHORT)
     assert first
     assert revisions == []

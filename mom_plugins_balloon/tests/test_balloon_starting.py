@@ -1,4 +1,4 @@
-"""Guests that were just started, which give nothing for a while: how long, and which are new."""
+"""New guests, which do not shrink for a while: how long, and which guests are new."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ from guest_facts import GIB, LIMITS
 
 import mom_core
 from mom_core import Guest, Snapshot, Value
-from mom_plugins_balloon.ballooned_guests import BalloonedGuests
+from mom_plugins_balloon.ballooned_guests import NEW, BalloonedGuests
 from mom_plugins_balloon.gate import permitted
 from mom_plugins_balloon.learning import Learning
 from mom_plugins_balloon.names import START_REST
-from mom_plugins_balloon.seen import NEW
 
 REST = 60.0
 
 
 class Host:
-    """What is known of its guests from cycle to cycle.
+    """Records of guests over several cycles.
 
-    :param ages: for how long guests have run, by name, at the moment 0; those that are not named have no process that is known
+    :param ages: uptime of guests at time 0, keyed by name. Other guests have no known process
     """
 
     def __init__(self, **ages: float) -> None:
@@ -30,7 +29,7 @@ class Host:
         self.learning = Learning(900.0, 0.0)
 
     def rests(self, moment: float, *names: str, silent: bool = False, figures: Mapping[str, Value] | None = None) -> dict[str, object]:
-        """For how long these guests give nothing still at that moment."""
+        """Return how long these guests do not shrink yet at that time."""
         self.now = moment
         told = {"balloon_cur": GIB, "mem_available": GIB, "mem_usable": GIB // 2, "stats_age": 0.0}
         guests = {name: Guest(name, name, {"balloon_cur": GIB} if silent else told) for name in names}

@@ -1,4 +1,4 @@
-"""A mom on a simulated host that serves a real unix socket, and clients for it."""
+"""Fixtures: a mom on a simulated host with a real unix socket, and clients."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,21 +11,21 @@ from mom_devkit import HandClock
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
-    """Starts a mom with these settings of the plugin http."""
+    """Yield a function that starts a mom with settings of the plugin http."""
     with serving(tmp_path) as start:
         yield start
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """One with the usual settings, after two cycles, for all tests of a module that leave it as it is."""
+    """Yield a mom with default settings, after two cycles, for tests of a module that do not change it."""
     with serving(tmp_path_factory.mktemp("shared")) as start:
         yield start(cycles=2)
 
 
 @pytest.fixture
 def served(serve: Serve) -> Served:
-    """One with the usual settings, after its first cycle."""
+    """Return a mom with default settings, after its first cycle."""
     return serve()
 
 

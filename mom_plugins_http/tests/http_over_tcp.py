@@ -1,4 +1,4 @@
-"""Settings of `tcp`, with what they need."""
+"""Settings of `tcp`, with their files."""
 
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
@@ -26,7 +26,7 @@ def certificate(folder: Path) -> tuple[Path, Path]:
 
 
 def tcp_settings(folder: Path, port: int, **tokens: str) -> dict[str, object]:
-    """Those of `tcp` with a new certificate, and tokens to read or to change in files that only their owner can read."""
+    """Return settings of `tcp` with a new certificate, and private files of tokens to read or change."""
     cert, key = certificate(folder)
     for right, token in tokens.items():
         (folder / right).write_text(token)

@@ -1,4 +1,4 @@
-"""A mom on a simulated host that serves a real unix socket, and what a test asks it with."""
+"""mom on a simulated host with a real unix socket, and a client."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,7 +21,7 @@ Serve = Callable[..., "Served"]
 
 @dataclass
 class Served:
-    """A mom that serves, and what a test asks it with. Cycles are done by the test."""
+    """mom with a server and a client. Tests run its cycles."""
 
     engine: Engine
     path: Path
@@ -38,11 +38,11 @@ class Served:
         return self.plugin._service
 
     def tell(self, report: Report) -> None:
-        """As the engine tells of a cycle."""
+        """Report a cycle like the engine."""
         self.plugin.mom_report(report)
 
     def ask(self, method: str, url: str, status: int = 200, seen: str | None = "*", **more: Any) -> Any:
-        """What is answered with this status. A change of policies is one of a version that was seen."""
+        """Send a request, and return the answer of this status. Changes of policies send the version `seen`."""
         answer = self.client.request(method, url, headers={} if seen is None else {"if-match": seen}, **more)
         assert answer.status_code == status, answer.text
         return answer.json()
@@ -55,7 +55,7 @@ class Served:
         return self.client.patch("/v1/policies", json={"changes": {name: text}}, headers={"if-match": seen})
 
     def version(self) -> str:
-        """The entity tag of the policies."""
+        """Entity tag of the policies."""
         return self.client.get("/v1/policies").headers["etag"]
 
 
@@ -67,7 +67,7 @@ def patient(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
 
 @contextmanager
 def serving(folder: Path) -> Iterator[Serve]:
-    """Starts moms with their folders in this one, which end together."""
+    """Yield a function that starts moms in folders below this one. They end with the block."""
     with ExitStack() as stack:
         numbers = count(1)
 

@@ -1,4 +1,4 @@
-"""Who may do what: other users are real processes of other users."""
+"""Access rights, with real processes of other users."""
 
 import errno
 import json
@@ -43,8 +43,10 @@ def as_another_user(test):
 
 
 def ask(path: Path, groups: list[int], method: str = "GET", url: str = "/v1/status") -> tuple[int, str]:
-    """What a process of nobody in these groups is told. It comes from the socket's own folder: each pytest that starts, such as those that
-    some tests start, closes the folder of all tests to other users."""
+    """Send a request as nobody in these groups. Return the status and the answer.
+
+    The process runs in the socket's folder, because each new pytest closes the folder of all tests to other users.
+    """
     path.parent.chmod(0o755)
     command = [sys.executable, "-c", ASK, str(path), json.dumps(groups), method, url]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, cwd="/")
@@ -53,7 +55,7 @@ def ask(path: Path, groups: list[int], method: str = "GET", url: str = "/v1/stat
 
 
 def assert_cannot_connect(path: Path) -> None:
-    """Nobody, who is in no group, gets as far as a refusal."""
+    """Check that nobody, without groups, cannot even connect."""
     with pytest.raises(subprocess.CalledProcessError) as caught:
         ask(path, [])
     assert "PermissionError" in caught.value.stderr
@@ -61,13 +63,13 @@ def assert_cannot_connect(path: Path) -> None:
 
 @pytest.fixture
 def groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two groups that this host need not have."""
+    """Add two groups that this host need not have."""
     monkeypatch.setattr("mom_plugins_http.service.group_id", {"readers": READERS, "changers": CHANGERS}.__getitem__)
 
 
 @pytest.fixture(params=["as root", "as another user"])
 def powers(request, monkeypatch):
-    """Whether mom may give its files to any group."""
+    """Run a test as root, and without the right to give files to any group."""
     if request.param == "as root":
         return
 
@@ -139,7 +141,7 @@ HOSTILE = [
     "localhost.evil.com", "evil.com@localhost", "localhost\n", "\N{FULLWIDTH LATIN SMALL LETTER L}ocalhost", "127.1", "2130706433",
     "127.0.0.2", "mom:8132", "MOM", "evil.com", "[::ffff:127.0.0.1]",
 ]  # fmt: skip
-"""What other parsers, resolvers or readers may take for this machine, or what is another one."""
+"""Host names that some parsers or resolvers treat as this machine, and names of other machines."""
 
 
 @pytest.mark.parametrize("host", HOSTILE)
@@ -180,7 +182,7 @@ def test_tcp_needs_tls_a_token_and_the_right_name(serve, tmp_path, free_port, ca
 
 
 def checked(tmp_path, **settings):
-    """What is found wrong with these settings before a mom starts."""
+    """Return the errors of these settings before mom starts."""
     config = config_of(tmp_path, {"http": settings})
     read = config.plugins["http"].settings
     assert isinstance(read, HttpPlugin.Settings)
@@ -238,7 +240,7 @@ HERE = "localhost:8132"
     ],
 )
 def test_no_site_reaches_a_forwarded_socket_through_the_operators_browser(shared, host, origin, fetch_site, good):
-    """What `ssh -L 8132:/run/mom/mom.sock` lets a browser send: `evil.example` is a name that its owner lets point to 127.0.0.1."""
+    """With `ssh -L 8132:/run/mom/mom.sock`, a browser can send this. The owner of `evil.example` lets the name point to 127.0.0.1."""
     headers = {"host": host, "origin": origin, "sec-fetch-site": fetch_site}
     sent = {name: value for name, value in headers.items() if value is not None}
     assert (shared.client.get("/v1/status", headers=sent).status_code == 200) is good
@@ -246,7 +248,7 @@ def test_no_site_reaches_a_forwarded_socket_through_the_operators_browser(shared
 
 
 def test_the_address_that_a_request_came_to_is_one_of_the_servers_names(serve, tmp_path, free_port):
-    """Of a pod, no configuration knows its address. That of another host, or port of a name that leads here, stays refused."""
+    """No configuration knows the address of a pod. Addresses of other hosts, and other ports, remain refused."""
     serve(tcp=tcp_settings(tmp_path, free_port, read="read" * 8) | {"listen": f"0.0.0.0:{free_port}"})
     verify = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
     verify.check_hostname = False

@@ -1,4 +1,4 @@
-"""What mom did lately, in words: one item for the steps of one act, and on request for all guests to which the same was done."""
+"""Recent acts in words: one item for all steps of an act, and on request for all guests with the same act."""
 
 from served_mom import Served
 

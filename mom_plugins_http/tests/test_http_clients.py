@@ -1,4 +1,4 @@
-"""Clients that mean harm, or are merely slow: they are let go, and nobody else notices."""
+"""Hostile and slow clients are disconnected without effect on others."""
 
 import contextlib
 import select
@@ -30,7 +30,7 @@ def connect(path: Path, text: bytes = b"") -> socket.socket:
 
 
 def still_answers(served: Served) -> bool:
-    """Whether it answers again, some time: where it has little patience, a busy machine can be too slow for it."""
+    """Return whether mom answers within a minute. With short time limits, a busy machine may be too slow at first."""
     until = time.monotonic() + 60
     while time.monotonic() < until:
         with contextlib.suppress(httpx.TransportError):
@@ -39,7 +39,7 @@ def still_answers(served: Served) -> bool:
 
 
 def told(sock: socket.socket) -> bytes:
-    """All that comes until the connection ends."""
+    """Return all bytes until the connection ends."""
     parts = []
     with sock, contextlib.suppress(ConnectionResetError):
         while part := sock.recv(1 << 20):
@@ -64,7 +64,7 @@ def test_who_does_not_take_an_answer_is_let_go(serve: Serve, monkeypatch: pytest
     served = serve()
     sock = connect(served.path, b"GET /v1/openapi.json HTTP/1.1\r\nhost: mom\r\n\r\n" * 40)
     ended = select.poll()
-    ended.register(sock, 0)  # told of the other side's end only, not of what there is to be read
+    ended.register(sock, 0)  # reports only the end of the other side, not readable bytes
     assert ended.poll(60_000)
     assert still_answers(served)
     received = told(sock)
@@ -192,7 +192,7 @@ HALF_SENT = b"POST /v1/page-sessions HTTP/1.1\r\nhost: localhost\r\ncontent-type
 def test_requests_of_strangers_that_do_not_arrive_keep_no_places(
     serve: Serve, tmp_path: Path, free_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They last for as long as mom is patient, and each can be sent again."""
+    """They last until mom's time limit, and strangers can repeat them."""
     patient(monkeypatch, 60)
     monkeypatch.setattr("mom_plugins_http.server.server.MOST_CLIENTS", 8)
     served = serve(tcp=tcp_settings(tmp_path, free_port, read="read" * 8))

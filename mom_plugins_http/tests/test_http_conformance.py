@@ -1,4 +1,4 @@
-"""The plugin against the conformance kit, and as `mom plugin check` looks at it."""
+"""Conformance tests of the plugin, also with `mom plugin check`."""
 
 import pytest
 

@@ -1,5 +1,4 @@
-"""Requests of any shape, made from the API's own description, to a mom of its own process over TLS: no answer is a mistake of mom's,
-every answer is as described, and nothing is left behind."""
+"""Random requests from the API's description to a mom process over TLS: no server errors, all answers as described, no leaks."""
 
 from __future__ import annotations
 
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from schemathesis import APIOperation, Case
 
 EXAMPLES = int(os.environ.get("MOM_FUZZ_EXAMPLES", "4"))
-"""Requests for each operation and kind; more for a longer run."""
+"""Number of requests for each operation and kind; more for a longer run."""
 
 CHECKS = [
     found_checks.not_a_server_error,
@@ -48,12 +47,12 @@ CHECKS = [
 ]
 
 WARM = 0.3
-"""Memory may grow by this ratio while caches fill; a leak of some KiB for each of the requests is more."""
+"""Allowed growth of memory while caches fill, as a ratio. A leak of some KiB per request is more."""
 
 
 @dataclass(frozen=True)
 class Daemon:
-    """A mom in a process of its own, and how to reach it."""
+    """mom as a process, with its address."""
 
     process: subprocess.Popen[bytes]
     url: str
@@ -113,14 +112,14 @@ def _ask(daemon: Daemon, path: str) -> httpx.Response:
 
 
 def operations(daemon: Daemon) -> list[APIOperation]:
-    """All that end: a stream of events has a test of its own."""
+    """Return all operations except streams of events, which have another test."""
     schema = schemathesis.openapi.from_dict(_ask(daemon, "/v1/openapi.json").json())
     schema.config.base_url = daemon.url
     return [found.ok() for found in schema.get_all_operations() if found.ok().path != "/v1/events"]
 
 
 def drawn(operation: APIOperation, mode: Any, examples: int) -> list[Case]:
-    """Requests of one kind to an operation; none where it has none of that kind, such as wrong ones where nothing can be wrong."""
+    """Return requests of one kind to an operation; none if the kind is impossible, such as invalid requests without parameters."""
     cases: list[Case] = []
 
     @given(case=operation.as_strategy(generation_mode=mode))
@@ -137,7 +136,7 @@ def drawn(operation: APIOperation, mode: Any, examples: int) -> list[Case]:
 
     try:
         one()
-    except Exception as error:  # that of hypothesis, or one of schemathesis around it: its name or text tells
+    except Exception as error:  # an error of hypothesis, or of schemathesis around it: its name or text shows it
         if "Unsatisfiable" not in type(error).__name__ and "Unsatisfiable" not in str(error):
             raise
     return cases
@@ -147,11 +146,11 @@ def drawn(operation: APIOperation, mode: Any, examples: int) -> list[Case]:
 def test_no_request_is_a_mistake_of_moms_and_none_leaves_anything_behind(daemon: Daemon) -> None:
     found = operations(daemon)
     assert len(found) > 25
-    # To draw them takes longer than to send them, and both rounds are to be the same.
+    # Drawing takes longer than sending, and both rounds must be equal.
     kinds = [(operation, mode, drawn(operation, mode, EXAMPLES)) for operation in found for mode in schemathesis.GenerationMode]
     sizes: list[tuple[int, int]] = []
     wrong = []
-    for _ in range(2):  # the first round fills what mom keeps on purpose, such as the last changes of policies
+    for _ in range(2):  # the first round fills caches and histories
         with daemon.session() as session:
             for operation, mode, cases in kinds:
                 for case in cases:
@@ -163,7 +162,7 @@ def test_no_request_is_a_mistake_of_moms_and_none_leaves_anything_behind(daemon:
                         wrong.append(f"{operation.label} ({mode.value}): {[str(one) for one in errors.exceptions]}")
                     except Exception as error:  # noqa: BLE001  # such as a connection that was ended
                         wrong.append(f"{operation.label} ({mode.value}): {type(error).__name__}: {error}")
-        time.sleep(1.5)  # connections that were ended are looked after every second
+        time.sleep(1.5)  # mom cleans up ended connections once a second
         wait_until(lambda: not sizes or daemon.descriptors <= sizes[0][0] + 2)
         sizes.append((daemon.descriptors, daemon.resident_kib))
         assert daemon.process.poll() is None

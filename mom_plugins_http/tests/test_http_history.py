@@ -11,7 +11,7 @@ from mom_plugins_http.cli.looking_verbs import history_command
 
 
 class Answers:
-    """Stands for the client of a mom that keeps one cycle of a guest."""
+    """Client of a mom with one past cycle of a guest."""
 
     path = Path("/run/mom/mom.sock")
 

@@ -1,4 +1,4 @@
-"""Launches through the API: a guest that is about to be started waits until its memory is there, and is told why it must not."""
+"""Launches through the API: a guest waits for its memory before its start, or gets a refusal with the reason."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -83,7 +83,7 @@ def test_a_description_that_no_plugin_understands_is_said_to_be_so(served: Serve
 
 
 class Reader(LaunchReader):
-    """A hypervisor's plugin that is told which guests' starts wait."""
+    """Hypervisor plugin that is told about waiting starts."""
 
     def __init__(self) -> None:
         self.waits = threading.Event()
@@ -101,7 +101,7 @@ class Reader(LaunchReader):
 
 
 class Room(Launches):
-    """Memory that comes when a test says so."""
+    """Launches whose memory becomes available on a test's order."""
 
     def __init__(self) -> None:
         self.comes = threading.Event()
@@ -147,7 +147,7 @@ def test_a_launch_that_waits_asks_the_plugin_that_a_reload_has_brought(served: S
 
 
 class Slow(Admissions):
-    """Takes its time to say whether guests fit."""
+    """Slow admissions."""
 
     def __init__(self) -> None:
         self.asked, self.knows = threading.Event(), threading.Event()
@@ -172,7 +172,7 @@ def test_no_launch_waits_for_those_who_only_look(served: Served) -> None:
 
 
 def test_a_launch_that_waits_goes_on_waiting_while_it_cannot_be_looked_after(served: Served) -> None:
-    """Its hook would take a refusal for leave to start."""
+    """Its hook would treat a refused request as permission to start."""
     room, worker = Room(), served.service._room_worker
     offer(served, {Launches: (room,)})
     with ThreadPoolExecutor(1) as pool:

@@ -1,4 +1,4 @@
-"""What metrics are called: Prometheus' conventions, whatever plugins call their fields; also in documents, dashboard and rules."""
+"""Names of metrics follow Prometheus' conventions for any field names, also in documents, dashboard and rules."""
 
 import re
 import shutil
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def host(name: str, unit: Unit, metric: FieldSpec.Metric = FieldSpec.Metric.GAUGE) -> str:
-    """What a field of the host is called among metrics; empty where it is none."""
+    """Return the metric's name of a host's field; empty if it has none."""
     found = host_metrics([FieldSpec(name, unit, Scope.HOST, "a field", metric=metric)])
     return found[0].name if found else ""
 
@@ -63,7 +63,7 @@ def test_two_fields_never_have_one_name() -> None:
 
 
 def everything() -> str:
-    """The metrics of a mom with all plugins, of whose host and guests everything is known, with a trial."""
+    """Return the metrics of a mom with all plugins, all fields known, and a trial."""
     declared = declarations_of(None)
     numbers: dict[Scope, dict[str, Value]] = {scope: {} for scope in Scope}
     for scope, name in declared.fields:
@@ -81,7 +81,7 @@ def everything() -> str:
 
 
 def families() -> dict[str, str]:
-    """All metrics with their types."""
+    """Return all metrics with their types."""
     return dict(re.findall(r"^# TYPE (\S+) (\S+)$", everything(), re.M))
 
 

@@ -1,4 +1,4 @@
-"""Metrics: what Prometheus reads, under the names that dashboards know, and not without bound."""
+"""Metrics for Prometheus: names for dashboards, and limits."""
 
 from collections.abc import Mapping
 from dataclasses import replace

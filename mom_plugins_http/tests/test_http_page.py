@@ -1,4 +1,4 @@
-"""The web page as a browser gets it: a document, and modules that stand at addresses relative to it."""
+"""The web page: a document, and modules at relative addresses."""
 
 import re
 

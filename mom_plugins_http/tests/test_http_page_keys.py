@@ -1,4 +1,4 @@
-"""The page's own socket: nobody may do anything there without a session, and a session takes a key that works once."""
+"""The page's socket: all requests need a session, and a session needs a key that works once."""
 
 import asyncio
 import os
@@ -40,7 +40,7 @@ def test_a_key_works_once_and_for_two_minutes(clock: HandClock) -> None:
     ids=["TCP", "the page's socket"],
 )
 def test_keys_are_given_through_the_control_socket_only(peer: Peer) -> None:
-    """Else a token or session that is taken away could have been made one that lasts."""
+    """Otherwise, a token or session could create lasting access before it is revoked."""
     keys = PageKeys("/run/mom/mom-page.sock")
     with pytest.raises(ProblemError, match="only through the control socket"):
         asyncio.run(keys.give_page_key(cast(ApiCall, SimpleNamespace(peer=peer))))

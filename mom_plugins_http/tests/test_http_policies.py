@@ -1,4 +1,4 @@
-"""Policies through the API: nobody overwrites what they have not seen, and a change is made as a whole or not at all."""
+"""Policies through the API: no client overwrites unseen changes, and changes are made as a whole."""
 
 import re
 import threading
@@ -98,7 +98,7 @@ def test_the_history_says_who_when_and_what_and_leads_back(served: Served) -> No
         (b"[" * 100_000, "application/json", 400),
         (b"[]", "application/json", 400),
         (b'{"changes": {"60_mine": 1}}', "application/json", 400),
-        (b'{"changes": {"60_mine": "# \\ud800"}}', "application/json", 400),  # half a character
+        (b'{"changes": {"60_mine": "# \\ud800"}}', "application/json", 400),  # a lone surrogate
         (b'{"changes": {}, "more": NaN}', "application/json", 400),
         (b'{"changes": {"60_mine": "%s"}}' % (b"(" * 100_000), "application/json", 422),
         (b"x" * (5 << 20), "application/json", 413),
@@ -119,7 +119,7 @@ def test_a_name_that_makes_trouble_is_refused(shared: Served, name: str) -> None
 
 @pytest.mark.long
 def test_of_eight_clients_that_change_at_once_none_is_lost_and_nothing_is_half_applied(served: Served) -> None:
-    """Each adds its line to two policies that must always be the same, by looking, changing, and trying again when refused."""
+    """Each client adds its line to two policies that must stay equal: it reads, changes, and repeats when refused."""
     both = {"60_one": "(+ 1 2)\n", "60_two": "(+ 1 2)\n"}
     served.ask("PATCH", "/v1/policies", json={"changes": both})
 
@@ -142,7 +142,7 @@ def test_of_eight_clients_that_change_at_once_none_is_lost_and_nothing_is_half_a
 
 
 def test_a_change_does_not_wait_for_the_checks_of_those_who_read(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And both may be under way in the evaluator at once."""
+    """Both may run in the evaluator at the same time."""
     begun, go_on = threading.Event(), threading.Event()
 
     def slow(policy: object) -> list[object]:

@@ -1,4 +1,4 @@
-"""Reading: everything of the newest cycle, with units, and never a wait for a cycle."""
+"""Reading: all of the last cycle, with units, without waiting for a cycle."""
 
 import re
 from dataclasses import replace
@@ -15,7 +15,7 @@ from mom_plugins_http.cli.looking_verbs import _cycle_line
 
 
 def busy_report(number: int = 7) -> Report:
-    """A cycle in which everything happened."""
+    """Return a cycle with all kinds of events."""
     taken = snapshot(
         host={"mem_free": float("nan"), "mem_available": 1000}, guests={"vm1": {"balloon_cur": 100}, "vm2": {"balloon_cur": None}}
     )
@@ -114,7 +114,7 @@ def test_a_method_that_makes_no_sense_is_told_which_do(shared: Served) -> None:
 
 
 def test_a_slash_in_a_guests_name_is_no_step_of_a_path(served: Served) -> None:
-    """As KubeVirt's guests have one."""
+    """Names of KubeVirt's guests contain a slash."""
     served.tell(
         replace(busy_report(), snapshot=snapshot(guests={"shop/db": {"balloon_cur": 100}, "shop": {"balloon_cur": 50}}), decisions=())
     )

@@ -1,4 +1,4 @@
-"""Past days through the API, where the plugin record keeps them."""
+"""Past days through the API, from the plugin record."""
 
 import pytest
 from served_mom import Serve

@@ -1,4 +1,4 @@
-"""A configuration that changes while mom serves: the socket moves, TCP comes and goes, a certificate is renewed, and nobody is cut off."""
+"""Reloads while mom serves: a moved socket, TCP on and off, a renewed certificate, without disconnecting clients."""
 
 import shutil
 import socket
@@ -29,7 +29,7 @@ def changed(served: Served, plugins: Mapping[str, Any] | None = None, **http: ob
 
 
 def assert_answers(path: Path) -> None:
-    """A server answers there after some time."""
+    """Wait until a server answers at the path."""
 
     def asked() -> bool:
         with suppress(MomError):
@@ -40,7 +40,7 @@ def assert_answers(path: Path) -> None:
 
 
 def over_tcp(port: int, ca: Path) -> httpx.Client:
-    """A client with the token to read."""
+    """Return a client with the token to read."""
     headers, verify = {"authorization": "Bearer " + "read" * 8}, ssl.create_default_context(cafile=str(ca))
     return httpx.Client(base_url=f"https://127.0.0.1:{port}", headers=headers, verify=verify, timeout=60)
 
@@ -51,7 +51,7 @@ def status_over_tcp(port: int, ca: Path) -> int:
 
 
 def shown_certificate(port: int) -> bytes:
-    """What the server shows to a new client, as DER."""
+    """Return the server's certificate for a new client, as DER."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     with socket.create_connection(("127.0.0.1", port), 60) as sock, context.wrap_socket(sock) as tls:
@@ -127,7 +127,7 @@ def test_a_refused_reload_leaves_the_server_as_it_was(served: Served, tmp_path: 
 def test_a_renewed_certificate_is_shown_without_a_restart(serve: Serve, tmp_path: Path, free_port: int) -> None:
     served = serve(tcp=tcp_settings(tmp_path, free_port, read="read" * 8))
     before = shown_certificate(free_port)
-    # A connection from before goes on; a new one sees the new certificate.
+    # An existing connection continues. A new one sees the new certificate.
     with over_tcp(free_port, tmp_path / "cert.pem") as kept:
         assert kept.get("/v1/whoami").status_code == 200
         certificate(tmp_path)
@@ -144,7 +144,7 @@ def test_a_renewed_certificate_is_shown_without_a_restart(serve: Serve, tmp_path
 
 
 def test_what_was_checked_is_what_is_shown_whatever_the_files_hold_by_then(serve: Serve, tmp_path: Path, free_port: int) -> None:
-    """Certificate and tokens are renewed together: nothing is read any more once all plugins have agreed."""
+    """Certificate and tokens are renewed together. Files are not read again after all plugins have accepted."""
     served = serve(tcp=tcp_settings(tmp_path, free_port, read="other" * 8))
     certificate(tmp_path)
     (tmp_path / "read").write_text("read" * 8)

@@ -1,4 +1,4 @@
-"""Reservations through the API: what cannot be had is refused at once with all figures, what can is kept, watched and given up."""
+"""Reservations through the API: impossible ones are refused at once with all figures; others are made, watched and released."""
 
 import dataclasses
 import os
@@ -137,7 +137,7 @@ def test_who_listens_is_told_of_reservations_and_policies(served: Served) -> Non
 
 
 class SometimesKnown(Reservations):
-    """Somebody else's: while nothing is known of the host's memory, it says so."""
+    """Reservations that report unknown host memory."""
 
     known = True
     state = Reservation.State.MAKING
@@ -170,7 +170,7 @@ def test_cycles_are_told_while_nothing_is_known_of_reservations_and_what_changed
 
 
 class Failing(SometimesKnown):
-    """Somebody else's, which does this instead."""
+    """Reservations that call this function instead."""
 
     do: Callable[[], Any]
 
@@ -190,7 +190,7 @@ def fails() -> Any:
 
 @pytest.fixture
 def failing(served: Served) -> Failing:
-    """What the plugin http asks now."""
+    """Replace the services of the plugin http."""
     found = Failing()
     served.plugin._context.offers = {Reservations: (found,), Admissions: (found,)}
     return found

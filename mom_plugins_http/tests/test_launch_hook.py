@@ -1,4 +1,4 @@
-"""The program that libvirt and Proxmox VE run before a guest starts: only mom's own word keeps a guest from starting."""
+"""The program that libvirt and Proxmox VE run before a guest starts. Only mom's refusal stops a start."""
 
 import contextlib
 import json
@@ -22,10 +22,10 @@ from mom_plugins_http.launch_hook.installed import Hook, HookState, Platform, ho
 from mom_plugins_http.routes.launches import LaunchQuery
 
 ALIVE, LIMIT = 10, 15
-"""Seconds that the programs here are patient, as a rule: more than a busy machine makes mom's stand-ins wait."""
+"""Usual time limits of the programs in seconds, enough for a busy machine."""
 
 SOON = {"alive": 1, "limit": 4}
-"""The same where the end of that patience is what is waited for."""
+"""Short time limits, for tests that wait for their end."""
 
 MAY_START, MUST_NOT = 0, 1
 XML = "<domain><name>web</name><memory unit='GiB'>1</memory></domain>"
@@ -34,7 +34,7 @@ Answer = Callable[[socket.socket], None]
 
 @dataclass
 class HookedHost:
-    """A host on which the program is installed, and what it says to the journal."""
+    """Host with the installed program, and its messages to the journal."""
 
     root: Path
     environment: dict[str, str] = field(default_factory=dict)
@@ -61,7 +61,7 @@ class HookedHost:
         return Hook(platform, self.root, self.socket, 10.0)
 
     def installed(self, platform: Platform = Platform.LIBVIRT) -> Path:
-        """Installed, with its own patience."""
+        """Install the program with these time limits. Return its path."""
         hook = self.hook(platform)
         hook.install()
         text = hook.path.read_text()
@@ -72,7 +72,7 @@ class HookedHost:
         return hook.path
 
     def run(self, *arguments: str, text: str = XML) -> subprocess.CompletedProcess[str]:
-        """As libvirt runs it."""
+        """Run the program like libvirt."""
         path = self.installed()
         given = arguments or ("web", "prepare", "begin", "-")
         done = subprocess.run(
@@ -89,7 +89,7 @@ def host(tmp_path: Path) -> HookedHost:
 
 @pytest.fixture
 def mom(host: HookedHost) -> Iterator[Callable[[Answer], None]]:
-    """What serves the socket: given each connection, which it need not close."""
+    """Yield a function that serves the socket with a handler of connections."""
     with contextlib.ExitStack() as stack:
 
         def serve(answer: Answer) -> None:
@@ -119,7 +119,7 @@ def head(client: socket.socket) -> bytes:
 
 
 def answers(status: int, content: object, *, asked: list[bytes] | None = None) -> Answer:
-    """A mom that takes a request, and answers so."""
+    """Return a handler that reads a request and sends this answer."""
 
     def answer(client: socket.socket) -> None:
         request = head(client)
@@ -292,7 +292,7 @@ class TestWhateverGoesWrong:
             taken.set()
 
         mom(take)
-        host.patience["limit"] = SOON["limit"]  # a shell hears of it when the program that it waits for has ended
+        host.patience["limit"] = SOON["limit"]  # a shell handles the signal when its child has ended
         with subprocess.Popen([host.installed(), "web", "prepare", "begin", "-"], stdin=subprocess.PIPE, env=host.environment) as process:
             assert process.stdin is not None
             process.stdin.write(XML.encode())
@@ -317,7 +317,7 @@ class TestWhateverGoesWrong:
 
 @pytest.mark.processes
 def test_a_real_mom_understands_it(serve: Serve, host: HookedHost) -> None:
-    """What it asks is what mom serves; the simulated host describes no guests, which is no word against this one."""
+    """mom understands its request. The simulated host cannot read definitions, which is not a refusal."""
     served = serve(cycles=2)
     host.socket.symlink_to(served.path)
     assert host.run().returncode == MAY_START

@@ -1,4 +1,4 @@
-"""`mom top` without a terminal: what is known as lines, keys as what they do, and what mom says no to."""
+"""`mom top` without a terminal: lines of the screen, keys, and refusals."""
 
 import time
 from collections.abc import Iterator
@@ -114,7 +114,7 @@ def test_problems_and_sick_plugins_are_counted_above_the_guests_and_told_in_thei
 
 
 class Gone(Client):
-    """A mom that has just gone away."""
+    """Client of a mom that has just ended."""
 
     asked = 0
 

@@ -1,4 +1,4 @@
-"""The list of what is watched live, without a terminal: what fits, what is asked for, and what keys do."""
+"""The list of `mom top` without a terminal: size, requested columns, and keys."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Clients of mom's socket. Tests import it by its name: `conftest` is another folder's when all are tested."""
+"""Clients of mom's socket, in a module with its own name: in a full run, `conftest` may be another folder's."""
 
 from pathlib import Path
 
@@ -6,5 +6,5 @@ import httpx
 
 
 def client_of(path: Path, name: str = "mom") -> httpx.Client:
-    """A client of this socket, which calls the server by this name."""
+    """Return a client of a socket that uses this host name."""
     return httpx.Client(transport=httpx.HTTPTransport(uds=str(path), verify=False), base_url=f"http://{name}", timeout=60)

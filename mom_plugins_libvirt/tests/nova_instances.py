@@ -1,7 +1,8 @@
 """Domains in nova's form.
 
-Sources: `LibvirtConfigGuestMetaNovaInstance` in nova/virt/libvirt/config.py (openstack/nova); XML of nova 25.1.0 in a mail to QEMU's list in
-March 2023; and for a flavor's id and extra specs, test_flavor_metadata.py of openstack/whitebox-tempest-plugin. Names and ids are made up.
+Sources: `LibvirtConfigGuestMetaNovaInstance` in nova/virt/libvirt/config.py (openstack/nova); XML of nova 25.1.0 in a mail to QEMU's list
+in March 2023; and for a flavor's id and extra specs, test_flavor_metadata.py of openstack/whitebox-tempest-plugin.
+Names and ids are made up.
 """
 
 NEW = """

@@ -1,4 +1,4 @@
-"""One simulated host that is recorded, for all tests that look at a recording."""
+"""One recorded simulation for all tests that read a recording."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ Simulation = tuple[Path, list[Report]]
 
 @pytest.fixture(scope="session")
 def simulation(tmp_path_factory: pytest.TempPathFactory) -> Simulation:
-    """The folder of the recording, and what was recorded in it: two groups and a part of one, with decisions and outcomes."""
+    """Return the folder of a recording and its reports: two groups and a part of one, with decisions and outcomes."""
     folder = tmp_path_factory.mktemp("simulation")
     reports = simulated(folder, 2 * GROUP + 5, record={"path": str(folder / "r"), "reserve": "0"})
     assert sum(len(report.outcomes) for report in reports) > 10
@@ -28,4 +28,4 @@ def recording(simulation: Simulation) -> Path:
 
 @pytest.fixture(scope="session")
 def reports(simulation: Simulation) -> list[Report]:
-    return [replace(report, plugins=()) for report in simulation[1]]  # nobody reads the state of plugins from a recording
+    return [replace(report, plugins=()) for report in simulation[1]]  # recordings do not contain the state of plugins

@@ -1,4 +1,4 @@
-"""Guests with days that are made up, for tests: a week of days of 24 minutes, and what a host's snapshots say of them."""
+"""Guests with made-up days of 24 minutes, and snapshots of their host."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ SLOT: Final = DAY / 96
 MIB: Final = 1024
 SIZE: Final = 4096 * MIB
 FIRST: Final = 4 * DAY
-"""The first day of a week, in seconds since the epoch."""
+"""First day of a week, in seconds since the epoch."""
 
 Use = Callable[[int, int], float]
-"""What a guest uses in MiB, by day and slot."""
+"""Used memory of a guest in MiB, from day and slot."""
 
 
 def at_eight(day: int, slot: int) -> float:
-    """It uses 400 MiB, and from eight to five 1,600."""
+    """Return 400 MiB, and from eight to five 1,600 MiB."""
     return 1600.0 if 32 <= slot < 68 else 400.0
 
 
 def no_pattern(day: int, slot: int) -> float:
-    """It takes and gives back when it likes."""
+    """Return use without a daily pattern."""
     return 500.0 + 400.0 * math.sin(((day * 96 + slot) // 7) ** 2.1)
 
 
@@ -36,7 +36,7 @@ def new_days() -> HostDays:
 
 
 def snapshots(uses: Mapping[str, Use], days: range, *, step: float = 5.0, incarnation: str = "1") -> Iterator[Snapshot]:
-    """What the host's cycles say of guests in these days."""
+    """Yield the host's snapshots of these days."""
     time = FIRST + days.start * DAY
     while time < FIRST + days.stop * DAY:
         yield one_snapshot(uses, time, incarnation=incarnation)
@@ -44,7 +44,9 @@ def snapshots(uses: Mapping[str, Use], days: range, *, step: float = 5.0, incarn
 
 
 def one_snapshot(uses: Mapping[str, Use], time: float, *, ahead: float = 0.0, incarnation: str = "1") -> Snapshot:
-    """One of them; `ahead`: how far the wall clock is ahead of the right one."""
+    """Return one snapshot.
+
+    :param ahead: error of the wall clock in seconds"""
     day, slot = divmod(int((time - FIRST) // SLOT), 96)
     guests = {}
     for name, use in uses.items():
@@ -55,7 +57,7 @@ def one_snapshot(uses: Mapping[str, Use], time: float, *, ahead: float = 0.0, in
 
 
 def told(days: HostDays, snapshot: Snapshot, name: str) -> dict[str, object]:
-    """The fields of a guest."""
+    """Return the fields of a guest."""
     columns = days.columns(snapshot.listed)
     assert columns is not None
     place = list(snapshot.guests).index(name)

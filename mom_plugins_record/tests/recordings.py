@@ -1,4 +1,4 @@
-"""Recordings as tests make and read them."""
+"""Helpers that write and read recordings."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -17,7 +17,7 @@ SESSION = RecordedSession("0", "h", {"interval": "5s"}, {"50_main_": "(defvar a 
 def simulated(
     tmp_path: Path, cycles: int, guests: int = 12, watch: Callable[[Engine, Report], None] = lambda *_: None, **more: Any
 ) -> list[Report]:
-    """Reports of a host under pressure; each is shown to `watch` before the next cycle."""
+    """Return reports of a host under pressure. `watch` gets each before the next cycle."""
     sim = {"guests": guests, "load": "14GiB", "load_after": "30s", "silent": 0.1, "rigid": 0.1}
     clock, reports = HandClock(), []
     config = config_of(tmp_path, {"sim": sim, "policy": {}, "balloon": {}, "ksm": {}, **more}, interval=5.0)

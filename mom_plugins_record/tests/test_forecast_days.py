@@ -1,4 +1,4 @@
-"""What is learned of guests' days, and what follows."""
+"""Learning guests' days, and forecasts from them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SOON = "mem_used_expected_soon"
 
 @cache
 def _kept_after(days: int) -> str:
-    """What is kept after so many days."""
+    """Return the stored content after some days."""
     learned = new_days()
     for snapshot in snapshots(USES, range(days)):
         learned.see(snapshot)
@@ -34,16 +34,16 @@ def _kept_after(days: int) -> str:
 
 
 def after(days: int) -> HostDays:
-    """What was learned after so many days, as it was kept and read again."""
+    """Return the learned days after some days, stored and loaded again."""
     learned = days_from(json.loads(_kept_after(days)))
-    learned.calendar = new_days().calendar  # whose clock is UTC's
+    learned.calendar = new_days().calendar  # with a clock in UTC
     for guest in learned.known.values():
         guest.days.calendar = learned.calendar
     return learned
 
 
 def see(days: HostDays, day: int, first: float, last: float, uses: Mapping[str, Use] = USES) -> dict[str, object]:
-    """The slots of a day from one to another are seen; what is told of the desktop then."""
+    """Show some slots of a day. Return the fields of the guest `desktop`."""
     moment = FIRST + day * DAY + first * SLOT
     while moment < FIRST + day * DAY + last * SLOT:
         days.see(snapshot := one_snapshot(uses, moment))
@@ -128,7 +128,7 @@ def test_weekends_are_learned() -> None:
 
 @pytest.mark.parametrize("back", [840, 1260])
 def test_a_slot_of_which_mom_saw_less_than_half_is_not_learned(back: int) -> None:
-    """It was stopped for a while, or hung; the clocks went on."""
+    """mom was stopped or hung for a while."""
     days, began = HostDays(Calendar(86_400.0, lambda _: 0.0)), 400 * 86_400.0
     for passed in (*range(-1800, 60, 5), *range(back, 3600, 5)):
         days.see(replace(one_snapshot(USES, FIRST), time=began + passed, monotonic=began + passed))
@@ -210,7 +210,7 @@ def test_stored_guest_takes_less_than_8_kib_and_comes_back() -> None:
 
 
 def test_absurd_use_of_one_guest_harms_no_other() -> None:
-    """By an agent, of a guest whose size is unknown."""
+    """The absurd figure comes from an agent, for a guest of unknown size."""
     days = after(2)
     for one in snapshots(USES, range(2, 3)):
         lie = Guest("liar", "liar", {"mem_available": 1 << 49, "mem_usable": 0}, incarnation="1")
@@ -231,10 +231,10 @@ def test_joint_rise_is_less_than_the_sum_of_maxima() -> None:
 
 
 A_CYCLE = st.tuples(
-    st.sampled_from([0.0, 5.0, 15.0, 40.0, 20_000.0]),  # seconds since the one before
-    st.sampled_from([0.0, 0.0, 0.0, -3600.0, 1e6]),  # by which the wall clock jumps
+    st.sampled_from([0.0, 5.0, 15.0, 40.0, 20_000.0]),  # seconds since the last snapshot
+    st.sampled_from([0.0, 0.0, 0.0, -3600.0, 1e6]),  # jump of the wall clock
     st.lists(st.one_of(st.none(), st.integers(-(1 << 40), 1 << 40)), min_size=3, max_size=3),
-    st.integers(0, 3),  # how many guests there are
+    st.integers(0, 3),  # number of guests
     st.sampled_from(["1", "1", "1", "2"]),
 )
 

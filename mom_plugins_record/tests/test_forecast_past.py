@@ -1,4 +1,4 @@
-"""Guests' days as they were: kept by the half hour, small, and back after a restart as they were."""
+"""Guests' past days: stored by the half hour, small, and unchanged after a restart."""
 
 import json
 from datetime import date
@@ -19,11 +19,11 @@ GIB = 1 << 20
 FIRST = date(2024, 9, 2)
 INDEX = (FIRST.toordinal() - date(1970, 1, 1).toordinal()) * SLOTS
 SECONDS = INDEX // SLOTS * 86_400.0 + 43_200.0
-"""The first day's noon, since the epoch."""
+"""Noon of the first day, in seconds since the epoch."""
 
 
 def seen(*slots: tuple[int, float], sold: float | None = 4 * GIB) -> GuestPast:
-    """A guest that used so much at most in these slots, counted from the first day's first."""
+    """Return a guest with these peaks in slots, counted from the first day's first."""
     past = GuestPast()
     for slot, most in slots:
         past.take_in(INDEX + slot, most, sold)
@@ -31,7 +31,7 @@ def seen(*slots: tuple[int, float], sold: float | None = 4 * GIB) -> GuestPast:
 
 
 def host_of(**pasts: GuestPast) -> HostDays:
-    """A host with these guests, by id."""
+    """Return a host with these guests, keyed by ID."""
     days = HostDays(Calendar(offset=lambda _: 0.0))
     days.host_name, days.host_kib, days.promisable_kib = "kvm-07", 64 * GIB, 60 * GIB
     for identity, past in pasts.items():
@@ -40,13 +40,13 @@ def host_of(**pasts: GuestPast) -> HostDays:
 
 
 def kept(past: GuestPast) -> dict[str, Any]:
-    """What is written."""
+    """Return the stored content."""
     content: dict[str, Any] = json.loads(json.dumps(content_of(host_of(u1=past))))
     return content
 
 
 def again(past: GuestPast) -> GuestPast:
-    """After a restart."""
+    """Return the guest after a restart."""
     return days_from(kept(past)).known["u1"].past
 
 
@@ -152,6 +152,6 @@ def test_past_days_of_this_and_other_hosts_are_found(tmp_path: Path) -> None:
         past_in(folder)
     StateFile(file, "days", days_from).write(kept(seen((0, GIB))))
     StateFile(file.with_name(LEARNED), "days", days_from).write(kept(seen((SLOTS, GIB))))
-    for found, days in ((past_in(folder), 2), (past_in(file), 1)):  # with what was learned of recordings, and without
+    for found, days in ((past_in(folder), 2), (past_in(file), 1)):  # with days learned from recordings, and without
         assert (found.host, found.host_kib, found.promisable_kib, found.where) == ("kvm-07", 64 * GIB, 60 * GIB, str(file))
         assert [(one.sold_kib, len(one.days)) for one in found.guests] == [(4 * GIB, days)]

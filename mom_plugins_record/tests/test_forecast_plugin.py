@@ -1,4 +1,4 @@
-"""The plugin in a mom: what it keeps, what it takes in, and what verbs and explanations say of it."""
+"""The plugin in mom: its files, imports, commands and explanations."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def started(folder: Path) -> tuple[ForecastPlugin, PluginContext]:
 
 
 def lived(folder: Path, days: range) -> None:
-    """A mom that ran in these days, and was stopped at the end."""
+    """Run a mom in these days, and stop it."""
     plugin, _ = started(folder)
     for one in snapshots(USES, days):
         plugin.mom_report(report(one))
@@ -63,7 +63,7 @@ def test_a_damaged_file_is_set_aside_and_days_are_learned_anew(tmp_path: Path) -
 
 
 def goes_on(plugin: ForecastPlugin, seen: Callable[[], object]) -> None:
-    """Cycles come, at one time, until that is seen."""
+    """Run cycles at one time until a condition holds."""
 
     def cycle() -> object:
         plugin.mom_report(report(one_snapshot(USES, FIRST + 3 * DAY)))
@@ -73,21 +73,21 @@ def goes_on(plugin: ForecastPlugin, seen: Callable[[], object]) -> None:
 
 
 def learned_for(folder: Path, of: Path) -> Path:
-    """Leave what another mom has learned, as the verb does."""
+    """Store another mom's learned days like the command."""
     file = folder / "forecast" / LEARNED
     content = json.loads((of / "forecast" / FILE).read_text())["content"]
-    StateFile(file, "", days_from).write(content)  # its frame tells its kind by its name
+    StateFile(file, "", days_from).write(content)  # the name determines the kind of file
     return file
 
 
 def learned_of(plugin: ForecastPlugin) -> int:
-    """How many slots of the guest are known."""
+    """Return the number of known slots of the guest."""
     found = plugin._days.known.get("desktop")
     return 0 if found is None else found.days.slots
 
 
 def past_days(folder: Path) -> int:
-    """How many past days of the guest are in the file."""
+    """Return the number of past days of the guest in the file."""
     (guest,) = past_in(folder / "forecast" / FILE).guests
     return len(guest.days)
 

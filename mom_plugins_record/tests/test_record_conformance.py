@@ -1,4 +1,4 @@
-"""The plugins against the conformance kit."""
+"""Conformance tests of the plugins."""
 
 from mom_devkit import ConformanceTests
 from mom_plugins_record import ForecastPlugin, RecordPlugin

@@ -1,4 +1,4 @@
-"""A recording as tables, opened with the tools that people have."""
+"""A recording as tables, opened with common tools."""
 
 import csv
 import json
@@ -22,7 +22,7 @@ def export(*arguments: object) -> Result:
 
 
 def opened(folder: Path) -> duckdb.DuckDBPyConnection:
-    """The tables, each a view of its name."""
+    """Return the tables as views."""
     base = duckdb.connect()
     for name in ("host", "guests", "decisions", "outcomes"):
         base.read_csv(str(folder / f"{name}.csv")).create_view(name)
@@ -40,7 +40,7 @@ def test_duckdb_reads_the_tables(recording, reports, tmp_path):
     assert done.exit_code == 0, done.exception
     assert sorted(file.name for file in out.iterdir()) == [f"{name}.csv" for name in ("decisions", "guests", "host", "outcomes")]
     base = opened(out)
-    for field in ("balloon_cur", "mem_usable"):  # the latter is unknown of some guests
+    for field in ("balloon_cur", "mem_usable"):  # the latter is unknown for some guests
         assert base.sql(f"select guest_name, {field}_kib from guests").fetchall() == guest_rows(reports, field)  # noqa: S608  # of our own names
     ((most,),) = base.sql("select max(mem_available_kib) from host").fetchall()
     assert most == max(float(report.snapshot.host.number("mem_available") or 0) for report in reports)
@@ -59,7 +59,7 @@ def test_documented_query_works(recording, reports, tmp_path, monkeypatch):
     export(recording, "-o", tmp_path / "friday")
     (query,) = re.findall(r"```sql\n(.*?)```", (Path(__file__).parents[2] / "docs/recordings.md").read_text(), re.DOTALL)
     monkeypatch.chdir(tmp_path)
-    answer = duckdb.connect().sql(query.rstrip().rstrip(";")).project("guest_name, mib, reason").fetchall()  # times would take pytz
+    answer = duckdb.connect().sql(query.rstrip().rstrip(";")).project("guest_name, mib, reason").fetchall()  # times would need pytz
     given = [o for r in reports for o in r.outcomes if o.decision.control == "balloon_target" and o.decision.value > o.before]
     assert given
     assert [(name, mib) for name, mib, _ in answer] == [(o.decision.entity.name, (o.decision.value - o.before) / 1024) for o in given]

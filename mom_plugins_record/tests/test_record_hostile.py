@@ -1,4 +1,4 @@
-"""Recordings that somebody has damaged or forged: what is sound is read, the rest is counted, and nothing of it does harm."""
+"""Damaged and forged recordings: valid cycles are read, others are counted, and none does harm."""
 
 import json
 import math
@@ -47,12 +47,12 @@ from mom_plugins_record.report.command import report as report_verb
 from mom_plugins_sim.scenario.recorded import scene_of_recording
 
 FOREVER = (float("-inf"), float("inf"))
-SOON = 30.0  # seconds: a second on an idle machine, and minutes for what grows with the square
+SOON = 30.0  # seconds: linear work takes one on an idle machine, quadratic work takes minutes
 NASTY: list[Any] = [None, True, -1, 10**400, 1e308, float("nan"), float("inf"), "", "x", "\x1b[2J", [], {}, [[]], {"a": []}, 1 << 62]
 
 
 def report(number: int) -> Report:
-    """A cycle with something of everything."""
+    """Return a cycle with all kinds of content."""
     fields = {"balloon_cur": 1000 + number, "balloon_max": 2000, "mem_usable": 10, "rss": 900}
     guests = {name: Guest(name, name, dict(fields), {"name": name}, {}, "1") for name in ("a", "b")}
     host = Host("h", {"mem_available": 10_000, "mem_really_available": 500, "psi_memory_some_avg10": 0.5}, {"name": "h"})
@@ -66,7 +66,7 @@ REPORTS = [report(number) for number in range(1, 8)]
 
 
 def everybody_reads(path: Path) -> None:
-    """All that reads recordings gives a result, or says what is wrong."""
+    """Check that all readers of recordings return a result or a clear error."""
     readers: list[Callable[[Recording], object]] = [
         lambda recording: contents_of(recording.path),
         compare,
@@ -117,7 +117,7 @@ IN_FORCE = session_line(SESSION)
 
 
 def line(number: int, report: Report | None = None) -> bytes:
-    """A cycle of `REPORTS`, counted from 0, or another one in its place."""
+    """Return the line of a cycle of `REPORTS`, counted from 0, or of another report."""
     return cycle_line(REPORTS[number] if report is None else report, checksum(IN_FORCE), number)
 
 
@@ -127,7 +127,7 @@ def group(*lines: bytes) -> bytes:
 
 
 def read_with(path: Path) -> tuple[list[Report], Recording, float, int]:
-    """What is in it, what is damaged, the seconds that it took, and the most bytes that were held meanwhile."""
+    """Read a recording. Return its reports, the recording, the seconds used, and the peak memory in bytes."""
     recording = Recording(path)
     began = time.process_time()
     found = []
@@ -188,7 +188,7 @@ def test_hostile_lines_are_refused_quickly_in_little_memory(tmp_path: Path, what
 
 
 def forged(text: bytes, chosen: random.Random) -> bytes:
-    """A record of JSON, with one value in it replaced."""
+    """Return a JSON record with one value replaced."""
     value = json.loads(text)
     places: list[tuple[Any, Any]] = []
 
@@ -233,7 +233,7 @@ FIELDS = st.dictionaries(st.sampled_from(["a", "b", "c"]), VALUES, max_size=3)
 
 @st.composite
 def cycles(draw: st.DrawFn) -> Report:
-    """Any cycle."""
+    """Draw a random cycle."""
     names = draw(st.lists(st.text(min_size=1, max_size=4), max_size=4, unique=True))
     blocked = st.sampled_from([{}, {"*": "busy"}])
     guests = {
@@ -280,7 +280,7 @@ STEERS = {*map(chr, range(32)), *map(chr, range(127, 160)), *BIDI} - {"\n"}
 
 
 @pytest.mark.long
-@pytest.mark.filterwarnings("ignore:Glyph")  # the tests' fonts have none for all of these
+@pytest.mark.filterwarnings("ignore:Glyph")  # the tests' fonts lack some of these
 @pytest.mark.parametrize("name", HOSTILE_NAMES)
 def test_hostile_names_are_printed_as_text(tmp_path: Path, name: str) -> None:
     def cycle(number: int) -> Report:

@@ -1,4 +1,4 @@
-"""Points of past days: few of many cycles, evenly, of cycles that need no others, read by a process of its own."""
+"""Points of past days: few, evenly spaced, from independent cycles, read by another process."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""How much can be sold at a stated risk, by guests' days."""
+"""How much memory can be sold at a given risk, from guests' days."""
 
 import math
 import random
@@ -16,7 +16,7 @@ from mom_plugins_record.forecast.past import PastGuest, PastHost
 GIB = 1 << 20
 MONDAY = date(2024, 9, 2).toordinal()
 CENTURY = 36_525
-"""Days: so far ahead is no day yet."""
+"""Days since the epoch, in the far future."""
 
 PARTS = 8
 SOLD = 4 * GIB
@@ -24,7 +24,7 @@ HOST = 60 * GIB
 
 
 def learned(*uses: Callable[[int, int], float | None], days: int = 28, sold: float = SOLD) -> list[PastGuest]:
-    """Guests that use so much (GiB) on a day, in a part of it."""
+    """Return guests with this use (GiB), from day and part of the day."""
 
     def day(use: Callable[[int, int], float | None], number: int) -> Sequence[float | None]:
         return [None if (gib := use(number, part)) is None else gib * GIB for part in range(PARTS)]
@@ -129,7 +129,7 @@ def test_the_risk_of_a_month_is_that_of_its_days() -> None:
 
 
 def of_host(guests: Sequence[PastGuest]) -> PastHost:
-    """Of 64 GiB."""
+    """Return a host of 64 GiB."""
     return PastHost("days.json", "kvm-07", 64 * GIB, 60 * GIB, guests)
 
 

@@ -1,4 +1,4 @@
-"""The flight recorder: everything comes back, damage costs only what is damaged, and a full disk costs nothing but the recording."""
+"""The recorder: all cycles are read back, damage affects only damaged cycles, and a full disk only the recording."""
 
 import errno
 import json

@@ -1,4 +1,4 @@
-"""Replay: the same policies decide the same to the bit, other ones are compared with them, and what cannot be known is not said."""
+"""Replay: the same policies decide exactly the same, others are compared, and unknown effects are not claimed."""
 
 import json
 import shutil
@@ -64,13 +64,13 @@ def test_only_cycles_with_known_memory_are_compared(tmp_path: Path) -> None:
     policy = tmp_path / "50_mine.policy"
     policy.write_text(COUNTS)
     recorded(tmp_path, 45, policy={"file": str(policy)})
-    folder = recorded(tmp_path, 45, policy={"file": str(policy)})  # the notes of the first run are still there
+    folder = recorded(tmp_path, 45, policy={"file": str(policy)})  # the notes of the first run remain
     result = compare(Recording(folder))
     assert result.compared == result.identical == 89
     assert result.warming == 1
     times = [cycle.report.time for cycle in Recording(folder).cycles()]
     middle = compare(Recording(folder), since=times[40])
-    assert middle.compared == middle.identical == 10  # the end of both runs: their clocks said the same
+    assert middle.compared == middle.identical == 10  # the end of both runs, with the same clock
     file, *others = files_of(folder)
     for other in others:
         other.unlink()
@@ -213,7 +213,7 @@ def test_guests_need_what_they_use_or_are_guaranteed_up_to_their_size(fields: di
 
 @pytest.fixture(scope="module")
 def calm(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A quarter of an hour of a host that is not driven to its limits: what the simulator is for."""
+    """Return a recording of a quarter of an hour of a host within its limits."""
     folder = tmp_path_factory.mktemp("calm")
     path = find_scenario("noisy-neighbour")
     for _ in run_scenario(read_scenario(path), path, SimulationSetup("x"), 1, 900.0, folder / "r"):
@@ -231,8 +231,8 @@ def test_simulated_recording_resembles_the_recording(calm: Path) -> None:
     assert then.reclaimed.mean == pytest.approx(was.reclaimed.mean, rel=0.1)
     assert then.available.mean == pytest.approx(was.available.mean, abs=0.05 * (32 << 20))  # of the host
     assert then.merged.mean == pytest.approx(was.merged.mean, rel=0.25)
-    # What a guest came to want between two cycles, it wants all at once. Here that meets guests that were trimmed: they send statistics
-    # every 5 s, and are swept by those of the last second only, so that sweeps alone do not give the host what it lacks.
+    # The replay applies a guest's growth between two cycles at once. Here, guests were trimmed: they send statistics every 5 s, and sweeps
+    # need statistics of the last second, so that sweeps alone do not free enough.
     assert then.killed == pytest.approx(was.killed, abs=8)
 
 

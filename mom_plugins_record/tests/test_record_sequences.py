@@ -1,5 +1,4 @@
-"""Random lives of a recording: full disks, kills, files that go, clocks that jump, one mom after the other. What was acknowledged is read
-back once and in order."""
+"""Random events of a recording: full disks, kills, lost files, clock jumps, restarts. Confirmed cycles are read once and in order."""
 
 import os
 import random
@@ -17,11 +16,11 @@ from mom_plugins_record.recording.writer import RecordingFull, RecordingLimits, 
 
 SEEDS = 6
 JUMPS = (-86_400.0, -7200.0, -3600.0, -5.0, 3.0, 3600.0, 86_400.0)
-"""Seconds."""
+"""Jumps of the clock in seconds."""
 
 
 class Clocks:
-    """The wall clock, which may jump, and the other one."""
+    """Wall clock, which may jump, and monotonic clock."""
 
     def __init__(self) -> None:
         self.wall, self.monotonic = 1_000_000 * 3600.0, 0.0
@@ -38,7 +37,7 @@ def seen(number: int, clocks: Clocks, guests: Mapping[str, Mapping[str, Value]])
 
 
 def killed(writer: RecordingWriter) -> None:
-    """Nothing is ended, as by `kill -9`."""
+    """Stop a writer like `kill -9`."""
     for descriptor in (writer._file, writer._lock):
         if descriptor is not None:
             os.close(descriptor)
@@ -71,7 +70,7 @@ def test_recorded_cycles_are_read_once_in_order(tmp_path: Path, seed: int) -> No
             kept[number] = report
         except RecordingFull:
             continue
-        if 0.2 < what < 0.25:  # killed in the middle of it
+        if 0.2 < what < 0.25:  # killed in the middle
             written = writer._path.stat().st_size
             os.truncate(writer._path, drawn.randint(size if size < written else 0, written))
             half.add(number)

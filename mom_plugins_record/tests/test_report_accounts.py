@@ -1,4 +1,4 @@
-"""The accounts: each sum is what its name says, the parts are the whole, and what is not known is in no sum."""
+"""Accounts: sums are correct, parts add up, and unknown values are in no sum."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -89,7 +89,7 @@ UNKNOWN = Verdict([Condition("guests", "the guests are unknown: no answer", plug
 
 
 def unlisted(now: float) -> Report:
-    """A cycle in which the hypervisor did not list its guests."""
+    """Return a cycle without a list of guests."""
     return replace(cycle(now, {}), verdict=UNKNOWN)
 
 

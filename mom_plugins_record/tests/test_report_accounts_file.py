@@ -1,4 +1,4 @@
-"""The file of accounts: any tool opens it; a crash, damage or a full disk cost as little as can be, and keep no mom from starting."""
+"""The file of accounts: common tools read it; crashes, damage and full disks lose little, and never stop mom's start."""
 
 import logging
 import shutil
@@ -169,7 +169,7 @@ def test_killed_write_is_rolled_back(path: Path, tmp_path: Path) -> None:
     put(path, hour(guests=300))
     (killed := tmp_path / "killed").mkdir()
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("PRAGMA cache_size = 5")  # so that some of what is written reaches the disk before it is ended
+        connection.execute("PRAGMA cache_size = 5")  # so that parts reach the disk before the end
         connection.execute("BEGIN")
         connection.execute("UPDATE guest_hours SET sums = hex(randomblob(300))")
         for name in (path.name, f"{path.name}-journal"):

@@ -1,4 +1,4 @@
-"""What `mom report` says: in every form, of all and of one tenant, with what is unknown said to be unknown."""
+"""`mom report` in every form, of all tenants and of one, with unknown values shown as unknown."""
 
 import json
 import re
@@ -133,7 +133,7 @@ OF_ACME: dict[str, str | list[str]] = {"project": "acme", "tags": ["db", "web"]}
 
 @pytest.fixture
 def of_projects(tmp_path: Path) -> Path:
-    """Accounts in which one guest goes from one project to another after an hour, and another has none."""
+    """Return accounts of a guest that changes its project after an hour, and another without a project."""
     for hour in range(FIRST, FIRST + 4):
         moved: dict[str, str | list[str]] = OF_ACME if hour == FIRST else {"project": "=ci"}
         guests = [guest(hour, "a", 8, 1, properties=OF_ACME), guest(hour, "b", 4, 1, properties=moved), guest(hour, "plain", 2, 1)]

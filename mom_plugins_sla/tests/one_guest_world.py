@@ -33,9 +33,9 @@ class OneGuestWorld(FakeHypervisor):
         own: Mapping[str, Value] = {},  # not changed
         io_limits: bool = False,
     ) -> list[Seen]:
-        """Return what a look shows after each cycle; `change` is called before each.
+        """Return the results of `look` after each cycle. `change` is called before each.
 
-        :param own: what the section `guests` says of the guest
+        :param own: settings of the guest in the section `guests`
         """
         seen: list[Seen] = []
         world = self

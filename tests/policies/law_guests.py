@@ -1,6 +1,6 @@
-"""Guests as the balloon law sees them, and the law itself, for its tests."""
+"""Guests for tests of the balloon law, and functions that call the law."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mom_core import Value
@@ -8,13 +8,13 @@ from mom_core.testing import snapshot
 from mom_plugins_balloon.gate import ShrinkLimits
 from mom_plugins_balloon.law.share import SizeSuggestion
 from mom_plugins_balloon.parameters import LawParameters
-from mom_plugins_balloon.seen import Suggested, suggestions
+from mom_plugins_balloon.seen import suggestions
 from mom_plugins_balloon.states import HostWanted, StateGoal
 
 MIB = 1024
 GIB = 1024 * MIB
 LIMITS = ShrinkLimits(32 * MIB, 0.05, 15.0)
-"""As a plugin without settings has them, in cycles of 5 s."""
+"""Limits of a plugin without settings, in cycles of 5 s."""
 
 KNOWN = (
     "balloon_min", "guest_guarantee", "mem_unused", "mem_available", "kernel_reserved", "mem_used_peak", "mem_used_before",
@@ -26,7 +26,7 @@ Fields = Mapping[str, Value]
 
 
 def a_guest(size: float = 2 * GIB, need: float = 512 * MIB, **more: Value) -> dict[str, Value]:
-    """A guest of 2 GiB at most that is in good health, and of which nothing is learnt yet."""
+    """Return a healthy guest of at most 2 GiB, without learned habits."""
     fields: dict[str, Value] = dict.fromkeys(KNOWN)
     fields |= {
         "balloon_cur": int(size), "balloon_max": 2 * GIB, "mem_usable": int(size - need), "stats_age": 1.0, "swap_in": 0, "major_fault": 0,
@@ -40,7 +40,7 @@ HIDDEN, BESIDE = 50 * MIB, 60 * MIB
 def a_known_guest(
     size: float = 2 * GIB, need: float = 512 * MIB, *, peak: float = 1024 * MIB, idle: float = 0, cache: float = 0, **more: Value
 ) -> dict[str, Value]:
-    """One that mom knows: it needs `peak` in its bursts, and has used and freed `idle`; so much of what is usable is page cache."""
+    """Return a guest with learned habits: it needs `peak` in bursts, has freed `idle`, and `cache` of its usable memory is page cache."""
     usable = size - need
     unused = usable - cache
     fields: dict[str, Value] = {
@@ -62,11 +62,11 @@ def law_on(
     goal: Value = "balanced",
     limits: ShrinkLimits = LIMITS,
     interval: float = 5.0,
-) -> Suggested:
-    """Return what the law suggests for guests, in the order of their names."""
+) -> tuple[Sequence[SizeSuggestion], float]:
+    """Return what the law suggests for guests, in the order of their names, and the KiB to keep available for their growth."""
     return suggestions(snapshot(host=host, guests=guests), law, HostWanted(StateGoal(str(goal))), limits, interval=interval)
 
 
 def sizes_on(host: Fields, guests: Mapping[str, Fields], *args: Any, **more: Any) -> dict[str, SizeSuggestion]:
     """Return the suggestions of `law_on` by guest."""
-    return dict(zip(sorted(guests), law_on(host, guests, *args, **more).sizes, strict=True))
+    return dict(zip(sorted(guests), law_on(host, guests, *args, **more)[0], strict=True))

@@ -1,4 +1,4 @@
-"""What the balloon law does with what is expected of guests: it moves when something is taken and of whom, and harms nobody."""
+"""Forecasts in the balloon law: they change when and from which guests mom takes memory, and harm no guest."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -26,28 +26,28 @@ GIVES: Final = {ReasonCode.SWEEP, ReasonCode.TRIM_EMPTY, ReasonCode.TRIM_CACHE, 
 
 
 def sizes(host: Mapping[str, Value], **crowd: Mapping[str, Value]) -> dict[str, SizeSuggestion]:
-    """What is suggested, by guest."""
+    """Return the suggestions, keyed by guest."""
     return sizes_on({**HOST, **host}, crowd)
 
 
 def rises(more: int, after: float = 600.0, weight: float = 1.0, need: int = NEED) -> dict[str, Value]:
-    """Of a guest that is expected to use so much more before long."""
+    """Return fields of a guest that is expected to soon use this much more."""
     used = need - 50 * MIB
     return {"mem_used_expected": used, "mem_used_expected_soon": used + more, "mem_rises_in": after, "mem_expected_weight": weight}
 
 
 CALM: Final[dict[str, Value]] = {"mem_used_expected": NEED, "mem_used_expected_soon": NEED, "mem_expected_weight": 1.0}
-"""Of a guest that is expected to use no more than now."""
+"""Fields of a guest that is expected to use no more than now."""
 
 
 def idle(freed: float = 600 * MIB, **more: Value) -> dict[str, Value]:
-    """A guest that has used and freed memory."""
+    """Return a guest that has used and freed memory."""
     return a_known_guest(2 * GIB, NEED, peak=GIB, idle=freed, **more)  # type: ignore[arg-type]  # names of fields
 
 
 class TestRoomBeforeTheRise:
     def test_what_hurts_nobody_is_taken_before_guests_use_more(self) -> None:
-        # The host has all that it should have: without a forecast, nothing is taken.
+        # The host has enough memory: without a forecast, the law takes nothing.
         crowd = {"rising": a_known_guest() | rises(1200 * MIB), "calm": idle()}
         assert sizes({}, **crowd)["calm"].code is ReasonCode.ENOUGH
         found = sizes({"host_rise_expected": 1200 * MIB}, **crowd)
@@ -61,10 +61,10 @@ class TestRoomBeforeTheRise:
     def test_what_the_rising_guest_holds_already_need_not_be_there_again(self) -> None:
         crowd = {"rising": idle() | rises(600 * MIB), "calm": idle()}
         host = {"mem_really_available": WANTED, "host_rise_expected": 600 * MIB}
-        assert law_on({**HOST, **host}, crowd).ahead == 0
+        assert law_on({**HOST, **host}, crowd)[1] == 0
         assert sizes(host, **crowd)["calm"].code is ReasonCode.ENOUGH
         crowd["rising"] |= {"kernel_reserved": None}
-        assert law_on({**HOST, **host}, crowd).ahead > 0, "how much it holds is unknown"
+        assert law_on({**HOST, **host}, crowd)[1] > 0, "how much it holds is unknown"
 
     def test_margins_and_headroom_for_bursts_are_never_taken_for_what_is_only_expected(self) -> None:
         lean = a_known_guest(NEED + 300 * MIB, NEED, peak=NEED, cache=200 * MIB)
@@ -146,7 +146,7 @@ def test_what_is_unknown_of_a_rise_is_unknown(known: tuple[float | None, ...], m
 
 @st.composite
 def forecasts(draw: st.DrawFn) -> dict[str, Value]:
-    """Whatever is said of a guest's day."""
+    """Draw random forecasts of a guest."""
     size = st.none() | kib(0, 64 * GIB)
     return {
         "mem_used_expected": draw(size),
@@ -170,11 +170,11 @@ def test_whatever_is_expected_no_guest_is_worse_off_than_the_law_allows_without(
     found = [*sizes(host | {"host_rise_expected": rise}, **expecting).values()]
     for guest, one in zip(crowd, found, strict=True):
         assert_safe(guest, one.target)
-    # What hurts is taken exactly as it would be: for what is so now, and of those of whom it would be.
+    # Forecasts never change harmful means: neither the amount nor the guests.
     if any(one.code in HARM for one in found) or any(one.code in HARM for one in plain):
         gave = [[(one.target, one.code) if one.code in GIVES else None for one in all_of_them] for all_of_them in (found, plain)]
         assert gave[0] == gave[1] or not any(one.code in HARM for one in found)
-    # No guest that grows for want of memory grows less.
+    # A guest that lacks memory grows at least as much.
     for without, one in zip(plain, found, strict=True):
         if without.code in {ReasonCode.RUNS_OUT, ReasonCode.PROMISED, ReasonCode.FORECAST, ReasonCode.SWAPS, ReasonCode.STALL_FLOOR}:
             assert one.target == without.target

@@ -1,4 +1,4 @@
-"""The balloon law: what it suggests in one cycle, and what comes of it over minutes, on a simulated host."""
+"""The balloon law: suggestions in one cycle, and effects over minutes on a simulated host."""
 
 from collections.abc import Mapping
 from itertools import pairwise
@@ -14,10 +14,9 @@ from mom_kvm import RunSummary
 from mom_plugins_balloon.parameters import LawParameters
 
 TARGET, HARD, LOW = 4 * GIB, 512 * MIB, 256 * MIB
-"""The memory that the host of these tests should have available, below what it is hard up, and below what nobody grows beyond what is
-promised."""
+"""High, hard and low watermark of the host in these tests."""
 TIGHT, ROOM = 0.7 * TARGET, 1.5 * TARGET
-"""Below the first guests give of their margins; above the second there is room to give memory back."""
+"""Below the first, guests release margins. Above the second, mom returns memory."""
 
 
 def margin(need: float) -> float:
@@ -25,7 +24,7 @@ def margin(need: float) -> float:
 
 
 def room(need: float, peak: float) -> float:
-    """The size that it has for a burst."""
+    """Return the size for a burst."""
     return peak + 0.6 * (margin(need) + 0.25 * (peak - need))
 
 
@@ -41,8 +40,12 @@ def targets(
     reaction: float | None = None,
     **guests: Fields,
 ) -> dict[str, int]:
-    """The sizes that the law suggests, by guest, on a host with so much available, of which so much is reserved, and to which cold
-    memory gave so much in the last cycle."""
+    """Return the suggested sizes, keyed by guest.
+
+    :param available: available memory of the host
+    :param reserved: part of it that is reserved
+    :param cold: memory gained by cold memory in the last cycle
+    """
     host: dict[str, Value] = {
         "mem_really_available": None if available is None else int(available),
         "mem_watermark_high": TARGET if host_free is None else host_free, "mem_watermark_hard": HARD, "mem_watermark_low": LOW,
@@ -57,7 +60,7 @@ MARGIN = margin(NEED)
 
 
 def idle(freed: float = 400 * MIB, **more: Value) -> dict[str, Value]:
-    """A guest that has used and freed memory."""
+    """Return a guest that has used and freed memory."""
     return a_known_guest(2 * GIB, NEED, peak=PEAK, idle=freed, **more)  # type: ignore[arg-type]  # names of fields
 
 
@@ -66,16 +69,16 @@ def swept(size: float = BOTTOM, **more: Value) -> dict[str, Value]:
 
 
 def filler(size: float, need: float = NEED, **more: Value) -> dict[str, Value]:
-    """A guest that fills its room with page cache."""
+    """Return a guest that fills its memory with page cache."""
     return a_known_guest(size, need, peak=PEAK, mem_cache_share=0.8) | more
 
 
 def poor(taken: float = 100 * MIB, usable: float = 40 * MIB, **more: Value) -> dict[str, Value]:
-    """A guest that runs out of memory."""
+    """Return a guest that runs out of memory."""
     return a_guest(size=NEED + usable, need=NEED, balloon_max=int(NEED + usable + taken), **more)
 
 
-# What the host has available, the guest, and the size that is suggested, if any.
+# Available memory of the host, the guest, and the suggested size, if any.
 ALONE: dict[str, tuple[float, Fields, float | None]] = {
     "what holds nothing is given at once": (TIGHT, a_guest(), NEED + 2 * MARGIN),
     "of page cache half of what is beyond comfort is given": (TIGHT, a_guest(mem_unused=100 * MIB), (2 * GIB + NEED + 2 * MARGIN) / 2),
@@ -214,17 +217,17 @@ class TestWhenTheHostLacksMemory:
 
 
 def given(available: float, crowd: Mapping[str, Fields]) -> dict[str, int]:
-    """How much each guest gives."""
+    """Return how much each guest releases."""
     return {name: cur - size for name, size in targets(available, crowd).items() if isinstance(cur := crowd[name]["balloon_cur"], int)}
 
 
 COMPUTE, ORDINARY, GOLD, PLATINUM = 0.5, 1.0, 4.0, 8.0
-"""The costs of taking memory from guests of the service classes."""
+"""Costs of taking memory from guests of the service classes."""
 
 
 class TestWhatItCosts:
     def full(self, cost: float | None, size: float = 4 * GIB) -> Fields:
-        """A guest that can give page cache, and nothing that holds nothing."""
+        """Return a guest that can release page cache, but no empty memory."""
         return a_guest(size=size, balloon_max=int(size), mem_unused=0, reclaim_cost=cost)
 
     @pytest.mark.parametrize(("cost", "ratio"), [(COMPUTE, 2), (2.0, 1 / 2), (GOLD, 1 / 4), (PLATINUM, 1 / 8)])
@@ -236,7 +239,7 @@ class TestWhatItCosts:
     def test_dear_guests_make_up_for_what_cheap_ones_cannot_give(self) -> None:
         costs = {"compute": COMPUTE, "ordinary": ORDINARY, "gold": GOLD, "platinum": PLATINUM}
         guests = {name: self.full(cost, size=1536 * MIB) for name, cost in costs.items()}
-        all_of_it = 304 * MIB  # half of what is beyond its comfort
+        all_of_it = 304 * MIB  # half of the memory above its headroom
         gave = given(TARGET - 2.5 * all_of_it, guests)
         assert sum(gave.values()) == pytest.approx(2.5 * all_of_it, abs=4)
         assert gave["compute"] == gave["ordinary"] == all_of_it
@@ -255,7 +258,7 @@ class TestSweeps:
     @pytest.mark.parametrize(
         ("told", "keeps"),
         [
-            ({}, 0.5 * 320 * MIB),  # conservative, until it is known
+            ({}, 0.5 * 320 * MIB),  # conservative while unknown
             ({"mem_growth_rate": 100 * MIB}, 50 * MIB),
             ({"mem_growth_rate": 100 * MIB, "balloon_autodeflate": 1}, 32 * MIB),
         ],
@@ -319,7 +322,7 @@ class TestRoomForBursts:
         assert targets(HARD - 50 * MIB, a=a_known_guest(peak=PEAK))["a"] < 2 * GIB
 
     def test_what_all_guests_get_back_is_no_more_than_the_host_has(self) -> None:
-        """Guests that fill their room, and guests that get back what was taken from them, share in it."""
+        """Guests that fill their memory, and guests that get memory back, share it."""
         filler = a_known_guest(8 * GIB, 7 * GIB, peak=20 * GIB, cache=900 * MIB, balloon_max=32 * GIB)
         taken = a_known_guest(30 * GIB, 20 * GIB, peak=20 * GIB, cache=9 * GIB, balloon_max=64 * GIB)
         guests = {"filler1": filler, "filler2": filler} | {f"taken{one}": taken for one in range(4)}
@@ -413,7 +416,7 @@ class TestParameters:
 
 
 def simulated(folder: Path, seconds: float, **sim: object) -> PluginRun:
-    """A host under load for some minutes, and mom's law on it."""
+    """Run a host under load for some minutes, with mom's law."""
     settings = {"guests": 16, "host_memory": "32GiB", "sold": 1.25, "load_for": "300s", "load_after": "60s"} | sim
     run = run_plugins(folder, {"sim": settings, "balloon": {}, "policy": {}}, cycles=int(seconds / 5))
     assert not [one.message for report in run.reports for one in report.problems if not one.message.startswith("the host has")]
@@ -451,7 +454,7 @@ host: {memory: 64GiB, load: [{at: 150s, lasts: 450s, memory: 38GiB, growth: 200M
 guests:
   db: {memory: 48GiB, workload: {bursty: {base: 10%, burst: 75%, period: 1h, duty: 3%, phase: 0s}}, files: 2%}
 """
-"""It has used and freed 34 GiB, when a program beside it takes more than the host has left."""
+"""Scenario: a guest has used and freed 34 GiB; then a program takes more than the host has available."""
 
 
 @pytest.mark.long
@@ -477,7 +480,7 @@ def test_no_guest_is_shrunk_below_what_it_was_known_to_need_or_waits_long_in_a_b
             assert isinstance(value, int)
             if value < of_guest(report, identity, "balloon_cur"):
                 shrinks += 1
-                # Statistics are up to 8 s old here, so what a burst has wanted since cannot be known.
+                # Statistics are up to 8 s old here, so later needs of a burst are unknown.
                 assert value >= min(of_guest(past, identity, "sim_need") for past in reports[max(0, index - 2) : index + 1])
         for identity in report.snapshot.guests:
             short[identity] = short.get(identity, 0) + 1 if of_guest(report, identity, "sim_squeezed") else 0
@@ -487,7 +490,7 @@ def test_no_guest_is_shrunk_below_what_it_was_known_to_need_or_waits_long_in_a_b
 
 
 def test_nobody_gives_for_what_a_guest_holds_already_and_says_that_its_balloon_has() -> None:
-    """What its balloon leaves a guest is its driver's word, and what its process holds the host sees."""
+    """The balloon's size comes from the guest's driver, but the host sees the RSS."""
     others = {f"g{n}": a_known_guest(2 * GIB, 600 * MIB, cache=900 * MIB, mem_cache_share=0.9) for n in range(8)}
     held = {"balloon_max": 8 * GIB, "rss": 8 * GIB, "rss_before": 8 * GIB, "mem_cache_share": 0.9}
     liar = a_known_guest(GIB, GIB - 10 * MIB, peak=8 * GIB) | held
@@ -497,13 +500,13 @@ def test_nobody_gives_for_what_a_guest_holds_already_and_says_that_its_balloon_h
 
 
 CONSTANT = {"guests": 12, "load": "14GiB", "load_for": "1d"}
-"""Pressure that stays. Guests with bursts are among the guests of the seed 1, not among those of 4."""
+"""Settings with lasting pressure. With seed 1, some guests have bursts; with seed 4, none has."""
 
 
 @pytest.mark.long
 def test_under_constant_load_there_is_at_most_one_command_in_ten_minutes(tmp_path: Path) -> None:
-    settled = 2400 // 5  # load from 60 s on, and page cache that finds its size
-    # What the beginning drove into the host's swap comes back only as guests touch it, which is no constant load.
+    settled = 2400 // 5  # load from 60 s on, and page cache that settles
+    # Without host swap: swapped memory would return as guests touch it, which is not a constant load.
     reports = simulated(tmp_path, 2400 + 600, **CONSTANT, seed=4, host_swap="0B").reports
     assert taken(reports[settled - 1]) > GIB
     assert len([one for report in reports[settled:] for one in report.outcomes if one.status is Status.APPLIED]) <= 1
@@ -518,4 +521,4 @@ def test_the_bursts_of_some_are_no_waves_for_others(tmp_path: Path) -> None:
         sizes = [of_guest(report, guest.id, "balloon_cur") for report in reports[48:]]
         steps = [after - before for before, after in pairwise(sizes) if after != before]
         reversals = sum(x * y < 0 for x, y in pairwise(steps))
-        assert reversals <= (6 if guest.name.startswith("build") else 1), (guest.name, steps)  # what was taken too much comes back
+        assert reversals <= (6 if guest.name.startswith("build") else 1), (guest.name, steps)  # returned memory after taking too much

@@ -1,4 +1,4 @@
-"""Properties of the balloon law whatever the numbers are: on hosts of all sorts, made by hypothesis."""
+"""Properties of the balloon law on random hosts, drawn by hypothesis."""
 
 from typing import Final
 
@@ -10,7 +10,7 @@ from law_guests import GIB, MIB, Fields, sizes_on
 from mom_core import Value
 
 STEP: Final = 16 * MIB
-"""A smaller step is not made: one that is made instead of it may be larger than the share by so much."""
+"""Smallest step. A step may exceed the share by this much."""
 
 
 def kib(least: float, most: float) -> st.SearchStrategy[int]:
@@ -19,10 +19,10 @@ def kib(least: float, most: float) -> st.SearchStrategy[int]:
 
 @st.composite
 def guests(draw: st.DrawFn, *, shrunk: bool = True, steady: bool = False) -> dict[str, Value]:
-    """A guest of which what is known fits together.
+    """Draw a guest with consistent figures.
 
-    :param shrunk: it may have less than its maximum
-    :param steady: nothing is asked of it, and it waits for nothing
+    :param shrunk: whether it may have less than its maximum
+    :param steady: whether it has no request and does not stall
     """
     most = draw(kib(256 * MIB, 16 * GIB))
     size = draw(kib(most // 4, most)) if shrunk else most
@@ -65,7 +65,7 @@ def guests(draw: st.DrawFn, *, shrunk: bool = True, steady: bool = False) -> dic
 
 @st.composite
 def hosts(draw: st.DrawFn) -> dict[str, Value]:
-    """The memory that the host is to have, and that it has."""
+    """Draw a host's watermarks and available memory."""
     wanted = draw(kib(512 * MIB, 8 * GIB))
     return {
         "mem_really_available": draw(kib(0, 2 * wanted)),
@@ -120,7 +120,7 @@ def test_with_enough_available_and_nothing_taken_nothing_is_done(host, crowd):
 @given(host=hosts(), crowd=crowds, more=kib(0, 4 * GIB), swept=st.booleans())
 @settings(max_examples=100, deadline=None)
 def test_no_guest_gets_less_because_more_is_available(host, crowd, more, swept):
-    # All are swept or all are trimmed: a guest of which both can be done may be trimmed by more than it is swept by when less is there.
+    # Only if all are swept or all are trimmed: with less memory available, a guest may be trimmed by more than a sweep would take.
     if swept:
         host["balloon_goal"] = "balanced"
         host["mem_really_available"] = max(number(host["mem_really_available"]), number(host["mem_watermark_hard"]))

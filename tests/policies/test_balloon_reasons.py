@@ -1,4 +1,4 @@
-"""The reasons of the balloon law: why it grows, gives, is swept, or is left as it is."""
+"""Reasons of the balloon law: why a guest grows, shrinks, is swept or keeps its size."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,12 +20,12 @@ NEED: Final = 512 * MIB
 
 
 def a_guest(**more: Value) -> dict[str, Value]:
-    """One of 2 GiB that needs 512 MiB, is known to have needed 1 GiB, and has used and freed nothing."""
+    """Return a guest of 2 GiB that needs 512 MiB, has needed 1 GiB, and has freed nothing."""
     return a_known_guest(need=NEED, peak=GIB + HIDDEN) | {"guest_guarantee": 0, "mem_stall_floor": 0} | more
 
 
 def said(host: Mapping[str, Value], guests: Mapping[str, Mapping[str, Value]]) -> dict[str, tuple[float | None, str]]:
-    """The size that is suggested of each guest (None: none), and why."""
+    """Return the suggested size of each guest (None without one), and the reason."""
     taken, answers = snapshot(host={**HOST, **host}, guests=guests), {}
     for name, one in sizes_on({**HOST, **host}, guests).items():
         derived = {**taken.guests[name].fields, SUGGESTED: one.target, REASON: one.code.value}
@@ -34,13 +34,13 @@ def said(host: Mapping[str, Value], guests: Mapping[str, Mapping[str, Value]]) -
 
 
 def told(available: float, guest: Mapping[str, Value], reserved: float = 0) -> tuple[float | None, str]:
-    """By how much a guest that is alone changes (None: nothing is suggested), and why."""
+    """Return the change of a single guest (None without a suggestion), and the reason."""
     size, why = said({"mem_really_available": int(available), "mem_reserved": int(reserved)}, {"web": guest})["web"]
     return None if size is None else int(size) - int(str(guest["balloon_cur"])), why
 
 
 def small(usable: int, **more: Value) -> dict[str, Value]:
-    """A guest of which 1 GiB was taken, in which so much is usable."""
+    """Return a guest that lost 1 GiB, with this usable memory."""
     size = GIB
     known = {"mem_available": size - 50 * MIB, "mem_unused": usable, "rss": size + 60 * MIB, "rss_before": size + 60 * MIB}
     need = {"mem_used_before": size - 50 * MIB - usable}
@@ -54,7 +54,7 @@ SUFFERS = CACHE | {"mem_used_peak": GIB - 250 * MIB}
 JUST_RESIZED: dict[str, Value] = {"balloon_target_age": 0.5, "balloon_target": 2 * GIB}
 SHORT = "the host has {} available and should have 4.00 GiB, so "
 
-# What the host has available and what of it is reserved, the guest, what becomes of it, and what is said of that, or how it begins.
+# Available and reserved memory of the host, the guest, its change, and the sentence or its begin.
 SAID: list[tuple[float, float, dict[str, Value], str, str]] = [
     (5 * GIB, 0, a_guest(), "stays", "the host has 5.00 GiB available and should have 4.00 GiB, so mom takes no memory from this guest"),
     (3 * GIB, 0, a_guest(**SWEPT), "gives",

@@ -1,4 +1,4 @@
-"""The balloon law, one host beside another: what must follow for a guest when one thing differs."""
+"""The balloon law on two hosts with one difference: effects on a guest."""
 
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -17,12 +17,12 @@ from mom_plugins_balloon.parameters import BALLOON_KIB_PER_SECOND, LawParameters
 
 
 def freed(freed_kib: float = 600 * MIB, **more: Value) -> dict[str, Value]:
-    """A guest that fills with page cache what it has, and has used and freed memory."""
+    """Return a guest that fills its memory with page cache, and has used and freed memory."""
     return idle(freed_kib, cache=300 * MIB) | {"mem_cache_share": 0.8} | more
 
 
 def untouched() -> dict[str, Value]:
-    """One that does, too, and has never touched most of it: a balloon takes that before its page cache, and the host gains nothing."""
+    """Return such a guest that has never touched most of its memory. A balloon takes that first, and the host gains nothing."""
     return a_known_guest(8 * GIB, NEED, peak=NEED, cache=GIB, mem_cache_share=0.8, balloon_max=8 * GIB)
 
 
@@ -67,7 +67,7 @@ class TestWhatIsGivenBack:
         assert list(targets(HARD + 3 * STEP, swap).values()) == [NEED + 100 * MIB + STEP] * 3
 
 
-# --- whatever the numbers are ------------------------------------------------------------------------------------------------------------
+# --- random numbers ------------------------------------------------------------------------------------------------------------
 
 
 def decided(
@@ -92,7 +92,7 @@ WORSE: Final[Mapping[str, Callable[[Fields], dict[str, Value]]]] = {
 def test_a_guest_of_which_less_may_be_taken_is_left_no_less(host: dict[str, Value], crowd: list[dict[str, Value]], how: str) -> None:
     size, other = number(crowd[0]["balloon_cur"]), [{**crowd[0], **WORSE[how](crowd[0])}, *crowd[1:]]
     (before, code), (after, _) = (decided(host, those, LawParameters())[0] for those in (crowd, other))
-    if code is not ReasonCode.SWEEP:  # one that is swept has its headroom back in a moment; one that is not may be trimmed instead
+    if code is not ReasonCode.SWEEP:  # a swept guest soon has its headroom back; another may be trimmed
         assert (size if after is None else after) >= (size if before is None else before) - STEP
 
 
