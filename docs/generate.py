@@ -54,7 +54,6 @@ from mom_daemon import declarations_of, guest_columns
 from mom_daemon import hookspecs as verb_hookspecs
 from mom_daemon.cli import frame, verbs
 from mom_kvm import Helper
-from mom_plugins_host.host.cpu_lists import REFRESH
 from mom_plugins_http.plugin import HttpSettings
 from mom_plugins_http.routes.metrics import exposition, host_metrics
 from mom_plugins_http.routes.openapi import description
@@ -337,7 +336,7 @@ slices = qemu.slice
 
 def _helper_declarations(plugins: Mapping[str, LoadedPlugin]) -> str:
     """Return mom-helper's declaration for mom's own plugins: the files of their controls, with bounds."""
-    declarations = {f"[knob /{REFRESH}]\nvalues = 1\n"}
+    declarations = set()
     for _, plugin in _constructed(plugins):
         for spec in getattr(plugin, "mom_declare", tuple)():
             if isinstance(spec, ControlSpec) and spec.file:

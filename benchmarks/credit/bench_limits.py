@@ -17,7 +17,7 @@ from pathlib import Path
 
 from mom_kvm import write_group_files
 from mom_plugins_host.cgroup.groups import GuestGroup
-from mom_plugins_host.credit.groups import KernelGroups
+from mom_plugins_host.credit.control import KernelGroups
 from mom_plugins_host.credit.law import Borrower
 from mom_plugins_host.credit.limiter import GrowthLimiter
 

@@ -40,7 +40,6 @@ from mom_plugins_host.cgroup import groups as cgroup
 from mom_plugins_host.cgroup.groups import KNOBS, MEMORY_HIGH, NO_LIMIT, GuestGroup
 from mom_plugins_host.cgroup.review import GroupNeed, HostBounds, need_of, reviewed
 from mom_plugins_host.credit import control as growth
-from mom_plugins_host.credit.groups import KernelGroups
 from mom_plugins_host.enforcement import Enforcement, SetValue
 
 _Limit = Annotated[Size, Field(ge=0, le=1 << 60)] | Literal["max"]
@@ -98,7 +97,7 @@ class CgroupPlugin:
         self._hierarchies = Hierarchies(context.root)
         self._enforcement = Enforcement(context, cgroup.CONTROLS, _hindrance)
         self._groups: dict[str, GuestGroup] = {}
-        self._growth = KernelGroups(context.root, self.write, context.log)
+        self._growth = growth.KernelGroups(context.root, self.write, context.log)
         self._credit = growth.GrowthCredit(context, self._growth, is_wanted=settings.credit)
 
     # --- declare and collect -----------------------------------------------------------------------------------------------------

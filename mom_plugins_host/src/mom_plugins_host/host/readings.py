@@ -108,7 +108,6 @@ _MEMINFO: Final = (
 )
 
 _FREE: Final = "memory that is unused or holds buffers and cache (MOM's name; counts shared memory as free, so prefer mem_really_available)"
-_KEPT: Final = "free memory in the kernel's per-CPU lists; no field of free or available memory contains it"
 
 
 def memory_fields(meminfo: Mapping[str, int]) -> dict[str, int]:
@@ -212,7 +211,6 @@ def time_fields(nanoseconds: int) -> dict[str, int]:
 FIELDS: Final = (
     *(_field(name, unit, description, f"/proc/meminfo {key}") for name, key, unit, description in _MEMINFO),
     _field("mem_free", Unit.KIB, _FREE, "/proc/meminfo MemFree + Buffers + Cached"),
-    _field("mem_pcp_free", Unit.KIB, _KEPT, "/proc/zoneinfo pagesets"),
     _field("page_size", Unit.KIB, "page size: the unit of swap and KSM counters", "sysconf(_SC_PAGE_SIZE)"),
     _field("swap_total", Unit.KIB, "size of active swap", "/proc/meminfo SwapTotal"),
     _field("swap_usage", Unit.KIB, "used swap", "/proc/meminfo SwapTotal - SwapFree"),

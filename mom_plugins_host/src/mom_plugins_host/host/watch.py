@@ -18,7 +18,6 @@ from pydantic import Field
 
 from mom_core import Duration, PluginContext, PluginSettings, Size, format_duration
 from mom_kvm import AvailableGauge, LookThread, Pressure, read_kernel_file
-from mom_plugins_host.host.cpu_lists import CpuLists
 
 WINDOW_SECONDS = 1.0
 """Window in which stalls are counted."""
@@ -118,7 +117,6 @@ class HostWatch:
         self._pressure_path = self.context.root / "proc/pressure/memory"
         self._meminfo = self.context.root / "proc/meminfo"
         self._most_kib = AvailableGauge.ALLOCATED_KIB * (os.cpu_count() or 1)
-        self.lists = CpuLists(self.context.root, self.context.log, self.monotonic)
 
     def start(self) -> None:
         """Start the thread."""
@@ -160,8 +158,6 @@ class HostWatch:
             why = self._why_stalled(self._stalls.stalled(some.total, self.monotonic()))
         if why:
             self.context.wake(f"host memory pressure: {why}")
-        if headroom < 0 and not self.context.observes:
-            self.lists.take_back(max(AvailableGauge.FALL_KIB, AvailableGauge.FALL_SHARE * (available or 0)))
         return self._rest(headroom)
 
     def _rest(self, headroom: float) -> float:

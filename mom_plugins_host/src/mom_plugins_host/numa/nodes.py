@@ -33,8 +33,7 @@ from mom_core import (
     format_kib,
 )
 from mom_kvm import Knob, NodeTune, Promises, capable, parse_number_list, read_kernel_file, set_each
-from mom_plugins_host.capabilities import CpuPinControl, NodeTuneControl
-from mom_plugins_host.read_together import read_together
+from mom_plugins_host.capabilities import CpuPinControl, NodeTuneControl, read_together
 
 
 def format_list(numbers: AbstractSet[int]) -> str:
@@ -184,7 +183,6 @@ _HOST = (
 )
 
 _CPUS_ABOUT = "one entry for each NUMA node: `node`, and the `share` (0 to 1) of the guest's CPU time spent there, over a few samples"
-_VCPUS_ABOUT = "one entry for each vCPU: `vcpu`, the `cpu` and `node` where it last ran, and the `cpus` and `nodes` where it may run"
 _REMOTE_ABOUT = "share of the guest's memory accesses that go to another NUMA node, assuming equal use of all its memory"
 _PINNED_ABOUT = "the host's CPUs on which the guest's vCPUs may run, such as 0-3; where they differ, for each vCPU: 0-1;2-3"
 
@@ -193,7 +191,6 @@ _GUEST = (
     ("numa_memory_age", Unit.SECONDS, "age of numa_memory", "mom's own clock"),
     ("numa_node", Unit.COUNT, "NUMA node with most of the guest's memory", _NUMA_MAPS),
     ("numa_cpus", Unit.LIST, _CPUS_ABOUT, _THREADS),
-    ("numa_vcpus", Unit.LIST, _VCPUS_ABOUT, _THREADS),
     ("numa_remote", Unit.RATIO, _REMOTE_ABOUT, "numa_memory and numa_cpus"),
     (PINS, Unit.TEXT, _PINNED_ABOUT, "the hypervisor's pins"),
     (NODESET, Unit.TEXT, "the NUMA nodes from which the guest's memory may come, such as 0-1", "the hypervisor"),

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mom_core import Value
-from mom_kvm import LookThread, ProcessStat, parse_number_list, read_kernel_file
-from mom_plugins_host.numa.nodes import format_list, remote_share, shares
+from mom_kvm import LookThread, ProcessStat, read_kernel_file
+from mom_plugins_host.numa.nodes import remote_share, shares
 
 MOST_MAPS = 64 << 20
 """Most bytes of numa_maps to read: ten times 100 bytes for each of 65,530 areas (vm.max_map_count)."""
@@ -25,7 +25,6 @@ _AREA = re.compile(rb"^[0-9a-f]{1,16} .*?( N[0-9]+=[0-9].*)$", re.MULTILINE)
 _ON_NODE = re.compile(rb" N([0-9]{1,4})=([0-9]{1,15})")
 _PAGE_SIZE = re.compile(rb" kernelpagesize_kB=([0-9]{1,8})")
 _VCPU = re.compile(rb"CPU ([0-9]{1,4})/(?:KVM|TCG|HVF|HAX)\s*")
-_ALLOWED = re.compile(rb"^Cpus_allowed_list:\s*([0-9,-]+)$", re.MULTILINE)
 
 
 def parse_numa_maps(text: bytes) -> dict[int, int]:
@@ -41,11 +40,10 @@ def parse_numa_maps(text: bytes) -> dict[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class Vcpu:
-    """vCPU thread: its number, last CPU, allowed CPUs, and CPU time."""
+    """vCPU thread: its number, last CPU, and CPU time."""
 
     number: int
     cpu: int
-    allowed: frozenset[int]
     seconds: float
 
 
@@ -78,9 +76,8 @@ class Process:
             if name is None:
                 continue
             stat = ProcessStat.of(task)
-            allowed = _ALLOWED.search(read_kernel_file(task / "status"))
-            if stat is not None and stat.processor is not None and allowed is not None:
-                yield Vcpu(int(name[1]), stat.processor, parse_number_list(allowed[1].decode()) or frozenset(), stat.cpu_seconds)
+            if stat is not None and stat.processor is not None:
+                yield Vcpu(int(name[1]), stat.processor, stat.cpu_seconds)
 
 
 _SMOOTHING = 0.5
@@ -117,24 +114,11 @@ def take_sample(process: Process, nodes_of: Mapping[int, int], before: GuestSamp
         before = None
     vcpus = process.vcpus()
     cpus = _cpu_shares(vcpus, nodes_of, before)
-    return GuestSample(now, stat.started, vcpus, cpus, _sample_fields(vcpus, cpus, process.memory(), nodes_of))
+    return GuestSample(now, stat.started, vcpus, cpus, _sample_fields(cpus, process.memory()))
 
 
-def _sample_fields(
-    vcpus: Sequence[Vcpu], cpus: Mapping[int, float], memory: Mapping[int, int], nodes_of: Mapping[int, int]
-) -> dict[str, Value]:
+def _sample_fields(cpus: Mapping[int, float], memory: Mapping[int, int]) -> dict[str, Value]:
     fields: dict[str, Value] = {}
-    if vcpus:
-        fields["numa_vcpus"] = [
-            {
-                "vcpu": vcpu.number,
-                "cpu": vcpu.cpu,
-                "node": nodes_of.get(vcpu.cpu),
-                "cpus": format_list(vcpu.allowed),
-                "nodes": format_list({nodes_of[cpu] for cpu in vcpu.allowed if cpu in nodes_of}),
-            }
-            for vcpu in vcpus
-        ]
     if cpus:
         fields["numa_cpus"] = [{"node": node, "share": round(share, 4)} for node, share in sorted(cpus.items())]
     if memory:

@@ -10,12 +10,11 @@ import subprocess
 import sys
 import threading
 import time
-from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import accumulate, chain
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -46,16 +45,12 @@ def areas_of(process: str) -> Sequence[tuple[int, int]]:
 
 
 def steps_of(areas: Sequence[tuple[int, int]], at: int) -> Iterator[tuple[int, int]]:
-    """Yield each step (address, length in bytes) once, beginning with number `at`, modulo the number of steps."""
+    """Return each step (address, length in bytes) once, beginning with number `at`, modulo the number of steps."""
     # Do not list all steps: a process may reserve terabytes of addresses.
-    steps = [range(first, last, _STEP) for first, last in areas]
-    ends = list(accumulate(map(len, steps)))
-    count = ends[-1] if ends else 0
+    count = sum(len(range(first, last, _STEP)) for first, last in areas)
+    steps = ((address, min(_STEP, last - address)) for _ in range(2) for first, last in areas for address in range(first, last, _STEP))
     start = at % count if count else 0
-    for number in chain(range(start, count), range(start)):
-        area = bisect_right(ends, number)
-        first = steps[area][number - ends[area]]  # a negative index, from the end of the area
-        yield first, min(_STEP, areas[area][1] - first)
+    return islice(steps, start, start + count)
 
 
 _PROGRAM: Final = Path(mom_helper.__file__).parent

@@ -35,7 +35,7 @@ from mom_core import (
     printable,
 )
 from mom_kvm import capable, set_each
-from mom_plugins_host.capabilities import CpuTuneControl, IoTuneControl, NetTuneControl
+from mom_plugins_host.capabilities import CpuTuneControl, IoTuneControl, NetTuneControl, read_together
 from mom_plugins_host.qos.settings import (
     BANDWIDTH,
     CPU_SHARES,
@@ -50,7 +50,6 @@ from mom_plugins_host.qos.settings import (
     check_disk,
     cpu_complaint,
 )
-from mom_plugins_host.read_together import read_together
 
 Item = dict[str, Value]
 
