@@ -293,12 +293,12 @@ def test_the_operator_may_allow_changes_over_tcp(tmp_path, free_port, caplog):
 @pytest.mark.parametrize(
     ("settings", "severity", "says"),
     [
-        ({"listen": "8080"}, Severity.OK, "change nothing"),
+        ({"listen": "8080"}, Severity.OK, "only clients with permission"),
         ({"listen": "8080", "changes_over_tcp": True}, Severity.WARNING, "any account of this host can replace all policies"),
         ({"listen": "0.0.0.0:8080"}, Severity.WARNING, "any program that reaches this address from another host can read"),
         ({"listen": "0.0.0.0:8080", "changes_over_tcp": True}, Severity.WARNING, "from another host can replace all policies"),
         ({"mode": "0666"}, Severity.WARNING, "the socket's mode 0666 lets any account of this host replace all policies"),
-        ({"mode": "0660"}, Severity.OK, "mom can listen on this socket"),
+        ({"mode": "0660"}, Severity.OK, "only clients with permission"),
         ({"listen": "/nowhere/at/all"}, Severity.ERROR, "the folder /nowhere/at is missing"),
     ],
 )  # fmt: skip

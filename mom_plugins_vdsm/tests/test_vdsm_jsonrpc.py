@@ -1,7 +1,6 @@
 """Requests always have an id. Answers of any form are parsed or refused."""
 
 import json
-import tracemalloc
 
 import pytest
 
@@ -13,19 +12,6 @@ from mom_plugins_vdsm.jsonrpc import AnswerError, JsonRpcAnswer, parsed
 def test_what_no_parser_takes_is_refused(body: bytes) -> None:
     with pytest.raises(AnswerError, match="invalid JSON"):
         parsed(body)
-
-
-@pytest.mark.long
-def test_a_few_bytes_that_stand_for_very_many_values_are_refused_before_they_are_parsed() -> None:
-    for piece in (b"[],", b"{},", b'{"a":1},', b"1,"):
-        body = b'{"id": "x", "result": [' + piece * (60_000_000 // len(piece)) + b"0]}"
-        tracemalloc.start()
-        try:
-            with pytest.raises(AnswerError, match=r"a message has about [0-9,]+ values; mom reads at most 1,000,000"):
-                parsed(body)
-            assert tracemalloc.get_traced_memory()[1] < 1 << 20
-        finally:
-            tracemalloc.stop()
 
 
 @pytest.mark.parametrize(

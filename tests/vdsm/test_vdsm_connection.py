@@ -35,7 +35,7 @@ def refused(connection: VdsmConnection, timeout: float = 60.0) -> HypervisorErro
 # --- the protocol ----------------------------------------------------------------------------------------------------------------
 
 
-def test_it_subscribes_first_with_a_destination_of_its_own_and_says_goodbye(vdsm: Vdsm, connect: Connect) -> None:
+def test_it_subscribes_first_with_a_destination_of_its_own(vdsm: Vdsm, connect: Connect) -> None:
     one, other = connect(vdsm), connect(vdsm)
     assert ping(one) is True
     assert ping(other) is True
@@ -46,7 +46,6 @@ def test_it_subscribes_first_with_a_destination_of_its_own_and_says_goodbye(vdsm
     assert "jms.queue.events" in destinations
     one.close(60.0)
     wait_until(lambda: vdsm.wire()["clients"] == 1)
-    assert vdsm.wire()["frames"][-1] == "DISCONNECT"
     assert vdsm.wire()["drops"] == []
 
 
@@ -96,7 +95,7 @@ def test_what_is_no_frame_or_json_ends_the_connection_at_once_and_the_next_one_i
 def test_an_answer_that_is_too_large_is_refused_before_it_is_there(vdsm: Vdsm, connect: Connect) -> None:
     vdsm.add(*({"id": str(number), "name": "x" * 1000} for number in range(100)))
     one = connect(vdsm, largest=64 << 10)
-    with pytest.raises(HypervisorError, match=r"but at most 65536 are allowed"):
+    with pytest.raises(HypervisorError, match=r"is invalid or above 65536"):
         one.call("Host.getAllVmStats", {}, 60.0, "reading")
 
 
@@ -233,4 +232,4 @@ def test_all_of_it_over_tls(start_vdsm: Callable[..., Vdsm], connect: Connect, p
     vdsm.piece = 1000
     assert ping(one) is True
     one.close(60.0)
-    wait_until(lambda: vdsm.wire()["frames"][-1] == "DISCONNECT")
+    wait_until(lambda: vdsm.wire()["clients"] == 0)

@@ -17,6 +17,7 @@ from typing import NoReturn
 from mom_core import GuestBusy, HypervisorError, format_duration, printable
 from mom_kvm import Address
 from mom_plugins_vdsm.jsonrpc import LONGEST_LINE, AnswerError, Event, FrameError, JsonRpcRequest, StompFrame, parsed, read_frame, request
+from mom_plugins_vdsm.statistics import number
 from mom_plugins_vdsm.tls import TlsFiles, context_of, refused_handshake
 
 _RETRY_SECONDS = (1.0, 2.0, 5.0, 15.0)
@@ -32,9 +33,6 @@ _HEART_BEAT_MS = 24_000
 _HEART_BEAT_GRACE_SECONDS = 6.0
 """How late a heart-beat may be."""
 
-_FAREWELL_SECONDS = 0.1
-"""How long mom waits for vdsm to confirm that it disconnects."""
-
 _SLACK_SECONDS = 5.0
 """If a call lasts longer than its timeout plus this, the caller considers the connection's thread dead."""
 
@@ -48,7 +46,7 @@ class VdsmConnectionSettings:
 
     address: Address
     tls: TlsFiles | None
-    largest_answer: int = 64 << 20
+    largest_answer: int = 16 << 20
     """Largest answer in bytes that mom accepts. vdsm needs a few KiB for each guest."""
 
     @property
@@ -199,10 +197,6 @@ class VdsmConnection:
             await self._exchange(session)
         except HypervisorError as ended:
             self._ended(ended, session)
-        except asyncio.CancelledError:
-            if session is not None:
-                await self._say_farewell(session)
-            raise
         except Exception as error:  # noqa: BLE001  # the end must be noted, so that mom reconnects
             self._log.exception("mom abandons the connection to %s", self.settings.peer)
             self._ended(HypervisorError(f"{type(error).__name__}: {error}"), session)
@@ -296,9 +290,8 @@ class VdsmConnection:
             self._log.warning("%s: %s", self.settings.peer, text)  # the error concerns a frame, never a request
 
     def _welcome(self, session: _Session, frame: StompFrame) -> None:
-        promised = frame.headers.get("heart-beat", "0,0").partition(",")[0]
-        beats = promised.isascii() and promised.isdigit() and len(promised) < 10 and int(promised)
-        session.silence_limit = int(promised) / 1000 + _HEART_BEAT_GRACE_SECONDS if beats else None
+        promised = number(frame.headers.get("heart-beat", "0,0").partition(",")[0])
+        session.silence_limit = promised / 1000 + _HEART_BEAT_GRACE_SECONDS if promised else None
         self.opened += 1
         self._session, self._refusal = session, None
         opening, self._opening = self._opening, None
@@ -316,11 +309,3 @@ class VdsmConnection:
         session.late.discard(message.id)
         if answer is not None:  # otherwise the answer is another client's, or a repetition
             answer.set_result(message.error or message.result)
-
-    async def _say_farewell(self, session: _Session) -> None:
-        # vdsm confirms, and the client closes the socket.
-        session.send("DISCONNECT", {"receipt": "end"})
-        with suppress(OSError, EOFError, FrameError):
-            async with asyncio.timeout(_FAREWELL_SECONDS):
-                while (await read_frame(session.reader, self.settings.largest_answer, None)).command != "RECEIPT":
-                    pass

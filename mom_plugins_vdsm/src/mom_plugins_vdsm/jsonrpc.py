@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,9 @@ LONGEST_LINE = 16 << 10
 
 MOST_HEADERS = 64
 """Maximum number of headers of a frame. vdsm sends four."""
+
+_HEADER = re.compile("([^:\ufffd]*):([^:\ufffd]*)", re.DOTALL)
+_LENGTH = re.compile("[0-9]{1,15}")
 
 _SERVER_COMMANDS = frozenset({"CONNECTED", "MESSAGE", "RECEIPT", "ERROR"})
 
@@ -78,23 +82,18 @@ async def read_frame(reader: asyncio.StreamReader, largest_body: int, silence: f
 
 
 def _parsed_head(first: bytes, rest: Sequence[bytes], largest_body: int) -> StompFrame:
-    try:
-        command, *header_lines = (line.decode() for line in (first, *rest))
-    except UnicodeDecodeError as error:
-        raise FrameError("the headers of a frame are not UTF-8") from error
+    command = first.decode(errors="replace")
     if command not in _SERVER_COMMANDS:
         raise FrameError(f"{command[:20]!r} is not a frame that a server sends")
     headers: dict[str, str] = {}
-    for line in header_lines:
-        name, colon, value = line.partition(":")
-        if not colon or ":" in value:
+    for line in rest:
+        header = _HEADER.fullmatch(line.decode(errors="replace"))
+        if header is None:
             raise FrameError(f"a {command} frame has the malformed header {line[:40]!r}")
-        headers.setdefault(name, value)
+        headers.setdefault(header[1], header[2])
     length = headers.get("content-length", "0")
-    if not (length.isascii() and length.isdigit() and len(length) < 16):
-        raise FrameError(f"{length[:20]!r} is not a valid content-length")
-    if int(length) > largest_body:
-        raise FrameError(f"the body of a {command} frame would be {int(length)} bytes, but at most {largest_body} are allowed")
+    if not _LENGTH.fullmatch(length) or int(length) > largest_body:
+        raise FrameError(f"the content-length {length[:20]!r} is invalid or above {largest_body}")
     return StompFrame(command, headers)
 
 
@@ -104,9 +103,6 @@ _NO_SUCH_VM = 1
 _MIGRATING = 51
 RECOVERING = 99
 _QUEUE_FULL = 1100
-
-_MOST_VALUES = 1_000_000
-"""Maximum number of values in a message, enough for thousands of guests. Without this limit, 60 MB of `[],` would need 1.6 GB of memory."""
 
 _KINDS: dict[int, type[HypervisorError]] = {
     _NO_SUCH_VERB: NotSupported,
@@ -119,7 +115,7 @@ _RECOVERING_HINT = "wait: vdsm has just started and is looking for its guests"
 
 
 class AnswerError(ValueError):
-    """Message that is not valid JSON-RPC, or too large."""
+    """Message that is not valid JSON-RPC."""
 
 
 class JsonRpcRequest(NamedTuple):
@@ -156,11 +152,7 @@ def request(method: str, params: Mapping[str, object]) -> JsonRpcRequest:
 
 
 def parsed(body: bytes) -> JsonRpcAnswer | Event:
-    """Return the answer or event in a message. Raise `AnswerError` for an invalid message, and for too many values."""
-    # A comma or an opening bracket precedes each value except the first. Commas in strings also count, but there are few.
-    values = body.count(b",") + body.count(b"[") + body.count(b"{")
-    if values > _MOST_VALUES:
-        raise AnswerError(f"a message has about {values:,} values; mom reads at most {_MOST_VALUES:,}")
+    """Return the answer or event in a message. Raise `AnswerError` for an invalid message."""
     try:
         message = json.loads(body)
     except (ValueError, RecursionError) as error:  # ValueError: also bad UTF-8 and too long integers

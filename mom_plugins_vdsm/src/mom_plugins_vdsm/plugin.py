@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,20 +17,23 @@ from mom_core import (
     Finding,
     Guest,
     Hypervisor,
+    HypervisorError,
     PluginContext,
     PluginSettings,
     Scope,
+    Severity,
     Suggestion,
     Unit,
     Value,
+    count_of,
+    first_names,
     hookimpl,
 )
 from mom_kvm import Address, GuestField, boot_id
+from mom_plugins_vdsm.statistics import UP
 
 if TYPE_CHECKING:
-    from mom_plugins_vdsm.connection import VdsmConnectionSettings
-    from mom_plugins_vdsm.hypervisor import HypervisorSettings, VdsmHypervisor
-    from mom_plugins_vdsm.vdsm_conf import VdsmConf
+    from mom_plugins_vdsm.hypervisor import VdsmHypervisor
 
 _TRACES = ("etc/vdsm/vdsm.conf", "run/vdsm", "usr/share/vdsm")
 """Files and folders that exist on a host with vdsm."""
@@ -37,6 +41,8 @@ _TRACES = ("etc/vdsm/vdsm.conf", "run/vdsm", "usr/share/vdsm")
 _STATISTICS_KEPT_SECONDS = 5.0
 _STATISTICS_PER_CYCLE = 0.5
 """How long mom reuses statistics, as a fraction of the interval between cycles."""
+
+_EXPIRES_SOON_SECONDS = 30 * 86400.0
 
 _ANSWERS_OF_DEADLINE = 0.8
 """Fraction of its deadline for which the plugin waits for vdsm's answers."""
@@ -111,21 +117,32 @@ class VdsmPlugin:
     def mom_setup(self) -> None:
         # Only the first call connects: vdsm may be down now.
         # Late import: commands that only list plugins must be fast.
-        from mom_plugins_vdsm.connection import VdsmConnection
-        from mom_plugins_vdsm.hypervisor import VdsmHypervisor
+        from mom_plugins_vdsm.connection import VdsmConnection, VdsmConnectionSettings
+        from mom_plugins_vdsm.hypervisor import HypervisorSettings, VdsmHypervisor
         from mom_plugins_vdsm.incarnations import FORM, Incarnations
+        from mom_plugins_vdsm.tls import TlsFiles
         from mom_plugins_vdsm.vdsm_conf import read_vdsm_conf
 
-        context = self._context
+        context, settings = self._context, self._settings
         conf = read_vdsm_conf(context.root)
         for problem in conf.problems:
             context.log.warning("%s", problem)
         loss = "mom treats all guests as newly started"
         file = context.state_file("guests.json", "the file of guests' starts", FORM, loss=loss)
         incarnations = Incarnations(file, boot_id(context.root / "proc"), _uptime, keep=context.serves)
-        connection = VdsmConnection(self._connection_settings(conf), context.log)
-        settings = self._hypervisor_settings(conf)
-        self._hypervisor = VdsmHypervisor(connection, settings, incarnations, context)
+        files = None
+        if conf.tls if settings.tls is None else settings.tls:
+            folder = context.root / settings.pki_directory.lstrip("/")
+            files = TlsFiles(folder / "keys/vdsmkey.pem", folder / "certs/vdsmcert.pem", folder / "certs/cacert.pem")
+        address = Address(host=settings.host or conf.host, port=settings.port or conf.port)
+        connection = VdsmConnection(VdsmConnectionSettings(address, files), context.log)
+        hypervisor_settings = HypervisorSettings(
+            _ANSWERS_OF_DEADLINE * settings.deadline,
+            statistics_kept=min(_STATISTICS_KEPT_SECONDS, _STATISTICS_PER_CYCLE * context.interval),
+            sample_interval=conf.sample_interval,
+            count_page_cache=settings.count_page_cache,
+        )
+        self._hypervisor = VdsmHypervisor(connection, hypervisor_settings, incarnations, context)
         connection.start()
 
     @hookimpl
@@ -136,28 +153,6 @@ class VdsmPlugin:
     @hookimpl
     def mom_hypervisor(self) -> Hypervisor | None:
         return self._hypervisor
-
-    def _connection_settings(self, conf: VdsmConf) -> VdsmConnectionSettings:
-        from mom_plugins_vdsm.connection import VdsmConnectionSettings
-        from mom_plugins_vdsm.tls import TlsFiles
-
-        settings = self._settings
-        files = None
-        if conf.tls if settings.tls is None else settings.tls:
-            folder = self._context.root / settings.pki_directory.lstrip("/")
-            files = TlsFiles(folder / "keys/vdsmkey.pem", folder / "certs/vdsmcert.pem", folder / "certs/cacert.pem")
-        return VdsmConnectionSettings(Address(host=settings.host or conf.host, port=settings.port or conf.port), files)
-
-    def _hypervisor_settings(self, conf: VdsmConf) -> HypervisorSettings:
-        from mom_plugins_vdsm.hypervisor import HypervisorSettings
-
-        settings = self._settings
-        return HypervisorSettings(
-            _ANSWERS_OF_DEADLINE * settings.deadline,
-            statistics_kept=min(_STATISTICS_KEPT_SECONDS, _STATISTICS_PER_CYCLE * self._context.interval),
-            sample_interval=conf.sample_interval,
-            count_page_cache=settings.count_page_cache,
-        )
 
     # --- collect -----------------------------------------------------------------------------------------------------------------
 
@@ -170,9 +165,35 @@ class VdsmPlugin:
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
-        from mom_plugins_vdsm.doctor import examined
+        hypervisor = self._hypervisor
+        if hypervisor is None:
+            return
+        connection, settings = hypervisor.connection, hypervisor.connection.settings
+        try:
+            connection.call("Host.ping2", {}, hypervisor.settings.call_timeout, "ping")
+            guests = hypervisor.guests()
+        except HypervisorError as error:
+            yield Finding(Severity.ERROR, "vdsm", error.message, error.hint)
+        else:
+            way = "over TLS" if settings.tls else "without TLS"
+            yield Finding(Severity.OK, "vdsm", f"{settings.peer} answers {way}; {count_of(len(guests), 'guest')} here")
+            up = [vm for vm in hypervisor.vms() if vm.status == UP]
+            cure = "enable the memory balloon device for these guests in the engine, and restart the guests"
+            yield from _without("balloon device", [vm.name for vm in up if vm.balloon is False], cure)
+            cure = "load virtio_balloon in these guests (Windows: the balloon driver and service of virtio-win), unless they are starting"
+            yield from _without("guest statistics", [vm.name for vm in up if vm.balloon and not vm.reports], cure)
+        if settings.tls is not None:
+            ends = connection.peer_certificate_ends
+            if ends is not None and ends - time.time() < _EXPIRES_SOON_SECONDS:
+                day = datetime.fromtimestamp(ends, UTC).date().isoformat()
+                cure = "renew the certificate from the engine before that day: Installation, Enroll Certificate"
+                yield Finding(Severity.WARNING, "certificate", f"vdsm's certificate expires on {day}", cure)
 
-        return [] if self._hypervisor is None else examined(self._hypervisor)
+
+def _without(what: str, names: Sequence[str], cure: str) -> Iterable[Finding]:
+    if names:
+        named = f"{count_of(len(names), 'guest')} ({first_names(names)})"
+        yield Finding(Severity.WARNING, what, f"{named} without {what}", cure)
 
 
 def _field(name: str, description: str, source: str) -> FieldSpec:

@@ -98,26 +98,19 @@ class XmlRpcPlugin:
         if self._address.path and not path.parent.is_dir():
             cure = "create the folder; under oVirt, install and start vdsm"
             return [Finding(Severity.ERROR, self._subject, f"the folder {path.parent} is missing", cure)]
-        exposed = self._exposed()
-        if exposed:
-            return exposed
-        if not self._address.path:
-            return [Finding(Severity.OK, self._subject, "clients can read statistics and policies, but change nothing")]
-        return [Finding(Severity.OK, self._subject, "the socket exists" if path.is_socket() else "mom can listen on this socket")]
+        return self._exposed() or [Finding(Severity.OK, self._subject, "only clients with permission can change policies")]
 
     def _exposed(self) -> list[Finding]:
-        address = self._address
+        address, cure = self._address, "listen on a unix socket with mode 0600, such as /run/mom/rpc.sock"
+        who = "any account of this host" if address.is_local else "any program that reaches this address from another host"
         if address.path:
+            exposed = f"the socket's mode {self._settings.mode} lets any account of this host replace all policies"
             if not int(self._settings.mode, 8) & 0o002:
                 return []
-            message = f"the socket's mode {self._settings.mode} lets any account of this host replace all policies"
-            return [Finding(Severity.WARNING, self._subject, message, 'set mode to "0600", or to "0660" with a dedicated group')]
-        who = "any account of this host" if address.is_local else "any program that reaches this address from another host"
-        if not self._verbs.read_only:
-            message = f"{who} can replace all policies: XML-RPC has no authentication"
-            cure = "listen on a unix socket, such as /run/mom/rpc.sock, or remove changes_over_tcp"
-            return [Finding(Severity.WARNING, self._subject, message, cure)]
-        if address.is_local:
+        elif not self._verbs.read_only:
+            exposed = f"{who} can replace all policies: XML-RPC has no authentication"
+        elif address.is_local:
             return []
-        message = f"{who} can read the statistics of all guests and the policies: XML-RPC has no authentication"
-        return [Finding(Severity.WARNING, self._subject, message, "listen on a unix socket, or on 127.0.0.1")]
+        else:
+            exposed = f"{who} can read the statistics of all guests and the policies: XML-RPC has no authentication"
+        return [Finding(Severity.WARNING, self._subject, exposed, cure)]
