@@ -122,7 +122,7 @@ CHANGED_B = "another process has changed b"
             Status.LEFT_ALONE,
             None,
             f"{FOREIGN} 393",
-        ),  # a kernel that keeps 393 does not round 399
+        ),  # keeping 393 is not rounding
         (COUNT, entry(COUNT, -1, -1, (399,)), 396, None, -1, ""),  # no limit before
         (COUNT, entry(COUNT, -1, -1, (399,)), 700, Status.LEFT_ALONE, None, f"{FOREIGN} 700"),
         (COUNT, entry(COUNT, 0, 0, (399,)), 396, None, 0, ""),  # 0 is a multiple of everything

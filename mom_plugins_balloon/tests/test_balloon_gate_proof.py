@@ -1,8 +1,8 @@
 """Proof that the gate takes no guest below its need or promise: z3 on all paths of the function.
 
-The gate runs with symbolic numbers. At each comparison, and each test whether a number is known, it runs once for each possible answer, and
-the answer becomes an assumption. At the end of each path, z3 searches for numbers that take this path and break the contract. There are none.
-Numbers are unbounded reals; hypothesis covers the rounding of floats (test_balloon_limits.py).
+The gate runs with symbolic numbers. At each comparison, and each test whether a number is known, it runs once for each possible answer,
+and the answer becomes an assumption. At the end of each path, z3 searches for numbers that take this path and break the contract. There
+are none. Numbers are unbounded reals; hypothesis covers the rounding of floats (test_balloon_limits.py).
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Random events of a fleet in virtual time. No host gets more than it can hold, no guest moves against the operator's orders, and all moves end.
+"""Random events of a fleet in virtual time.
+
+No host gets more than it can hold, no guest moves against the operator's orders, and all moves end.
 
 Coordinators, agents and plugins are real, on one loop with a virtual clock. Servers, links, hypervisors and engines are simulated.
 """

@@ -114,7 +114,7 @@ class FakeDomain:
     def name(self) -> str:
         return self._guest.name.encode(
             errors="surrogateescape"
-        ).decode()  # like the binding: \udcff stands for the byte ff, which is not UTF-8
+        ).decode()  # like the binding: \udcff stands for the byte ff
 
     def UUIDString(self) -> str:
         return self._guest.uuid
