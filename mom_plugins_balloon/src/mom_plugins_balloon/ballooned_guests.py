@@ -5,18 +5,44 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Mapping, Sequence, Set
 from dataclasses import replace
 from operator import is_
-from typing import Final
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 from mom_core import Guest, Snapshot, Source, Value
 from mom_plugins_balloon.balloon_state import UnfinishedRequest
 from mom_plugins_balloon.memory import GuestMemory
-from mom_plugins_balloon.names import CONTROL, OBSTACLE, RESTS, SET_BY, START_REST
+from mom_plugins_balloon.names import CONTROL, OBSTACLE, PINNED, RESTS, SET_BY, START_REST
+from mom_plugins_balloon.promises import PromisesKept
 from mom_plugins_balloon.remembered import Remembered, arrival_of, remember
-from mom_plugins_balloon.seen import CycleFacts, DescribedGuests, describe, obstacle
-from mom_plugins_balloon.sizes import SizeRequest
+from mom_plugins_balloon.seen import guest_memories
+from mom_plugins_balloon.sizes import CLOCK_SLACK_SECONDS, SizeRequest
 
 LISTS_UNTIL_GONE: Final = 3
 """Number of consecutive lists without a guest after which the guest is gone."""
+
+
+PROMISE_UNKNOWN: Final = "the guarantee of its service class is not known yet"
+NEW: Final = "it has just started, and its programs may still be starting"
+START_UNKNOWN: Final = "its guarantee is its size at the start, which is not known yet"
+
+
+class CycleFacts(NamedTuple):
+    """Facts of one cycle from other parts of the plugin."""
+
+    promises: PromisesKept | None = None
+    """None: the snapshot's fields contain the guarantees."""
+    moving: Mapping[str, str] = MappingProxyType({})
+    """Why moving guests must not shrink, keyed by guest ID."""
+    restores: bool = False
+    """Whether mom will restore sizes later, so that it must know the original sizes."""
+
+
+class DescribedGuests(NamedTuple):
+    """Snapshot with the memory of each guest."""
+
+    snapshot: Snapshot
+    memories: Mapping[str, GuestMemory]
+    """In the snapshot's order, keyed by guest ID."""
 
 
 class BalloonedGuests:
@@ -179,10 +205,40 @@ class BalloonedGuests:
 
     def describe(self, facts: CycleFacts) -> DescribedGuests:
         """Build the memory of all guests, once per cycle."""
-        pasts = self.of_all(self.snapshot.listed)
-        self._facts = facts
-        self._described = described = describe(self.snapshot, pasts, facts, [self._rests(past) for past in pasts])
-        return described
+        snapshot, guests, now = self.snapshot, self.snapshot.listed, self.snapshot.monotonic
+        pasts, promises = self.of_all(guests), facts.promises
+        requests, learned = [past.request for past in pasts], [past.learned for past in pasts]
+        made = [now - (age or 0.0) for age in snapshot.numbers("stats_age")]
+        targets, reserved = snapshot.numbers(CONTROL), snapshot.numbers("kernel_reserved")
+        columns: dict[str, Sequence[object]] = {
+            "on_its_way": [request is not None and not request.arrived for request in requests],
+            "largest": [past.most_since(at - CLOCK_SLACK_SECONDS, now) for past, at in zip(pasts, made, strict=True)],
+            "obstacle": [
+                guest.why_blocked(CONTROL) or obstacle(guest, past, promises) or (NEW if past.has_come and self._rests(past) else "")
+                for guest, past in zip(guests, pasts, strict=True)
+            ],
+            "pause": [facts.moving.get(guest.id, "") for guest in guests],
+            "origin_unknown": self._origin_unknown(pasts, facts),
+            "target": [kib if request is None else request.target for request, kib in zip(requests, targets, strict=True)],
+            "kernel_reserved": [
+                kib if habits is None or habits.usage.kernel.reserved is None else int(habits.usage.kernel.reserved)
+                for habits, kib in zip(learned, reserved, strict=True)
+            ],
+        }
+        if promises is not None:
+            columns["guarantee"] = [promises.holds.get(guest.id, 0.0) for guest in guests]
+        memories = dict(zip([guest.id for guest in guests], guest_memories(snapshot, columns), strict=True))
+        self._facts, self._described = facts, DescribedGuests(snapshot, memories)
+        return self._described
+
+    def _origin_unknown(self, pasts: Sequence[Remembered], facts: CycleFacts) -> Sequence[str]:
+        unknown, now = frozenset() if facts.promises is None else facts.promises.start_unknown, self.snapshot.monotonic
+        if not facts.restores:
+            return [START_UNKNOWN if guest.id in unknown else "" for guest in self.snapshot.listed]
+        rows = zip(self.snapshot.listed, pasts, *map(self.snapshot.numbers, ("balloon_cur", "balloon_max")), strict=True)
+        return [
+            START_UNKNOWN if guest.id in unknown else past.why_origin_unknown(size, maximum, now) for guest, past, size, maximum in rows
+        ]
 
     def boots_again(self, past: Remembered) -> bool:
         """Return whether a guest has just rebooted, and the host can spare the memory for its boot."""
@@ -190,3 +246,11 @@ class BalloonedGuests:
 
     def _rests(self, past: Remembered) -> bool:
         return not self._below_hard and past.start_rest(self._start_rest, self.snapshot.monotonic) > 0
+
+
+def obstacle(guest: Guest, past: Remembered, promises: PromisesKept | None) -> str:
+    """Return why mom must not shrink a resizable guest; empty if mom may."""
+    pinned = guest.properties.get(PINNED)
+    if isinstance(pinned, str) and pinned:
+        return pinned
+    return PROMISE_UNKNOWN if promises is not None and guest.id in promises.unheard else past.cooperation.why_aside

@@ -65,16 +65,14 @@ class KernelMemory(NamedTuple):
     total: float | None = None
     """Last reported total, less `ballooned`; None if the balloon was moving."""
 
-    def after(
-        self, last: LastStatistics, total: float, size: float | None, size_before: float | None, made: float, request: SizeRequest | None
-    ) -> KernelMemory:
+    def after(self, last: LastStatistics, total: float, size: float | None, made: float, request: SizeRequest | None) -> KernelMemory:
         """Return the new record. Its `total` is None if the reported total exceeds the size or has not followed the balloon."""
         stays, reserved, counts = last.total == total, self.reserved, self.counts_balloon
         if size is not None and stays and last.size == size and size >= total:
             reserved = size - total  # the balloon has not moved between two statistics
         own_total: float | None = None if counts else total
-        if size is not None and size_before is not None:
-            least, most = min(size, size_before), max(size, size_before)
+        if size is not None and last.size is not None:
+            least, most = min(size, last.size), max(size, last.size)
             if total > most and stays and least == most and (request is None or made > request.at + LATE_SECONDS):
                 counts = True
             elif not stays and total <= least:
@@ -161,60 +159,53 @@ class Usage(NamedTuple):
     burst: Burst = Burst()
     stall_floor: StallFloor = StallFloor()
 
-    def after(
-        self, guest: GuestMemory, made: float, total: float, usable: float, past: tuple[float | None, SizeRequest | None], seconds: float
-    ) -> Usage:
-        """Return the record after new statistics.
-
-        :param past: previous size, and the last request
-        """
-        last, kernel, peak, floor = self.statistics, self.kernel, self.peak, self.stall_floor
-        size, said, (size_before, request) = guest.size, guest.statistics, past
-        passed, used = made - last.made, total - usable if total > usable else 0.0
-        rate = (used - last.used) / passed if used > last.used else 0.0
+    def after(self, guest: GuestMemory, made: float, total: float, usable: float, request: SizeRequest | None, seconds: float) -> Usage:
+        """Return the record after new statistics."""
+        last, kernel, peak, floor, size, said = self.statistics, self.kernel, self.peak, self.stall_floor, guest.size, guest.statistics
+        passed, used = made - last.made, max(0.0, total - usable)
+        rate = max(0.0, used - last.used) / passed
         if rate < self.growth_rate:
             rate += (self.growth_rate - rate) * math.exp(-passed / seconds)
-        rests = total == kernel.total == last.total and size == size_before == last.size
-        if not rests or size is None or size - total != kernel.reserved:  # nearly all balloons rest
-            kernel = kernel.after(last, total, size, size_before, made, request)
-        statistics, own_total = LastStatistics(made, used, total, size), kernel.total
+        rests = total == kernel.total == last.total and size == last.size
+        if not rests or size is None or size - total != kernel.reserved:  # true for few guests
+            kernel = kernel.after(last, total, size, made, request)
+        usage, own_total = self._replace(statistics=LastStatistics(made, used, total, size), kernel=kernel, growth_rate=rate), kernel.total
         if own_total is None:
-            return Usage(statistics, kernel, rate, self.cache_share, peak, self.burst, floor)
-        used = own_total - usable if own_total > usable else 0.0
+            return usage
+        used = max(0.0, own_total - usable)
         share = said.cache_share(usable, 0.0 if request is None else _away(request, own_total + (kernel.reserved or 0.0)))
         if share < self.cache_share:
             share = self.cache_share + (share - self.cache_share) * -math.expm1(-passed / seconds)
-        burst = self.burst.after(used, made, peak, seconds)
-        if used >= peak.use or made - peak.seen_at > seconds:
-            peak = peak.after(used, made, passed, seconds)
         if floor.stalling or floor.usable or said.swap_in or said.major_faults or said.stalled:  # true for few guests
             floor = floor.after(usable, made, passed, seconds, stalls=said.stalls(usable))
-        return Usage(statistics, kernel, rate, share, peak, burst, floor)
+        burst, peak = self.burst.after(used, made, peak, seconds), peak.after(used, made, passed, seconds)
+        return usage._replace(cache_share=share, peak=peak, burst=burst, stall_floor=floor)
 
 
 class ProcessPast(NamedTuple):
     """Memory of the guest's QEMU process."""
 
     rss: float | None = None
-    qemu_overhead: float = PROCESS_KIB
     measured: float | None = None
-    """`qemu_overhead` as last measured."""
+    """QEMU's own memory as last measured."""
     stored: float = 0.0
     """Host memory and swap that the process held in the last snapshot."""
     stored_most: float = 0.0
     growth: float = 0.0
     """Growth of `rss` between the last two snapshots."""
 
+    @property
+    def qemu_overhead(self) -> float:
+        """QEMU's own memory."""
+        return PROCESS_KIB if self.measured is None else self.measured
+
     def after(self, guest: GuestMemory) -> ProcessPast:
         """Return the record after a snapshot."""
-        rss = guest.process.rss
+        (rss, measured, host_swap), before = guest.process, self.rss
         if rss is None:
             return self._replace(rss=None, growth=0.0)
-        measured = self.measured if guest.process.measured_overhead is None else guest.process.measured_overhead
-        stored = rss + (guest.process.host_swap or 0.0)
-        overhead = PROCESS_KIB if measured is None else measured
-        growth = 0.0 if self.rss is None else max(0.0, rss - self.rss)
-        return ProcessPast(rss, overhead, measured, stored, max(stored, self.stored_most), growth)
+        stored, growth = rss + (host_swap or 0.0), 0.0 if before is None else max(0.0, rss - before)
+        return ProcessPast(rss, self.measured if measured is None else measured, stored, max(stored, self.stored_most), growth)
 
 
 class KeptHeadroom(NamedTuple):
@@ -230,7 +221,6 @@ class LearnedHabits(NamedTuple):
     first_report: float
     usage: Usage
     process: ProcessPast
-    size: float | None
     freed_at: float
     """Time of the last decrease of use or RSS; for a new guest, of its first report."""
     kept_headroom: KeptHeadroom | None = None
@@ -240,21 +230,16 @@ class LearnedHabits(NamedTuple):
 
         :param lacked: KiB between the guest's size and maximum when its kernel killed programs; 0 without kills
         """
-        usage, freed_at, size, maximum = self.usage, self.freed_at, guest.size, guest.maximum
-        said, rss, rss_before = guest.statistics, guest.process.rss, self.process.rss
+        usage, said, process, rss = self.usage, guest.statistics, self.process.after(guest), self.process.rss
         age, total, usable = said.age, said.total, said.usable
-        if age is not None and total is not None and usable is not None:
-            made, last = now - age, usage.statistics
-            if made - last.made > SAME_STATISTICS_SECONDS:
-                usage = usage.after(guest, made, total, usable, (self.size, request), memory_seconds)
-                if last.used - usage.statistics.used > STRAY_KIB:
-                    freed_at = now
-        if lacked > 0 and usable is not None and size is not None and maximum is not None:
+        if age is not None and total is not None and usable is not None and now - age - usage.statistics.made > SAME_STATISTICS_SECONDS:
+            usage = usage.after(guest, now - age, total, usable, request, memory_seconds)
+        freed = self.usage.statistics.used - usage.statistics.used
+        if rss is not None and process.rss is not None:
+            freed = max(freed, rss - process.rss)
+        if lacked > 0 and usable is not None:
             usage = usage._replace(stall_floor=usage.stall_floor.after_kills(usable, lacked, now))
-        process = self.process.after(guest)
-        if rss_before is not None and rss is not None and rss_before - rss > STRAY_KIB:
-            freed_at = now
-        return LearnedHabits(self.first_report, usage, process, size, freed_at, self.kept_headroom)
+        return LearnedHabits(self.first_report, usage, process, now if freed > STRAY_KIB else self.freed_at, self.kept_headroom)
 
     def after_absence(self) -> LearnedHabits:
         """Return the record after a cycle without guests. Growth in that cycle does not count as sudden."""
@@ -276,26 +261,21 @@ class LearnedHabits(NamedTuple):
 
 def first_learned(guest: GuestMemory, now: float) -> LearnedHabits | None:
     """Return the record of a guest's first report; None if its statistics are incomplete."""
-    rss, measured, size, said = guest.process.rss, guest.process.measured_overhead, guest.size, guest.statistics
-    overhead = PROCESS_KIB if measured is None else measured
-    age, total, usable, caches = said.age, said.total, said.usable, said.caches
+    size, said, process = guest.size, guest.statistics, ProcessPast().after(guest)
+    age, total, usable = said.age, said.total, said.usable
     if age is None or total is None or usable is None:
         return None
-    made, used = now - age, max(0.0, total - usable)
-    touched = 0.0 if rss is None or caches is None else min(rss - overhead - caches, total)
-    ballooned = 0.0 if size is None else max(0.0, total - size)
-    # These statistics may date from a sweep by the previous mom. The next ones show how much of the balloon the kernel counts.
-    share = said.cache_share(usable, max(0.0, (size or 0.0) - total))
+    made, used, ballooned = now - age, max(0.0, total - usable), 0.0 if size is None else max(0.0, total - size)
+    # The guest has used all memory that the host backs.
+    touched = 0.0 if process.rss is None or said.caches is None else min(process.rss - process.qemu_overhead - said.caches, total)
     usage = Usage(
-        LastStatistics(made, used, total, size), KernelMemory(ballooned=ballooned), growth_rate=0.0, cache_share=share,
-        peak=Peak(max(0.0, used - ballooned, touched), made),  # the guest has used all memory that the host backs
+        LastStatistics(made, used, total, size), KernelMemory(ballooned=ballooned), growth_rate=0.0,
+        # These statistics may date from a sweep by the previous mom. The next ones show how much of the balloon the kernel counts.
+        cache_share=said.cache_share(usable, max(0.0, (size or 0.0) - total)), peak=Peak(max(0.0, used - ballooned, touched), made),
     )  # fmt: skip
-    stored = (rss or 0.0) + (guest.process.host_swap or 0.0)
-    process = ProcessPast() if rss is None else ProcessPast(rss, overhead, measured, stored=stored, stored_most=stored)
-    return LearnedHabits(made, usage, process, size, now)
+    return LearnedHabits(made, usage, process, now)
 
 
 def _away(request: SizeRequest, size: float) -> float:
     # A sweep holds this memory, or held it when the statistics were made.
-    most = request.began_at if request.began_at > request.target else request.target
-    return most - size if most > size else 0.0
+    return max(0.0, request.began_at - size, request.target - size)

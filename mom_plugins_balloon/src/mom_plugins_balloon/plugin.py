@@ -48,7 +48,7 @@ from mom_kvm import (
 )
 from mom_plugins_balloon import cloudstack, harm
 from mom_plugins_balloon.balloon_state import BalloonFile
-from mom_plugins_balloon.ballooned_guests import BalloonedGuests
+from mom_plugins_balloon.ballooned_guests import BalloonedGuests, CycleFacts
 from mom_plugins_balloon.fields import COLUMNS, FIELDS, TARGET
 from mom_plugins_balloon.gate import ShrinkLimits, permitted
 from mom_plugins_balloon.launches import HostLaunches
@@ -60,7 +60,7 @@ from mom_plugins_balloon.problems import conditions, findings, promise_problems
 from mom_plugins_balloon.promises import Guaranteed, Guarantees
 from mom_plugins_balloon.reservations import HostReservations, policies_reserve
 from mom_plugins_balloon.resizer import Resizer
-from mom_plugins_balloon.seen import CycleFacts, suggestions
+from mom_plugins_balloon.seen import suggestions
 from mom_plugins_balloon.started_sizes import StartedSizes
 from mom_plugins_balloon.states import HostWanted, HostWatermarks
 from mom_plugins_balloon.sweep.sweeper import REACTION, SweptGuests

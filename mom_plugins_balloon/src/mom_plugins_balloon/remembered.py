@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from mom_core import Guest
-from mom_plugins_balloon.learned import SAME_STATISTICS_SECONDS, LearnedHabits
+from mom_plugins_balloon.learned import LearnedHabits
 from mom_plugins_balloon.memory import GuestMemory
 from mom_plugins_balloon.names import CONTROL
 from mom_plugins_balloon.sizes import (
@@ -115,13 +115,6 @@ class Remembered(NamedTuple):
             return 0.0
         reported = now if self.learned is None else max(self.learned.first_report, arrival.rebooted_at or -math.inf)
         return max(0.0, min(arrival.old_at, reported + seconds) - now)
-
-    def gave_by(self, made: float) -> bool:
-        """Return whether statistics made at `made` caused the last shrink. Such statistics overstate spare memory."""
-        request = self.request
-        if request is None or request.statistics_made is None or request.target >= request.began_at:
-            return False
-        return abs(made - request.statistics_made) < SAME_STATISTICS_SECONDS
 
     def why_not_send(self, target: int, memory: GuestMemory, now: float) -> str:
         """Return why a request for `target` KiB is not worth a command; empty if it is.

@@ -165,8 +165,8 @@ class Resizer:
             raise Refused(passed.reason)
         if why := past.why_not_send(target, memory, now):
             raise NoChangeNeeded(why)
-        size, age = memory.size or 0.0, memory.statistics.age
-        request = SizeRequest(target, size, now, statistics_made=None if age is None else now - age)
+        size = memory.size or 0.0
+        request = SizeRequest(target, size, now)
         if target < size and self._sweeps_to(guest, target):
             if not self.file.is_written:
                 raise Refused("mom cannot record the sweep for recovery after a crash")

@@ -38,8 +38,6 @@ class SizeRequest:
     """Size when mom sent the command."""
     at: float
     arrived: bool = False
-    statistics_made: float | None = None
-    """Time of the statistics behind the decision."""
     sweeps: bool = False
     """Whether this is a sweep, and the guest does not have its headroom back yet."""
     source: str = ""
