@@ -2,7 +2,7 @@ from .cli.frame import run_program as run_program
 from .formats import moment as moment
 from .cli.options import KeptPath as KeptPath, as_caller as as_caller, config_option as config_option, json_option as json_option
 from .cli.output import brief as brief, print_prose as print_prose
-from .cli.output import print_text as print_text, progress as progress, write_output as write_output
+from .cli.output import print_text as print_text, progress as progress
 from .cli.verbs import Verb as Verb, VerbGroup as VerbGroup
 from .formats import amount as amount
 from .guest_figures import guest_columns as guest_columns
@@ -12,7 +12,6 @@ from .run import daemon_log as daemon_log, run_daemon as run_daemon
 from .plugins.declared import declarations_of as declarations_of
 from .plugin_parts import About as About, Explainer as Explainer, ExplanationPart as ExplanationPart, Sentence as Sentence
 from .explain.explanation import Explainers as Explainers
-from .config.setting_texts import yaml_value as yaml_value
 from .look.sources import NoSuchGuest as NoSuchGuest, NotRunning as NotRunning, RunningMom as RunningMom, find_guest as find_guest
 from .look.sources import ask as ask, recording as recording
 from .plugin_parts import StatusPart as StatusPart

@@ -7,12 +7,11 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Final, NamedTuple, TextIO
 
 import click
 
-from mom_core import MomError, Severity, printable, replace_file
+from mom_core import Severity, printable
 from mom_core.texts import printable_lines
 
 _MARKS = {Severity.OK: ("ok   ", "green"), Severity.WARNING: ("warn ", "yellow"), Severity.ERROR: ("WRONG", "red")}
@@ -206,23 +205,6 @@ def print_text(text: str) -> None:
     """Print the content of a file, unchanged in a pipe."""
     if (out := _safe(sys.stdout)) is not None:
         out.write_file(text)
-
-
-def write_output(path: Path, text: str, mode: int = 0o644) -> None:
-    """Write a file atomically; `-` is standard output.
-
-    Devices, pipes and the targets of links are written, not replaced.
-    """
-    if str(path) == "-":
-        print_text(text)
-        return
-    try:
-        if path.is_symlink() or (path.exists() and not path.is_file()):
-            path.write_text(text, encoding="utf-8")
-        else:
-            replace_file(path, text, durable=False, mode=mode)
-    except OSError as error:
-        raise MomError(f"cannot write {path}: {error.strerror}", hint="write to `-` (standard output), and redirect it: > FILE") from error
 
 
 def _safe(stream: Any) -> Any:
