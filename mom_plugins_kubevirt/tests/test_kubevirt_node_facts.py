@@ -138,23 +138,6 @@ def test_a_guest_that_is_about_to_be_moved_is_told(node: Node, running: NodeFact
     assert node.guest(running)["give_back"] == LEAVES
 
 
-def test_without_the_kubelet_the_control_group_says_it_and_else_a_setting_and_else_nobody(node: Node) -> None:
-    node.kubelet.behaviour = Behaviour.FORBIDDEN
-    assert "balloon_min" not in node.guest(node.facts())
-    fields = node.guest(node.facts(percentage=200))
-    assert fields["balloon_min"] == 2 * GIB
-    assert "pod_request" not in fields
-    host_of(node.root, {"sys/fs/cgroup/pod/memory.min": f"{3 << 30}\n"})
-    fields = node.guest(node.facts(percentage=200))
-    assert fields["pod_request_by"] == "its control group"
-    assert fields["pod_request"] == 3 * GIB
-    node.kubelet.behaviour, node.kubelet.pods = Behaviour.WELL, [pod(UID, None)]
-    facts = node.facts(percentage=200)
-    facts.kubelet.ask()
-    assert facts.why_unknown == ""
-    assert node.guest(facts) == fields, "the kubelet knows the pod, and of no request"
-
-
 @pytest.mark.parametrize(
     ("fields", "state", "taken", "decided"),
     [

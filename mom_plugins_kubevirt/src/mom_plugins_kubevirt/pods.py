@@ -9,7 +9,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -34,7 +34,7 @@ _MOST_LOOKED_AT: Final = 3000
 """One scan reads at most this many processes."""
 
 _MOST_PROCESSES: Final = 16
-"""mom records at most this many QEMU processes per pod."""
+"""mom records at most this many daemons, and this many QEMU processes, per pod."""
 
 _LOGS_AGAIN_SECONDS: Final = 1.0
 
@@ -71,13 +71,6 @@ class LauncherPod:
     """Folder of the cgroup (v2) of the libvirt daemon; empty if not visible."""
 
 
-@dataclass(slots=True)
-class _Processes:
-    daemons: dict[int, LauncherPod] = field(default_factory=dict)
-    """The pod's libvirt daemons, keyed by PID, the oldest first."""
-    qemus: list[int] = field(default_factory=list)
-
-
 class Pods:
     """virt-launcher pods of a node. One thread at a time calls `scan`; any thread reads the results."""
 
@@ -88,9 +81,10 @@ class Pods:
         self._monotonic = monotonic
         self._read_until: dict[int, float] = {}
         """Monotonic time until which scans read a process again, keyed by PID; 0 if they need not read it."""
-        self._processes: dict[str, _Processes] = {}
-        self._where: dict[int, str] = {}
-        """Pod UIDs, keyed by PID."""
+        self._daemons: dict[int, LauncherPod] = {}
+        """Pods of libvirt daemons, keyed by PID, the oldest first."""
+        self._qemus: dict[int, str] = {}
+        """Pod UIDs of QEMU processes, keyed by PID."""
         self._names: dict[str, tuple[str, str]] = {}
         self._names_at = float("-inf")
         self.pods: Mapping[str, LauncherPod] = {}
@@ -107,9 +101,8 @@ class Pods:
             return False
         self._hierarchies.keep_fresh()
         now, running = self._monotonic(), set(ids)
-        ended = {pid for processes in self._processes.values() for pid in processes.daemons if not self._still_runs(pid)}
-        for gone in (self._where.keys() - running) | ended:
-            self._forget(gone)
+        self._daemons = {pid: pod for pid, pod in self._daemons.items() if self._still_runs(pod)}
+        self._qemus = {pid: uid for pid, uid in self._qemus.items() if pid in running}
         self._read_until = {pid: until for pid, until in self._read_until.items() if pid in running}
         self._read_until |= dict.fromkeys(sorted(running - self._read_until.keys()), now + _YOUNG_SECONDS)
         for pid in [pid for pid, until in self._read_until.items() if until][:_MOST_LOOKED_AT]:
@@ -139,16 +132,15 @@ class Pods:
         return next((uuid for _, uuid in self._guests_in(pod_uid)), "")
 
     def _guests_in(self, pod_uid: str) -> Iterator[tuple[int, str]]:
-        processes = self._processes.get(pod_uid)
-        for pid in () if processes is None else tuple(processes.qemus):
+        for pid in [pid for pid, uid in tuple(self._qemus.items()) if uid == pod_uid]:
             _, option, arguments = read_kernel_file(f"{self._proc}/{pid}/cmdline", _COMMAND_BYTES).partition(b"\0-uuid\0")
             uuid = arguments.partition(b"\0")[0].decode("ascii", "replace")
             if option and _UUID.fullmatch(uuid) and self._pod_of(pid)[0] == pod_uid:
                 yield pid, uuid
 
-    def _still_runs(self, pid: int) -> bool:
+    def _still_runs(self, pod: LauncherPod) -> bool:
         # A reused pid or a zombie does not count.
-        stat, pod = ProcessStat.running(f"{self._proc}/{pid}"), self._processes[self._where[pid]].daemons[pid]
+        stat = ProcessStat.running(f"{self._proc}/{pod.pid}")
         return stat is not None and stat.started == pod.started
 
     def _look_at(self, pid: int) -> bool:
@@ -160,32 +152,26 @@ class Pods:
         stat = ProcessStat.running(f"{self._proc}/{pid}")
         if not uid or stat is None:
             return False
-        processes = self._processes.setdefault(uid, _Processes())
-        if socket is not None and len(processes.daemons) < _MOST_PROCESSES:
+        present = [pod.pod_uid for pod in self._daemons.values()] if socket else list(self._qemus.values())
+        if present.count(uid) >= _MOST_PROCESSES:
+            return True
+        if socket is None:
+            self._qemus[pid] = uid
+        else:
             path = Hierarchies.paths_of(f"{self._proc}/{pid}").get(Hierarchies.UNIFIED, "")
-            processes.daemons[pid] = LauncherPod(pid, stat.started, uid, self._folder(group), socket, container=self._folder(path))
-        elif socket is None and len(processes.qemus) < _MOST_PROCESSES:
-            processes.qemus.append(pid)
-        self._where[pid] = uid
+            self._daemons[pid] = LauncherPod(pid, stat.started, uid, self._folder(group), socket, container=self._folder(path))
         return True
 
-    def _forget(self, pid: int) -> None:
-        uid = self._where.pop(pid)
-        processes = self._processes[uid]
-        processes.daemons.pop(pid, None)
-        if pid in processes.qemus:
-            processes.qemus.remove(pid)
-        if not processes.daemons and not processes.qemus:
-            del self._processes[uid]
-
     def _renew(self) -> bool:
-        pods = {uid: next(iter(processes.daemons.values())) for uid, processes in self._processes.items() if processes.daemons}
+        pods: dict[str, LauncherPod] = {}
+        for pod in self._daemons.values():
+            pods.setdefault(pod.pod_uid, pod)
         if any(not pod.name for pod in pods.values()):
             self._read_names()
             for uid, pod in pods.items():
                 if not pod.name and uid in self._names:
                     namespace, name = self._names[uid]
-                    pods[uid] = self._processes[uid].daemons[pod.pid] = replace(pod, namespace=namespace, name=name)
+                    pods[uid] = self._daemons[pod.pid] = replace(pod, namespace=namespace, name=name)
         self.nameless = [uid for uid, pod in pods.items() if not pod.name]
         pods = {uid: pod for uid, pod in pods.items() if pod.name.startswith(LAUNCHER)}
         if pods == self.pods:
