@@ -112,9 +112,7 @@ class FakeDomain:
         self._number = guest.number
 
     def name(self) -> str:
-        return self._guest.name.encode(
-            errors="surrogateescape"
-        ).decode()  # like the binding: \udcff stands for the byte ff
+        return self._guest.name.encode(errors="surrogateescape").decode()  # like the binding: \udcff stands for the byte ff
 
     def UUIDString(self) -> str:
         return self._guest.uuid

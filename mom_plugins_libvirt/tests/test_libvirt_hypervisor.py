@@ -118,19 +118,6 @@ def test_a_driver_that_never_answers_or_stops_answering_blocks_the_balloon_after
     assert listed(hypervisor, guest).blocked == {}
 
 
-def test_a_guest_that_was_paused_is_given_time_to_answer_again(guest, hypervisor, clock):
-    guest.statistics["balloon.last-update"] = int(clock.wall())
-    hypervisor.guests()
-    guest.state = 3
-    clock.now += 3600
-    assert listed(hypervisor, guest).blocked == {"*": "the guest is paused"}
-    assert hypervisor.remarks() == []
-    guest.state = 1
-    assert listed(hypervisor, guest).blocked == {}
-    clock.now += 31
-    assert BALLOON in listed(hypervisor, guest).blocked
-
-
 def test_what_was_decided_for_a_guest_is_not_done_to_the_one_that_was_started_in_its_place(libvirtd, hypervisor, guest):
     """libvirt finds guests by UUID. A guest restarted between a read and a change would boot with the size of the earlier one."""
     hypervisor.guests()

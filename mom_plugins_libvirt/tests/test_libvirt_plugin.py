@@ -10,23 +10,11 @@ from fake_libvirt import LONG_SECONDS, FakeLibvirtd, NoLoop
 from pydantic import ValidationError
 
 import mom_plugins_libvirt.connection as connection_module
-from mom_core import (
-    Decision,
-    Entity,
-    Guest,
-    HypervisorError,
-    LedgerEntry,
-    PluginContext,
-    Problem,
-    Report,
-    Scope,
-    Severity,
-    Snapshot,
-    Status,
-)
-from mom_devkit import apply_decisions, put_back, wait_until
+from mom_core import Guest, HypervisorError, PluginContext, Problem, Report, Severity, Snapshot
+from mom_devkit import wait_until
 from mom_plugins_libvirt import LibvirtPlugin
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
+from mom_plugins_libvirt.plugin import pid_of
 
 PERIOD = "balloon_stats_period"
 MakePlugin = Callable[..., LibvirtPlugin]
@@ -93,15 +81,6 @@ def test_statistics_are_switched_on_only_where_they_are_off(make_plugin):
     assert list(make_plugin(stats_period="0s").mom_act(snapshot)) == []
     many = Snapshot(guests={str(number): guest(str(number), 0) for number in range(500)})
     assert 0 < len(list(make_plugin().mom_act(many))) <= 50, "the rest waits for the next cycles"
-
-
-def test_another_hypervisor_is_left_to_its_own_plugin(make_plugin):
-    plugin, other = make_plugin(), own(make_plugin())
-    guest = Entity(Scope.GUEST, "u", "g")
-    assert plugin.mom_collect_guests(other, []) == {}
-    assert [outcome.status for outcome in apply_decisions(plugin, [Decision(guest, PERIOD, 2)], other)] == [Status.REFUSED]
-    entries = [LedgerEntry(guest, PERIOD, 0, 2, "libvirt", 0.0)]
-    assert [outcome.status for outcome in put_back(plugin, entries, other)] == [Status.FAILED]
 
 
 def test_the_doctor_advises_nothing_that_a_guest_has_or_cannot_use_and_says_whose_memory_cannot_be_had(make_plugin, libvirtd):
@@ -172,3 +151,33 @@ def test_a_binding_that_is_missing_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "libvirt", None)
     with pytest.raises(HypervisorError, match="libvirt-python"):
         LibvirtPlugin(LibvirtPlugin.Settings(), PluginContext()).mom_setup()
+
+
+# --- guests' processes ----------------------------------------------------------------------------------------------------
+
+UUID = "c0c1f094-e0eb-461c-82d5-fd2a0fe0d115"
+
+
+def process(proc: Path, pid: int, uuid: str = UUID) -> None:
+    (proc / str(pid)).mkdir(parents=True)
+    (proc / str(pid) / "cmdline").write_bytes(b"\0".join([b"qemu-system-x86_64", b"-name", b"guest=x", b"-uuid", uuid.encode(), b""]))
+
+
+def pid_file(folder: Path, name: str, text: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.pid").write_text(text)
+
+
+def test_another_guests_process_does_not_count(tmp_path: Path) -> None:
+    process(tmp_path / "proc", 4711, "another")
+    pid_file(tmp_path / "run", "web", "4711")
+    assert pid_of(tmp_path / "run", tmp_path / "proc", "web", UUID) is None
+    assert pid_of(tmp_path / "run", tmp_path / "proc", "none", UUID) is None
+
+
+@pytest.mark.parametrize("name", ["../evil", "/evil", "..", ".", "", "x\0y", "n" * 5000, "\ud800"])
+def test_no_name_leaves_the_folder(tmp_path: Path, name: str) -> None:
+    process(tmp_path / "proc", 4711)
+    pid_file(tmp_path, "evil", "4711")
+    pid_file(tmp_path / "run", "web", "4711")
+    assert pid_of(tmp_path / "run", tmp_path / "proc", name, UUID) is None

@@ -101,18 +101,6 @@ def busy_for(monkeypatch, call, *names):
     monkeypatch.setattr(FakeDomain, call, answer)
 
 
-def test_a_guest_that_libvirt_is_busy_with_is_not_taken_for_one_without_a_cpu_group_because_another_is(
-    libvirtd, hypervisor, guest, monkeypatch
-):
-    guest.scheduler = None
-    busy = libvirtd.add("two")
-    with monkeypatch.context() as meanwhile:
-        busy_for(meanwhile, "schedulerParametersFlags", "two")
-        hypervisor.cpu_tunes([guest.entity, busy.entity])
-    assert {one.id: "vcpu_quota" in one.blocked for one in hypervisor.guests()} == {guest.uuid: True, busy.uuid: False}
-    assert hypervisor.cpu_tunes([busy.entity])[busy.uuid].shares == 1024
-
-
 def test_vcpus_of_a_guest_that_libvirt_is_busy_with_are_not_said_to_be_none(hypervisor, guest, monkeypatch):
     with monkeypatch.context() as meanwhile:
         busy_for(meanwhile, "vcpuPinInfo", guest.name)
