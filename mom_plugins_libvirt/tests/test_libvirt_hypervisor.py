@@ -368,7 +368,7 @@ def test_nothing_is_done_to_a_guest_before_it_is_known_what_its_description_prom
 
 
 def test_a_description_that_cannot_be_understood_blocks_the_balloon_and_its_statistics_alone(hypervisor, guest, clock):
-    """An unread definition blocks all controls. Otherwise, such a guest could never be limited or evicted."""
+    """An unread definition blocks all controls. If an invalid one did too, such a guest could never be limited or evicted."""
     garbled = dict.fromkeys((BALLOON, PERIOD), "the guest's description is invalid")
     for guest.more, blocked in (("</domain>", garbled), ("", {}), ("</domain>", garbled)):
         clock.now += 301  # after which mom reads it again
