@@ -8,12 +8,12 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from guest_hosts import REAL, Balloon, Disk, GuestHost
 from guests_told import Listener, Work, work
@@ -32,7 +32,6 @@ from ballast import available_mib  # only found from here on
 from steady_host import anonymous_mib, merged_mib, store_mib  # as above
 
 from mom_devkit import wait_until
-from mom_kvm.run_summary import Deficit
 
 NICE = -15
 """Of guests, and of what watches them, so that what else runs here takes little CPU time from them."""
@@ -62,6 +61,37 @@ INSIDE_SECONDS = 10
 
 SIZES_SECONDS = 0.25
 """Between two looks at the guests' sizes: a sweep lasts up to two seconds."""
+
+_NOTICEABLE_KIB: Final = 16 * 1024
+"""A guest counts as shrunk if it is below its full size by at least this much."""
+
+
+@dataclass(slots=True)
+class Deficit:
+    """Memory that guests lack compared with their full sizes."""
+
+    kib_seconds: float = 0.0
+    guest_seconds: float = 0.0
+    longest: float = 0.0
+    """Longest uninterrupted time in seconds for which a guest was below its full size."""
+    _last: float | None = None
+    _since: dict[str, float] = field(default_factory=dict)
+
+    def add(self, missing: Mapping[str, float], now: float) -> float:
+        """Add the KiB that each guest lacks at the time `now` (seconds). Return the total without negligible amounts."""
+        lacking = {name: kib for name, kib in missing.items() if kib >= _NOTICEABLE_KIB}
+        elapsed = 0.0 if self._last is None else max(0.0, now - self._last)
+        self._last = now
+        self.kib_seconds += sum(lacking.values()) * elapsed
+        self.guest_seconds += len(missing) * elapsed
+        self._since = {name: self._since.get(name, now) for name in lacking}
+        self.longest = max([self.longest, *(now - since for since in self._since.values())])
+        return sum(lacking.values())
+
+    @property
+    def per_hour(self) -> float:
+        """Mean deficit of a guest per hour, in GiB times seconds."""
+        return self.kib_seconds / (1 << 20) / (self.guest_seconds / 3600) if self.guest_seconds else 0.0
 
 
 @dataclass

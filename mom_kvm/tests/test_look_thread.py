@@ -38,7 +38,7 @@ def test_looks_take_no_more_than_their_share_of_a_cpu() -> None:
 
 
 def test_a_look_that_fails_is_logged_and_repeated(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mom_kvm.look_thread._FAILED_SECONDS", 0.0)
+    monkeypatch.setattr("mom_kvm.threads._FAILED_SECONDS", 0.0)
     thread = looking(lambda: 1 / 0)
     thread.start()
     wait_until(lambda: caplog.text.count("looking failed: ZeroDivisionError") > 1)

@@ -37,14 +37,6 @@ def test_what_guests_were_sold_and_do_not_hold_is_of_the_time_in_which_it_was_kn
     assert summary.unbacked.most == 3 * GIB
 
 
-def test_the_deficit_is_what_guests_lack_of_their_full_sizes_and_for_how_long() -> None:
-    sizes = (4 * GIB, 3 * GIB, 2 * GIB, 4 * GIB, 3 * GIB)
-    summary = summed([{}] * 5, [{"balloon_max": 4 * GIB, "balloon_cur": size} for size in sizes])
-    rows = dict(summary.rows())
-    assert rows["deficit of a guest, per hour"] == "3600 GiB·s"  # 20 GiB·s in 20 s
-    assert rows["longest deficit of a guest"] == "5 s"
-
-
 SOLD: Mapping[str, Value] = {"balloon_max": 4 * GIB, "mem_promised": GIB}
 
 

@@ -1,10 +1,10 @@
 from .bounded_server import BoundedServer as BoundedServer
-from .callers import CallPatience as CallPatience, Callers as Callers
-from .capabilities import NodeTune as NodeTune, GuestState as GuestState, SwapStore as SwapStore
-from .cgroup_mounts import Hierarchies as Hierarchies
+from .threads import CallPatience as CallPatience, Callers as Callers
+from .hypervisors import NodeTune as NodeTune, GuestState as GuestState, SwapStore as SwapStore
+from .cgroups import Hierarchies as Hierarchies
 from .destination import Destination as Destination
-from .guest_cgroup import GroupLimit as GroupLimit
-from .freshness import seen_lately as seen_lately, stale_seconds as stale_seconds
+from .cgroups import GroupLimit as GroupLimit
+from .health import seen_lately as seen_lately, stale_seconds as stale_seconds
 from .health import HealthLimits as HealthLimits, field_number as field_number, pages_kib as pages_kib
 from .host_gauge import AvailableGauge as AvailableGauge
 from .hypervisors import capable as capable, listed_guests as listed_guests, set_each as set_each, tune_named as tune_named
@@ -23,13 +23,13 @@ from .kernel_files import (
     write_file as write_file,
     write_group_files as write_group_files,
 )
-from .look_thread import LookThread as LookThread
+from .threads import LookThread as LookThread
 from .knobs import Knob as Knob, KnobPlugin as KnobPlugin
 from .late_hooks import late_hook as late_hook
 from .root_helper import Helper as Helper
 from .run_summary import RunSummary as RunSummary
-from .services.admission import Admission as Admission, Admissions as Admissions
-from .services.eviction import (
+from .services.guests import Admission as Admission, Admissions as Admissions
+from .services.guests import (
     GuestMoves as GuestMoves,
     HostDrain as HostDrain,
     MovePreparation as MovePreparation,
@@ -37,16 +37,12 @@ from .services.eviction import (
     MoverAbilities as MoverAbilities,
 )
 from .services.launches import LaunchReader as LaunchReader, LaunchedGuest as LaunchedGuest, Launches as Launches
-from .services.metrics import HostMetrics as HostMetrics
-from .services.platforms import (
-    GuestDescription as GuestDescription,
-    GuestPlatform as GuestPlatform,
-    PlatformProperties as PlatformProperties,
-)
-from .services.policies import PolicyProblem as PolicyProblem, PolicyState as PolicyState, PolicyTexts as PolicyTexts
-from .services.promises import Promises as Promises
+from .services.hosts import HostMetrics as HostMetrics
+from .services.guests import GuestDescription as GuestDescription, GuestPlatform as GuestPlatform, PlatformProperties as PlatformProperties
+from .services.hosts import PolicyProblem as PolicyProblem, PolicyState as PolicyState, PolicyTexts as PolicyTexts
+from .services.guests import Promises as Promises
 from .services.launches import Reservation as Reservation, Reservations as Reservations
-from .services.past_cycles import (
+from .services.hosts import (
     PastCycle as PastCycle,
     PastCycles as PastCycles,
     RecordedPoint as RecordedPoint,

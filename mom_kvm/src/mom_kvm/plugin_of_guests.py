@@ -39,7 +39,7 @@ from mom_core import (
 )
 from mom_kvm.fields import GuestField
 from mom_kvm.hypervisors import set_each
-from mom_kvm.look_thread import LookThread
+from mom_kvm.threads import LookThread
 
 if TYPE_CHECKING:
     from mom_kvm.seen_guests import SeenGuest

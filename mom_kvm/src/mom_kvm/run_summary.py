@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from mom_core import Guest, Problem, Report, Severity, Status, Value, as_number, printable
 from mom_kvm.health import HealthLimits, field_number, pages_kib
 
-NOTICEABLE_KIB: Final = 16 * 1024
-"""A guest counts as shrunk if it is below its full size by at least this much."""
+_NOTICEABLE_KIB: Final = 16 * 1024
+"""Smaller balloons do not count."""
 
 _DECIDING: Final = ("mom_evaluate", "mom_act")
 
@@ -129,34 +129,6 @@ class Figure:
 
 
 @dataclass(slots=True)
-class Deficit:
-    """Memory that guests lack compared with their full sizes."""
-
-    kib_seconds: float = 0.0
-    guest_seconds: float = 0.0
-    longest: float = 0.0
-    """Longest uninterrupted time in seconds for which a guest was below its full size."""
-    _last: float | None = None
-    _since: dict[str, float] = field(default_factory=dict)
-
-    def add(self, missing: Mapping[str, float], now: float) -> float:
-        """Add the KiB that each guest lacks at the time `now` (seconds). Return the total without negligible amounts."""
-        lacking = {name: kib for name, kib in missing.items() if kib >= NOTICEABLE_KIB}
-        elapsed = 0.0 if self._last is None else max(0.0, now - self._last)
-        self._last = now
-        self.kib_seconds += sum(lacking.values()) * elapsed
-        self.guest_seconds += len(missing) * elapsed
-        self._since = {name: self._since.get(name, now) for name in lacking}
-        self.longest = max([self.longest, *(now - since for since in self._since.values())])
-        return sum(lacking.values())
-
-    @property
-    def per_hour(self) -> float:
-        """Mean deficit of a guest per hour, in GiB times seconds."""
-        return self.kib_seconds / (1 << 20) / (self.guest_seconds / 3600) if self.guest_seconds else 0.0
-
-
-@dataclass(slots=True)
 class RunSummary:
     """Sums over a run. Sizes are in KiB, times in (simulated) seconds, and shares are fractions."""
 
@@ -171,7 +143,6 @@ class RunSummary:
     """Guest memory in balloons."""
     unbacked: Figure = field(default_factory=Figure)
     """Guest memory without host memory behind it: in balloons, swept, or never touched. Guests with unknown memory do not count."""
-    deficit: Deficit = field(default_factory=Deficit)
     merged: Figure = field(default_factory=Figure)
     available: Figure = field(default_factory=Figure)
     swapped: Figure = field(default_factory=Figure)
@@ -199,7 +170,7 @@ class RunSummary:
         self.lost_seconds = max(self.lost_seconds, field_number(host, "sim_lost"))
         self.killed = max(self.killed, int(field_number(host, "sim_killed")))
         guests = snapshot.guests.values()
-        self.reclaimed.add(self.deficit.add({guest.id: self.taken_from(guest) for guest in guests}, snapshot.monotonic), elapsed)
+        self.reclaimed.add(sum(kib for kib in map(self.taken_from, guests) if kib >= _NOTICEABLE_KIB), elapsed)
         unbacked = [kib for kib in map(_unbacked, guests) if kib is not None]
         self.unbacked.add(sum(unbacked) if unbacked else None, elapsed)
         merged = pages_kib(host, "ksm_pages_sharing", math.nan)
@@ -281,10 +252,6 @@ _ROWS: Final[Sequence[_Row[RunSummary]]] = (
     _Row("unbacked guest memory, on average", "unbacked_kib", lambda run: run.unbacked.mean, _gib),
     _Row("memory in balloons, on average", "reclaimed_kib", lambda run: run.reclaimed.mean, _gib),
     _Row("memory in balloons, at most", "most_reclaimed_kib", lambda run: run.reclaimed.most, _gib),
-    _Row(
-        "deficit of a guest, per hour", "deficit_gib_seconds_per_guest_hour", lambda run: run.deficit.per_hour, "{:.0f} GiB·s".format
-    ),
-    _Row("longest deficit of a guest", "longest_deficit_seconds", lambda run: run.deficit.longest),
     _Row("memory saved by KSM, on average", "merged_kib", lambda run: run.merged.mean, _gib),
     _Row("work done by guests", "work_done", lambda run: run.work_done, _work),
     _Row("programs killed by guests' kernels", "killed", lambda run: run.killed, str),

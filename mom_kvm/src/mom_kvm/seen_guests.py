@@ -11,10 +11,10 @@ from typing import Final, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from mom_core import Entity, Guest, GuestGone, NotSupported, Value, printable
 from mom_kvm.fields import GuestField
-from mom_kvm.freshness import stale_seconds
+from mom_kvm.health import stale_seconds
 from mom_kvm.host_side import HostSide
 from mom_kvm.kernel_files import boot_id
-from mom_kvm.services.platforms import GuestDescription
+from mom_kvm.services.guests import GuestDescription
 from mom_kvm.statistics import Reading, StatisticsRecord, convert, usable_memory
 
 _UNINTELLIGIBLE: Final = "the guest's description is invalid"

@@ -12,8 +12,8 @@ from typing import NamedTuple, Protocol
 from mom_core import Guest, HypervisorError, Report, Status, Value, as_number, format_kib, printable
 from mom_kvm.fields import GuestField
 from mom_kvm.health import HealthLimits
-from mom_kvm.look_thread import LookThread
 from mom_kvm.statistics import Reading, StatisticsRecord, convert
+from mom_kvm.threads import LookThread
 
 RUNS_OUT_SHARE = 0.125
 _RUNS_OUT_KIB = 40 << 10
