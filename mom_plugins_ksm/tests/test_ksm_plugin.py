@@ -32,8 +32,8 @@ from mom_devkit import ConformanceTests, FakeHypervisor, apply_decisions, declar
 from mom_devkit.without_root import MomPower
 from mom_kvm import Helper
 from mom_plugins_ksm import KsmPlugin
+from mom_plugins_ksm.control import SysfsKsm
 from mom_plugins_ksm.overview import ksm_parts
-from mom_plugins_ksm.sysfs import SysfsKsm
 
 HOST = Entity(Scope.HOST, "host", "host")
 

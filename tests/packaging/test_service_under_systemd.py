@@ -415,7 +415,7 @@ FORBIDDEN = (
 def test_only_the_helper_writes_what_mom_sets_and_nothing_else_of_the_kernel(service: Service, unit: str) -> None:
     """The helper writes them even without capabilities, because the files belong to root."""
     from mom_plugins_host.numa.nodes import BALANCING
-    from mom_plugins_ksm.sysfs import FOLDER
+    from mom_plugins_ksm.control import FOLDER
 
     forbidden = [path for path in FORBIDDEN if os.access(path, os.F_OK)]
     knobs = [f"/{FOLDER}/{name}" for name in SET] + [f"/{BALANCING}"]

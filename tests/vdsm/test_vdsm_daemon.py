@@ -50,7 +50,7 @@ class Daemon(MomRun):
     """Host of files with a vdsm peer and mom."""
 
     def __init__(self, folder: Path, ca: Ca) -> None:
-        super().__init__(folder, program=mom_with({"mom_plugins_ksm.sysfs._SEARCH_SECONDS": 1.0}))
+        super().__init__(folder, program=mom_with({"mom_plugins_ksm.control._SEARCH_SECONDS": 1.0}))
         self.socket = folder / "mom.sock"
         # Without the kernel's own thread, mom would assume hidden processes, and mergeable memory would be unknown.
         ksmd = {"proc/37/comm": "ksmd\n", "proc/37/stat": KSMD}

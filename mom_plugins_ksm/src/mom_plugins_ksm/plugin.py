@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
+from typing import Final
 
 from mom_core import (
     Change,
@@ -30,15 +31,80 @@ from mom_core import (
     Value,
     as_number,
     as_whole,
+    format_duration,
     hookimpl,
 )
-from mom_kvm import late_hook
-from mom_plugins_ksm.control import CONTROLS, MERGE_ACROSS_NODES, RUN, UNMERGING, KsmControl, KsmKnobs, KsmWriter, knob_of
+from mom_kvm import ProcessStat, late_hook, unwritable_finding
+from mom_plugins_ksm import control
+from mom_plugins_ksm.control import CONTROLS, KsmControl, KsmKnobs, KsmWriter
 from mom_plugins_ksm.fields import FIELDS, LAW_FIELDS, CpuUsage, Yield, is_count, ksm_fields
-from mom_plugins_ksm.findings import ONE_OF_TWO, AnotherHand, knobs_finding, scanner_findings
 from mom_plugins_ksm.law import KsmParameters
 from mom_plugins_ksm.suggested import FORM, KsmSuggestions
-from mom_plugins_ksm.sysfs import FOLDER, QemuProcesses, SysfsKsm
+
+_WITHIN_SECONDS: Final = 900.0
+"""If mom's values are replaced twice within this time, mom assumes another program: virt-handler writes every three minutes, ksmtuned every
+minute."""
+
+_ALONE_SECONDS: Final = 86_400.0
+"""mom does not set KSM for this many seconds after it noticed another program."""
+
+
+class AnotherHand:
+    """Detector of another program that replaces the values set by mom. Times in monotonic seconds."""
+
+    def __init__(self) -> None:
+        self._set: dict[str, int] = {}
+        self._replaced_at = self._until = float("-inf")
+        self.why_left = ""
+        """Why mom does not set the knobs; empty if it does."""
+
+    def set_by_mom(self, knob: str, value: int | None) -> None:
+        """Record a value that mom has set; None if the value is unknown or restored."""
+        if value is None:
+            self._set.pop(knob, None)
+        elif knob in {control.RUN, control.PAGES_TO_SCAN, control.SLEEP}:
+            self._set[knob] = value
+
+    def see(self, files: Mapping[str, Value], now: float) -> None:
+        """Compare the present values with those set by mom."""
+        if now >= self._until:
+            self.why_left = ""
+        changed = [knob for knob, value in self._set.items() if is_count(files.get(knob)) and files.get(knob) != value]
+        if files.get("advisor_mode", "none") != "none":  # the advisor sets pages_to_scan itself
+            changed = [knob for knob in changed if knob != control.PAGES_TO_SCAN]
+        if not changed:
+            return
+        if now - self._replaced_at <= _WITHIN_SECONDS:
+            values = ", ".join(f"{knob} {files.get(knob)} instead of {self._set[knob]}" for knob in changed)
+            period = format_duration(_ALONE_SECONDS)
+            self.why_left = f"another program also sets KSM's knobs ({values}): mom does not set them for {period}"
+            self._until = now + _ALONE_SECONDS
+        self._replaced_at = now
+        for knob in changed:
+            del self._set[knob]
+
+
+ONE_OF_TWO = (
+    "let only one program set KSM: remove the ksm plugin from mom's configuration, "
+    "or disable the other program (KubeVirt: ksmConfiguration)"
+)
+
+
+def scanner_findings(values: Mapping[str, Value], proc: Path) -> Iterator[Finding]:
+    """Report other programs that set the scan speed, and an invisible ksmd."""
+    mode = values.get("advisor_mode", "none")
+    if mode != "none":
+        message = f"the kernel's advisor ({mode}) is on and sets pages_to_scan: mom does not set the scan speed"
+        yield Finding(Severity.WARNING, "KSM advisor", message, f"to let mom set the speed: {control.ADVISOR_CURE}")
+    if pid := ProcessStat.id_of("ksmtuned", proc):
+        message = f"ksmtuned is running (pid {pid}) and sets the same knobs as mom: each would overwrite the other's values"
+        yield Finding(Severity.ERROR, "KSM and ksmtuned", message, "systemctl disable --now ksmtuned")
+    if pid := ProcessStat.id_of("virt-handler", proc):
+        message = f"virt-handler is running (pid {pid}), and sets KSM on nodes that ksmConfiguration selects: mom does not set KSM there"
+        yield Finding(Severity.WARNING, "KSM and KubeVirt", message, ONE_OF_TWO)
+    if "ksmd_cpu_seconds" not in values:
+        message = "ksmd is not visible in /proc, so its CPU time is unknown: policies cannot limit this time"
+        yield Finding(Severity.WARNING, "KSM cost", message, "run mom outside of containers, or with the host's PID namespace")
 
 
 class KsmPlugin:
@@ -52,15 +118,17 @@ class KsmPlugin:
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._context = context
-        self._sysfs = SysfsKsm(context.root)
+        self._sysfs = control.SysfsKsm(context.root)
         self._page_size = os.sysconf("SC_PAGE_SIZE")
-        self._qemu = QemuProcesses(context.root, self._page_size)
+        self._qemu = control.QemuProcesses(context.root, self._page_size)
         self._usage = CpuUsage()
         self._yield = Yield()
         file = context.state_file("law.json", "the state file of the KSM law", FORM, loss="KSM scans again for equal pages")
         self._suggested = KsmSuggestions(settings.law, file)
         stopped = "KSM might be stopped, because mom was interrupted: check /sys/kernel/mm/ksm/run"
-        self._unmerging = context.state_file("unmerging.json", "the file with KSM's mode before the unmerging", UNMERGING, loss=stopped)
+        self._unmerging = context.state_file(
+            "unmerging.json", "the file with KSM's mode before the unmerging", control.UNMERGING, loss=stopped
+        )
         self._may_be_cut_off = True
         self._is_foreign = self._is_written_by_another = False
         self._other = AnotherHand()
@@ -68,7 +136,7 @@ class KsmPlugin:
     @staticmethod
     @hookimpl
     def mom_suggest(root: Path) -> Suggestion | None:
-        if not (root / FOLDER / "run").exists():
+        if not (root / control.FOLDER / "run").exists():
             return None
         return Suggestion("this kernel can merge equal pages of guests (KSM)", order=41)
 
@@ -128,14 +196,14 @@ class KsmPlugin:
         """Set the knobs. A restore leaves pages merged."""
         errors = self._knobs(hypervisor).write(changes)
         for change in changes:
-            knob, value = knob_of(change.control), as_whole(change.value)
+            knob, value = control.knob_of(change.control), as_whole(change.value)
             error = errors.get(change.target)
             if isinstance(error, Refused) or self._is_foreign:
                 continue
             # A change without an answer may still take effect: do not blame another program for a later value.
             self._other.set_by_mom(knob, None if change.back or error is not None else value)
-            if error is not None and knob == MERGE_ACROSS_NODES and change.back:  # this restore also sets `run`
-                self._other.set_by_mom(RUN, None)
+            if error is not None and knob == control.MERGE_ACROSS_NODES and change.back:  # this restore also sets `run`
+                self._other.set_by_mom(control.RUN, None)
                 self._may_be_cut_off = True
         return errors
 
@@ -165,8 +233,15 @@ class KsmPlugin:
         return findings
 
     def _finding(self, *, present: bool) -> Finding:
-        writes, observes = not self._is_written_by_another, self._context.observes
-        return knobs_finding(self._sysfs.folder, present=present, writes=writes, observes=observes)
+        # Report whether mom can set the knobs. `present`: whether the file `run` is readable.
+        folder = self._sysfs.folder
+        if not present:
+            cure = "use a kernel built with CONFIG_KSM=y, or remove the ksm plugin from the configuration"
+            return Finding(Severity.ERROR, "KSM", f"{folder} is missing or unreadable: this kernel merges no pages", cure)
+        if self._is_written_by_another:
+            return Finding(Severity.OK, "KSM", f"{folder} exists, and the hypervisor sets KSM")
+        unwritable = unwritable_finding(folder / "run", "KSM", "mom cannot set KSM", observes=self._context.observes)
+        return unwritable or Finding(Severity.OK, "KSM", f"{folder} exists and is writable")
 
     def _knobs(self, hypervisor: object) -> KsmKnobs:
         self._is_foreign, self._is_written_by_another = isinstance(hypervisor, KsmControl), isinstance(hypervisor, KsmWriter)
