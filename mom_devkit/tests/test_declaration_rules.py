@@ -5,7 +5,7 @@ from typing import Any, Protocol
 import pytest
 
 from mom_core import ControlSpec, DefaultPolicy, FieldSpec, GuestColumn, Scope, Unit
-from mom_devkit.conformance.declaration_rules import fault_of, missing_of
+from mom_devkit.conformance.statements import fault_of, missing_of
 
 
 def control(**changes: Any) -> ControlSpec:

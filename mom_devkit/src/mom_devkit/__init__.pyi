@@ -3,5 +3,10 @@ from .conformance.suite import ConformanceTests as ConformanceTests
 from .controls import apply_decisions as apply_decisions, declared as declared, put_back as put_back
 from .hosts import host_of as host_of
 from .hypervisors import FakeGuest as FakeGuest, FakeHypervisor as FakeHypervisor, FakePromises as FakePromises
-from .patience import wait_until as wait_until
-from .runs import HandClock as HandClock, PluginRun as PluginRun, config_of as config_of, run_plugins as run_plugins
+from .runs import (
+    HandClock as HandClock,
+    PluginRun as PluginRun,
+    config_of as config_of,
+    run_plugins as run_plugins,
+    wait_until as wait_until,
+)

@@ -6,7 +6,6 @@ import keyword
 import os
 import re
 import tomllib
-from collections.abc import Mapping
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,13 +18,8 @@ from mom_core.plugins.discovery import available_plugins, catalog, pip_install
 from mom_daemon import as_caller, print_prose
 from mom_devkit.hosts import host_of
 
-KINDS: Final[Mapping[str, tuple[str, ...]]] = {
-    "collector": ("plugin", "vmstat"),
-    "controller": ("plugin",),
-    "evaluator": ("plugin", "sizes"),
-    "hypervisor": ("plugin", "processes"),
-    "reporter": ("plugin", "lines"),
-}
+KINDS: Final = ("collector", "controller", "evaluator", "hypervisor", "reporter")
+"""Kinds of plugins, each with a folder of templates."""
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*")
 
@@ -38,7 +32,7 @@ RESERVED: Final = frozenset({"core", "devkit", "guest", "guests", "mom", "momd",
 
 @click.command("new")
 @click.argument("name")
-@click.option("--kind", type=click.Choice(list(KINDS)), required=True, help="Kind of the plugin.")
+@click.option("--kind", type=click.Choice(KINDS), required=True, help="Kind of the plugin.")
 @click.option("--directory", type=click.Path(file_okay=False, path_type=Path), help="Folder to write to.  [default: ./mom-NAME]")
 @as_caller
 def new_command(name: str, kind: str, directory: Path | None) -> None:
@@ -114,8 +108,9 @@ def files_of(name: str, kind: str) -> dict[str, str]:
             f"from {package}.plugin import {class_name} as {class_name}\n"
         ),
         f"src/{package}/py.typed": "",
-        f"tests/test_{package}.py": fill(kind, "test.py.template"),
     }
-    for module in KINDS[kind]:
-        files[f"src/{package}/{module}.py"] = fill(kind, f"{module}.py.template")
+    for template in templates.joinpath(kind).iterdir():
+        module, _, suffix = template.name.partition(".")
+        if suffix == "py.template":
+            files[f"tests/test_{package}.py" if module == "test" else f"src/{package}/{module}.py"] = fill(kind, template.name)
     return files

@@ -1,17 +1,20 @@
-"""Runs of a real engine in tests, with a simulated clock."""
+"""Time in tests: runs of a real engine with a simulated clock, and waits for threads and processes."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Final, TypeVar, cast
 
 from mom_core import Clock, Config, Decision, Engine, GuestSettings, PluginSettings, Report, Status, Value, load_config, read_settings
 from mom_core.config import ConfiguredPlugin
 from mom_core.config.document import mapping_document
 from mom_core.plugins.discovery import LoadedPlugin
 from mom_devkit.hosts import host_of
+
+Found = TypeVar("Found")
 
 NEW_YEAR = 1_767_225_600.0
 """Wall-clock time at each run's start: 2026-01-01 00:00 UTC."""
@@ -151,3 +154,28 @@ def run_plugins(
                 between(number)
             reports.append(engine.cycle())
     return PluginRun(reports)
+
+
+# --- waits -------------------------------------------------------------------------------------------------------------------
+
+LONGEST_PAUSE_SECONDS: Final = 0.05
+"""Longest pause between two calls of `look`."""
+
+LONGEST_STEP_SECONDS: Final = 10.0
+"""Maximum time that counts between two calls of `look`: a virtual machine may pause while its clock continues."""
+
+
+def wait_until(look: Callable[[], Found | None], explain: object = "it did not happen", seconds: float = 120.0) -> Found:
+    """Return the first true value of `look`. Raise `AssertionError` if there is none within `seconds`.
+
+    :param explain: text for the error, or a function that returns it
+    """
+    waited, last = 0.0, time.monotonic()
+    while not (value := look()):
+        now = time.monotonic()
+        waited += min(now - last, LONGEST_STEP_SECONDS)
+        last = now
+        if waited > seconds:
+            raise AssertionError(f"not within {seconds:g} s: {explain() if callable(explain) else explain}")
+        time.sleep(min(LONGEST_PAUSE_SECONDS, 0.001 + waited / 10))
+    return value

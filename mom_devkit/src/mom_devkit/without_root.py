@@ -17,7 +17,7 @@ from typing import Final
 from unittest.mock import patch
 
 import mom_helper
-from mom_devkit.patience import wait_until
+from mom_devkit.runs import wait_until
 from mom_kvm import Helper, Hierarchies
 
 USER: Final = "nobody"

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import ast
+import keyword
 import re
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from pydantic import BaseModel
 
-import mom_core
-import mom_kvm
-from mom_core import ControlSpec, FieldSpec, Finding, MomError, PluginContext, PluginSettings
+from mom_core import ControlSpec, DefaultPolicy, FieldSpec, Finding, GuestColumn, MomError, PluginContext, PluginSettings, Scope, Unit
 from mom_core.config.wording import is_secret
 from mom_core.plugins.bounded import attempt, describe
 from mom_core.plugins.discovery import GROUP, on_core, pip_install
 from mom_core.plugins.registry import hook_manager, register
 from mom_core.settings import descriptions
 from mom_daemon.plugins.declared import registered
-from mom_devkit.conformance.declaration_rules import fault_of, missing_of
 from mom_devkit.conformance.subject import ExaminedPlugin
 
 SECRET_NAMES: Final = re.compile(r"password|passwd|passphrase|secret|token|credential|api_?key|private_?key")
+
+PRIVATE_IMPORT: Final = re.compile(r"^[ \t]*(?:from|import) (mom_devkit\b|mom_(?:core|kvm)\.(?!testing\b)[\w.]+)", re.MULTILINE)
 
 
 # --- packaging -----------------------------------------------------------------------------------------------------------------
@@ -46,8 +45,11 @@ def packaging(subject: ExaminedPlugin) -> Iterator[Finding]:
     package = sys.modules[subject.plugin_class.__module__.partition(".")[0]]
     for folder in map(Path, getattr(package, "__path__", ())):
         for path in sorted(folder.rglob("*.py")):
-            for line, name, cure in _private_imports(path.read_text(encoding="utf-8")):
-                yield subject.fault(f"{path.relative_to(folder.parent)}:{line} imports {name}", cure)
+            text = path.read_text(encoding="utf-8")
+            for private in PRIVATE_IMPORT.finditer(text):
+                where = f"{path.relative_to(folder.parent)}:{text.count(chr(10), 0, private.start()) + 1}"
+                cure = "import public names of mom_core, mom_core.testing or mom_kvm; import mom_devkit in tests only"
+                yield subject.fault(f"{where} imports {private[1]}, which is private, or not installed where mom runs", cure)
 
 
 @cache
@@ -65,26 +67,6 @@ def entry_name(plugin_class: type) -> str:
     entry = entry_of(plugin_class)
     words = re.findall(r"[A-Z]?[a-z0-9]+|[A-Z]+", plugin_class.__name__.removesuffix("Plugin"))
     return entry.name if entry else "_".join(words).lower() or "plugin"
-
-
-def _private_imports(text: str) -> Iterator[tuple[int, str, str]]:
-    # Yield line, name and advice.
-    public = {"mom_core": {*dir(mom_core), "testing"}, "mom_kvm": {*dir(mom_kvm)}}
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Import):
-            names = [(alias.name, "") for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            names = [(node.module or "", alias.name) for alias in node.names]
-        else:
-            continue
-        for module, name in names:
-            library = module.partition(".")[0]
-            if library == "mom_devkit":
-                yield node.lineno, "mom_devkit, which is not installed where mom runs", "import it in tests only"
-            elif library in public and module != "mom_core.testing" and (module != library or (name and name not in public[library])):
-                private = module if module != library else f"{module}.{name}"
-                cure = "import from mom_core, mom_core.testing or mom_kvm"
-                yield node.lineno, f"{private}, which is private and may change at any time", cure
 
 
 # --- declarations ----------------------------------------------------------------------------------------------------------
@@ -155,3 +137,68 @@ def _settings(subject: ExaminedPlugin) -> Iterator[Finding]:
             model.model_json_schema()
         except Exception as error:  # noqa: BLE001  # a type without a schema may raise anything
             yield subject.fault(f"{model.__name__} has no JSON Schema: {describe(error)}", "`mom config schema` needs one for each type")
+
+
+# --- rules for declarations and services, which a running mom does not check -------------------------------------------------
+
+FIELD_NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
+
+POLICY_NAME: Final = re.compile(r"[1-9]0_[a-z0-9_]+")
+
+METRIC: Final = re.compile(r"(?!mom_(?!guest_))[a-zA-Z_:][a-zA-Z0-9_:]*")
+"""Matches a Prometheus metric name that cannot collide with mom's own metrics."""
+
+Rule: TypeAlias = "tuple[Callable[[Any], object], str, str]"
+"""Test for a fault of a declaration, text of the fault, and fix."""
+
+
+def _bounds(control: ControlSpec) -> list[float]:
+    return [bound for bound in (control.minimum, control.maximum) if bound is not None]
+
+
+def _is_bad_name(spec: FieldSpec | ControlSpec) -> bool:
+    return not FIELD_NAME.fullmatch(str(spec.name)) or keyword.iskeyword(spec.name)
+
+
+_NAMED: Final[Sequence[Rule]] = (
+    (_is_bad_name, "has a name that policies cannot use", "use lower case words joined by _"),
+    (lambda spec: not (isinstance(spec.unit, Unit) and isinstance(spec.scope, Scope)), "needs a Unit and a Scope", ""),
+    (lambda spec: not spec.description.strip(), "is not described", "add a description: `mom fields` shows it"),
+)
+
+RULES: Final[Mapping[type, Sequence[Rule]]] = {
+    FieldSpec: _NAMED,
+    ControlSpec: (
+        *_NAMED,
+        (lambda spec: not str(spec.field).isidentifier(), "needs the name of the field that holds its present value", ""),
+        (lambda spec: not spec.unit.is_number and _bounds(spec), "has bounds or choices, but is no number", "remove them"),
+        (lambda spec: _bounds(spec) != sorted(_bounds(spec)), "has a minimum above its maximum", "exchange them"),
+    ),
+    DefaultPolicy: (
+        (lambda spec: not POLICY_NAME.fullmatch(spec.name), "has a name without a number", "name it 10_… to 90_…, to define the order"),
+    ),
+    GuestColumn: (
+        (lambda spec: not spec.name or not spec.fields, "needs a name and the names of fields", ""),
+        (
+            lambda spec: spec.metric and not METRIC.fullmatch(spec.metric),
+            "needs a valid Prometheus metric name that mom does not use",
+            "a name with mom_ must begin with mom_guest_",
+        ),
+    ),
+}
+
+
+def fault_of(spec: object) -> tuple[str, str] | None:
+    """Return the first fault of a declaration and its fix; None without fault."""
+    if type(spec) not in RULES:
+        return f"{spec!r:.80} is no FieldSpec, ControlSpec, DefaultPolicy or GuestColumn", ""
+    faults = ((fault, cure) for is_broken, fault, cure in RULES[type(spec)] if is_broken(spec))
+    return next(((f"{type(spec).__name__} {getattr(spec, 'name', '')!r:.60} {fault}", cure) for fault, cure in faults), None)
+
+
+def missing_of(kind: object, offer: object) -> str:
+    """Return why a service does not implement its protocol; empty if it does."""
+    if not isinstance(kind, type) or not getattr(kind, "_is_protocol", False):
+        return f"{kind!r:.80} is no protocol"
+    missing = [name for name in dir(kind) if not name.startswith("_") and not hasattr(offer, name)]
+    return f"the {type(offer).__name__} that it offers is not a {kind.__name__}: it lacks {', '.join(missing)}" if missing else ""
