@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from learned_guests import DAY, FIRST, MIB, SIZE, SLOT, Use, at_eight, new_days, no_pattern, one_snapshot, snapshots, told
+from learned_guests import DAY, FIRST, MIB, SLOT, Use, at_eight, new_days, no_pattern, one_snapshot, snapshots, told
 
 from mom_core import Guest, Host, Snapshot
 from mom_plugins_record.forecast.curve import Calendar
@@ -254,13 +254,3 @@ def test_forecasts_of_any_input_are_valid_and_can_be_stored(cycles: list[tuple[f
         assert number(days.host_fields().get("host_rise_expected", 0)) >= 0
     kept = json.loads(json.dumps(content_of(days), allow_nan=False))
     assert json.loads(json.dumps(content_of(days_from(kept)))) == kept
-
-
-def test_all_guests_are_visited_although_the_list_changes() -> None:
-    days = HostDays(Calendar(86_400.0, lambda _: 0.0))
-    there = {f"g{n:03}": Guest(f"g{n:03}", "vm", {"mem_available": SIZE, "mem_usable": SIZE // 2}, incarnation="1") for n in range(400)}
-    first = Guest("a", "a", incarnation="1")
-    for step in range(3 * 900 // 5):
-        guests = {first.id: first, **there} if step % 2 else there
-        days.see(Snapshot(Host(), guests, 86_400.0 + 5 * step, 100.0 + 5 * step))
-    assert [identity for identity in there if not days.known[identity].days.slots] == []

@@ -27,19 +27,8 @@ from mom_plugins_record.forecast.curve import (
 )
 from mom_plugins_record.forecast.past import LARGEST_KIB, GuestPast, is_size
 
-SAMPLES: Final = 30
-"""Number of samples of each guest in a slot."""
-
-LEAST_VISITS: Final = 50
-
-LEAST_REFRESHED: Final = 12
-"""Number of guests whose figures mom refreshes in each cycle, although their slot has not ended."""
-
-SUMMED_EVERY: Final = 100
-"""mom sums up all guests once in (number of guests / `SUMMED_EVERY`) cycles: with 200 guests, in every second cycle."""
-
-CLOSE_WITHIN: Final = 0.3
-"""Fraction of a slot within which mom closes the previous slot of all guests, some in each cycle."""
+EACH_CYCLE: Final = 100
+"""mom refreshes the figures of about this many guests in a cycle."""
 
 REACH: Final = 2
 """Number of slots that the forecast of each cycle reaches: the present and the next one, so at least 15 minutes."""
@@ -159,34 +148,26 @@ class HostDays:
         self._columns: list[list[int | float | None]] = [[] for _ in GUEST_FIELDS]
         """Values of guests, a list for each of `GUEST_FIELDS`. For an expected rise, the value is the rise's first slot."""
         self._present: list[KnownGuest] = []
-        self._visit = self._refresh = self._cycles = 0
+        self._cycles = 0
         self._clock: float | None = None
         self._host: Mapping[str, Value] = {}
         self._step = self._usual_step = 0.0
         self._index = -1
-        self._per_slot = 1.0
         self._now = (0.0, 0.0)
         self._sum: _ExpectedSum | None = None
 
     def see(self, snapshot: Snapshot) -> None:
-        """Learn from a cycle: sample some guests, and refresh the figures of others."""
+        """Learn from a cycle."""
         self._advance(snapshot)
         self._update_list(snapshot.listed, snapshot.time)
         self._see_host(snapshot.host)
-        count = len(self._present)
-        if not count:
-            self._host = self._sum_up()
-            return
+        self._cycles += 1
         self._index = self.calendar.index(snapshot.time)
-        self._per_slot = max(1.0, self.calendar.slot_seconds / max(self._step, 0.1))
-        self._visit_some(snapshot, count)
-        for place in _places(self._refresh, min(count, LEAST_REFRESHED), count):
-            self._update_figures(self._present[place], place)
-        self._refresh = (self._refresh + LEAST_REFRESHED) % count
-        if self._cycles % math.ceil(count / SUMMED_EVERY) == 0:
+        every = 1 + len(self._present) // EACH_CYCLE
+        self._sample(snapshot, every)
+        if self._cycles % every == 0:
             self._learn_sum(self._index)
             self._host = self._sum_up()
-        self._cycles += 1
 
     def _see_host(self, host: Host) -> None:
         self.host_name = host.name[:LONGEST_NAME] or self.host_name
@@ -204,20 +185,16 @@ class HostDays:
             self._interrupt(self._present)
         self._usual_step = max(self._step, STEP_KEPT * self._usual_step)
 
-    def _visit_some(self, snapshot: Snapshot, count: int) -> None:
-        visits = min(count, max(LEAST_VISITS, math.ceil(count * SAMPLES / self._per_slot)))
-        closes = max(LEAST_REFRESHED, math.ceil(count / (CLOSE_WITHIN * self._per_slot)))
+    def _sample(self, snapshot: Snapshot, every: int) -> None:
         totals, usables, sizes = (snapshot.numbers(name) for name in USED_FIELDS)
-        covered = self.calendar.slot_seconds / 2 - self._step * count / visits
-        for place in _places(self._visit, visits, count):
-            guest = self._present[place]
-            if guest.index != self._index:
-                if not closes:
-                    continue  # a later cycle closes the guest's slot; this sample belongs to the next slot
-                closes -= guest.index >= 0
-                self._next_slot(guest, place, snapshot.listed[place], self._index, covered)
+        covered = self.calendar.slot_seconds / 2 - self._step
+        for place, guest in enumerate(self._present):
+            begins = guest.index != self._index
+            if begins:
+                self._next_slot(guest, snapshot.listed[place], self._index, covered)
             guest.sample(_used(totals[place], usables[place], sizes[place]), snapshot.monotonic)
-        self._visit = (self._visit + visits) % count
+            if begins or (place + self._cycles) % every == 0:
+                self._update_figures(guest, place)
 
     def _update_list(self, listed: Sequence[Guest], now: float) -> None:
         ids = [guest.id for guest in listed]
@@ -238,10 +215,6 @@ class HostDays:
             if not guest.is_known:  # a guest without days would displace one with days
                 del self.known[guest.id]
         self._columns = [[None] * len(ids) for _ in GUEST_FIELDS]
-        for place, guest in enumerate(self._present):
-            self._update_figures(guest, place)
-        count = max(1, len(ids))  # continue in turn: the last guests are sampled however often the list changes
-        self._visit, self._refresh = self._visit % count, self._refresh % count
         if len(self.known) > MOST_GUESTS + ROOM_GUESTS:
             self.forget(now)
 
@@ -288,7 +261,7 @@ class HostDays:
             guest.index, guest.count, guest.expected, guest.middles, guest.weight = -1, 0, (), (), 0.0
             guest.days.interrupt()
 
-    def _next_slot(self, guest: KnownGuest, place: int, listed: Guest, index: int, covered: float) -> None:
+    def _next_slot(self, guest: KnownGuest, listed: Guest, index: int, covered: float) -> None:
         # `covered`: seconds of the slot that samples must cover for a result
         started = guest.incarnation not in ("", listed.incarnation)
         if guest.index >= 0 and guest.whole and not started:
@@ -306,10 +279,6 @@ class HostDays:
         guest.pinned = bool(listed.properties.get(PINNED))
         guest.total = guest.growth = guest.most = 0.0
         guest.count = 0
-        self._update_forecast(guest, index)
-        self._update_figures(guest, place)
-
-    def _update_forecast(self, guest: KnownGuest, index: int) -> None:
         guest.first = index
         guest.expected = guest.days.ahead(index, REACH + 1) if guest.days.has_pattern else ()
 
@@ -383,15 +352,11 @@ class HostDays:
 
     def _sum_up(self) -> Mapping[str, Value]:
         counted = [guest.days for guest in self._present if guest.days.has_pattern]
-        fields: dict[str, Value] = {"guests_forecast": len(counted)}
-        if counted:
-            fields["host_rise_expected"] = self._rise_expected()
-            wrong = stays = 0.0
-            for days in counted:  # as `error` and `now_error`, but faster
-                mine, unlearned, _, count = days.wrong
-                wrong, stays = wrong + mine / count, stays + unlearned / count
-            fields["forecast_error"], fields["forecast_error_unlearned"] = int(wrong), int(stays)
-        return fields
+        if not counted:
+            return {"guests_forecast": 0}
+        wrong, unlearned = (int(sum(errors)) for errors in zip(*((days.error, days.now_error) for days in counted), strict=True))
+        errors = {"forecast_error": wrong, "forecast_error_unlearned": unlearned}
+        return {"guests_forecast": len(counted), "host_rise_expected": self._rise_expected(), **errors}
 
     def _rise_expected(self) -> int:
         usable = [guest for guest in self._present if guest.middles and not isnan(guest.used + sum(guest.middles))]
@@ -413,8 +378,3 @@ def _used(total: float | None, usable: float | None, size: float | None) -> floa
         return math.nan
     used = max(0.0, (total if size is None or total < size else size) - usable)
     return used if used <= LARGEST_KIB else math.nan
-
-
-def _places(first: int, count: int, whole: int) -> Iterable[int]:
-    end = first + count
-    return range(first, end) if end <= whole else (*range(first, whole), *range(end - whole))
