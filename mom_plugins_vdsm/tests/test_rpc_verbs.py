@@ -340,7 +340,7 @@ def test_the_client_says_no_with_exit_code_1_and_misuse_with_2(serving, tmp_path
     refused = "false\nThe daemon has refused the policy and changed nothing; its log has the reason.\n"
     assert told(serving, "setPolicy", "-", given="(") == (1, refused)
     assert told(serving, "setVerbosity", "loud")[0] == 1
-    assert told(serving, "nothing") == (1, "Error: the daemon refuses the call: <class 'Exception'>:method \"nothing\" is not supported\n")
+    assert told(serving, "nothing") == (1, f"Error: {serving.socket}: <class 'Exception'>:method \"nothing\" is not supported\n")
     assert told(serving, "setPolicy", str(tmp_path / "nope"))[0] == 2
     result = CliRunner().invoke(rpc_client, ["-p", str(tmp_path / "nobody"), "ping"])
     assert (result.exit_code, result.output) == (1, f"Error: {tmp_path / 'nobody'}: No such file or directory\n")

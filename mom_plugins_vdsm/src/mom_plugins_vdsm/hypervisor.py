@@ -66,7 +66,6 @@ class VdsmHypervisor:
     _disks_read_at: float | None = None
     _late: dict[str, tuple[Callable[[], bool], float]] = field(default_factory=dict)
     """Timed-out calls, keyed by guest ID or call. For each: a function that returns whether vdsm has answered, and the time of the call."""
-    _malformed: int = 0
     _patience: CallPatience = field(init=False)
 
     def __post_init__(self) -> None:
@@ -129,11 +128,7 @@ class VdsmHypervisor:
             if isinstance(entry, dict)
         ]
         vms = {vm.id: vm for vm in read if vm is not None and vm.here}
-        malformed = len(answer) - sum(vm is not None for vm in read)
-        if malformed > self._malformed:
-            self.context.log.warning("mom ignores %d invalid entries of vdsm's list of guests", malformed)
-        self._malformed = malformed
-        if malformed == len(answer) > 0:
+        if answer and not any(read):
             raise HypervisorError("reading the guests: no entry of vdsm's list of guests is valid")
         marks = self.incarnations.follow(vms.values())
         with self._lock:
@@ -210,9 +205,7 @@ class VdsmHypervisor:
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
         """Set limits of a disk. Keep its other limits."""
         self._vm(guest)
-        with self._lock:
-            recent = self._disks.get(guest.id, ()) if self._disks_are_recent() else ()
-        tune = _named(recent, disk) or _named(self.io_tunes([guest]).get(guest.id, ()), disk)
+        tune = next((tune for tune in self.io_tunes([guest]).get(guest.id, ()) if tune.name == disk), None)
         if tune is None:
             raise NotSupported(f"{guest} has no disk {printable(disk)} that vdsm can limit")
         try:
@@ -304,10 +297,6 @@ def _turn(lock: threading.Lock, timeout: float) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _named(disks: Sequence[DiskTune], name: str) -> DiskTune | None:
-    return next((disk for disk in disks if disk.name == name), None)
 
 
 def _listed(vm: Vm, mark: str, *, silent: bool) -> Guest:

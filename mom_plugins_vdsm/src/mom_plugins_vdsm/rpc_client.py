@@ -75,12 +75,9 @@ def rpc_client(address: Address, verb: str, arguments: tuple[str, ...]) -> None:
     try:
         with ServerProxy("http://localhost/RPC2", transport=SocketTransport(address), allow_none=True) as server:
             answer: object = getattr(server, verb)(*parameters)
-    except Fault as fault:
-        raise click.ClickException(f"the daemon refuses the call: {printable(fault.faultString, 400)}") from None
-    except OSError as error:
-        raise click.ClickException(f"{address}: {error.strerror or error}") from None
-    except (Error, ExpatError, http.client.HTTPException) as error:
-        raise click.ClickException(f"the server at {address} does not speak XML-RPC: {printable(str(error), 200)}") from None
+    except (OSError, Error, ExpatError, http.client.HTTPException) as error:
+        reason = error.faultString if isinstance(error, Fault) else getattr(error, "strerror", None) or str(error)
+        raise click.ClickException(f"{address}: {printable(reason, 400)}") from None
     shown = answer if isinstance(answer, str) else json.dumps(answer, indent=2, sort_keys=True, ensure_ascii=False)
     print_text(shown.removesuffix("\n") + "\n")
     if answer is False:

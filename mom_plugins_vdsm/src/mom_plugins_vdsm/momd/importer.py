@@ -60,7 +60,6 @@ DEFAULTS: Final[Mapping[str, Mapping[str, str]]] = {
         "hypervisor-interface": "libvirt",
         "controllers": "Balloon",
         "rpc-port": "-1",
-        "guest-manager-multi-thread": "true",
         **dict.fromkeys(("libvirt-hypervisor-uri", "plot-dir", "policy", "policy-dir"), ""),
     },
     "logging": {"log": "stdio", "verbosity": "info", "max-bytes": "2097152", "backup-count": "5"},
@@ -303,19 +302,12 @@ def _mode(reader: _Reader, controllers: Sequence[str]) -> None:
 
 
 def _other_options(reader: _Reader) -> None:
-    plots, threads = reader.option("plot-dir"), reader.option("guest-manager-multi-thread")
-    if plots:
+    if plots := reader.option("plot-dir"):
         reader.note(f"plot-dir: {plots}: enable the record plugin; `mom report --html FILE` then draws plots")
-    if reader.has("guest-manager-multi-thread"):
-        reader.note(f"guest-manager-multi-thread: {threads}: not needed, because mom reads all guests in one call")
     for section in reader.parser.sections():
-        options = reader.parser[section]
-        if section.lower().startswith("collector:"):
-            reader.note(f"[{section}]: not used; the plugin that collects these fields has settings of its own")
-        elif section not in DEFAULTS:
-            reader.note(f"[{section}]: there is no such section")
-        elif section == VDSM and VDSM not in reader.imported.plugins:
-            reader.note("[vdsm]: not used, because the guests do not come from vdsm")
-        for name in options if section in DEFAULTS else ():
+        if section not in DEFAULTS or (section == VDSM and VDSM not in reader.imported.plugins):
+            reader.note(f"[{section}]: not used")
+            continue
+        for name in reader.parser[section]:
             if name not in DEFAULTS[section]:
                 reader.note(f"{name} of [{section}]: not used")
