@@ -130,8 +130,7 @@ class _Host:
         used = [self.made[number % len(self.made)].used[slot] for number in range(self.count)]
         sizes = [8 * GIB] * self.count
         columns = Columns({"mem_available": sizes, "mem_usable": [8 * GIB - use for use in used], "balloon_cur": sizes})
-        places = {guest.id: place for place, guest in enumerate(self.listed)}
-        return Snapshot(Host(), GuestTable(self.listed, places, columns), now, now)
+        return Snapshot(Host(), GuestTable(self.listed, columns), now, now)
 
     def cycle(self, snapshot: Snapshot) -> None:
         """Do what the plugin does in a cycle."""

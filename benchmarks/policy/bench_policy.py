@@ -69,7 +69,7 @@ def crowded_host(guests: int, *, classes: bool) -> Snapshot:
 def with_columns(made: Snapshot) -> Snapshot:
     """Return the snapshot with guests' fields in columns, as the engine collects them."""
     listed = [replace(guest, fields={}) for guest in made.guests.values()]
-    return replace(made, guests=GuestTable(listed, {guest.id: place for place, guest in enumerate(listed)}, made.columns))
+    return replace(made, guests=GuestTable(listed, made.columns))
 
 
 def median_ms(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:

@@ -14,7 +14,7 @@ any_rows = st.lists(st.dictionaries(st.text(max_size=3), st.one_of(st.none(), st
 
 def table(rows: list[dict[str, Value]]) -> GuestTable:
     listed = [Guest(f"u{number}", f"vm{number}") for number in range(len(rows))]
-    return GuestTable(listed, {guest.id: place for place, guest in enumerate(listed)}, Columns.of_rows(rows))
+    return GuestTable(listed, Columns.of_rows(rows))
 
 
 @given(any_rows)

@@ -50,14 +50,13 @@ class World:
         """Run one cycle; return the law's suggestions that change sizes, and what the review changed of them."""
         self.clock.now += 5.0
         listed = tuple(Guest(name, name, incarnation="1") for name in self.sizes)
-        places = {guest.id: place for place, guest in enumerate(listed)}
         columns = {**self.plugin.mom_collect_guests(listed), **Columns.of_rows([self.told(size) for size in self.sizes.values()])}
         host = Host(fields={**HOST, "mem_really_available": available})
         in_order = [*listed]  # like in the engine: the same guests, in another sequence
-        snapshot = Snapshot(host, GuestTable(in_order, places, Columns(columns)), monotonic=self.clock.now)
+        snapshot = Snapshot(host, GuestTable(in_order, Columns(columns)), monotonic=self.clock.now)
         derived = self.plugin.mom_derive(snapshot)
         suggested = {name: derived.guests[name] for name in (SUGGESTED, REASON)}
-        snapshot = replace(snapshot, guests=GuestTable(in_order, places, Columns({**columns, **suggested})))
+        snapshot = replace(snapshot, guests=GuestTable(in_order, Columns({**columns, **suggested})))
         list(self.plugin.mom_act(snapshot))
         sizes: dict[str, Value] = {
             guest.id: size for guest, size in zip(listed, derived.guests[SUGGESTED], strict=True) if size is not None

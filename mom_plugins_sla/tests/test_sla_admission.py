@@ -38,8 +38,7 @@ def report_of(snapshot: Snapshot, *conditions: Condition) -> Report:
 
 def table(guests: Sequence[Guest]) -> GuestTable:
     """Return a table of guests. Guests that are only listed have no fields."""
-    places = {guest.id: place for place, guest in enumerate(guests)}
-    return GuestTable([replace(guest, fields={}) for guest in guests], places, Columns.of_rows([guest.fields for guest in guests]))
+    return GuestTable([replace(guest, fields={}) for guest in guests], Columns.of_rows([guest.fields for guest in guests]))
 
 
 def asked(

@@ -100,10 +100,10 @@ class GuestTable(Mapping[str, Guest]):
 
     __slots__ = ("_made", "_places", "columns", "listed")
 
-    def __init__(self, listed: Sequence[Guest], places: Mapping[str, int], columns: Columns) -> None:
+    def __init__(self, listed: Sequence[Guest], columns: Columns) -> None:
         self.listed = listed
         self.columns = columns
-        self._places = places
+        self._places = {guest.id: place for place, guest in enumerate(listed)}
         self._made: dict[str, Guest] = {}
 
     def __getitem__(self, identity: str) -> Guest:

@@ -134,10 +134,9 @@ class SeenGuest(ABC):
     @staticmethod
     def check_size(target_kib: int, maximum_kib: int | None, guest: str) -> None:
         """Raise `NotSupported` if the guest cannot have this size."""
-        if target_kib < 1:
-            raise NotSupported(f"{target_kib} KiB is not a valid size for {guest}")
-        if maximum_kib is not None and target_kib > maximum_kib:
-            raise NotSupported(f"{target_kib} KiB is more than the {maximum_kib} KiB that {guest} can have")
+        if target_kib < 1 or (maximum_kib is not None and target_kib > maximum_kib):
+            limit = "" if maximum_kib is None else f", which can have up to {maximum_kib} KiB"
+            raise NotSupported(f"{target_kib} KiB is not a valid size for {guest}{limit}")
 
     @property
     def size(self) -> int | None:

@@ -103,7 +103,7 @@ class SimulationSetup:
                     f"{path} cannot be read: {error.strerror}", hint="give the path of a policy file, or of a folder with *.policy files"
                 ) from error
             except UnicodeDecodeError as error:
-                raise MomError(f"{path} is not UTF-8 text: byte {error.start} is invalid", hint="save the file as UTF-8") from error
+                raise MomError(f"{path} is not UTF-8 text", hint="save the file as UTF-8") from error
             if not files:
                 raise MomError(f"there is no *.policy file in {path}")
         return texts

@@ -72,19 +72,14 @@ class Address:
         :param host: default host if the text is only a port; empty if the text must contain a host
         """
         if text.startswith("/"):
-            length = len(os.fsencode(text))
-            if "\0" in text:
-                raise ValueError("a path must not contain a byte with the value 0")
-            if length > _LONGEST_PATH:
-                raise ValueError(f"a socket's path can have at most {_LONGEST_PATH} bytes; this path has {length}")
+            if "\0" in text or len(os.fsencode(text)) > _LONGEST_PATH:
+                raise ValueError(f"a socket's path can have at most {_LONGEST_PATH} bytes, and none with the value 0")
             return cls(path=text)
         match = re.fullmatch(r"(?:(?:\[([0-9a-fA-F:.%\w]+)\]|([\w.-]+)):)?([0-9]{1,5})", text)
         written = "" if match is None else match[1] or match[2] or host
-        if match is None or not written:
+        if match is None or not written or not 1 <= int(match[3]) <= 65535:
             port = " a port," if host else ""
             raise ValueError(f"specify a path that begins with /,{port} or host:port, such as 192.0.2.7:8132 or [::]:8132")
-        if not 1 <= int(match[3]) <= 65535:
-            raise ValueError("a port is a number from 1 to 65535")
         return cls(host=written, port=int(match[3]))
 
     def listen(

@@ -42,10 +42,6 @@ class Collector:
         self._plugins = plugins
         self._on_progress = on_progress
         self._host_properties: Fields = {"name": platform.node() or Host.ID, "interval": interval}
-        self._as_listed: Sequence[object] = ()
-        self._in_order: Sequence[Guest] = ()
-        self._listed: Sequence[Guest] = ()
-        self._places: Mapping[str, int] = {}
         collected = [(plugin.name, spec) for plugin in plugins.plugins for spec in plugin.declared_as(FieldSpec) if spec.collected]
         self._units: dict[tuple[str, Scope], dict[str, Unit]] = {}
         for name, spec in collected:
@@ -58,11 +54,9 @@ class Collector:
         self._on_progress()
         host = Host(str(self._host_properties["name"]), self._host_fields(problems), self._host_properties)
         self._on_progress()
-        if listed is not self._listed:
-            self._listed, self._places = listed, {guest.id: place for place, guest in enumerate(listed)}
         columns = self._guest_columns(listed, problems) if listed else []
         self._on_progress()
-        guests = GuestTable(listed, self._places, _joined(columns, problems))
+        guests = GuestTable(listed, _joined(columns, problems))
         return Snapshot(host, guests, time, monotonic, number), problems
 
     def derived(self, snapshot: Snapshot, history: Sequence[Snapshot], problems: list[Problem]) -> Snapshot:
@@ -77,8 +71,7 @@ class Collector:
                 _join(fields, _accepted(value.host, self._units_of(plugin, Scope.HOST), plugin, problems))
                 columns += self._columns_of(plugin, hook, value.guests, listed, snapshot.guests.keys(), problems)
         host = replace(snapshot.host, fields={**snapshot.host.fields, **fields})
-        places = self._places if listed is self._listed else {guest.id: place for place, guest in enumerate(listed)}
-        guests = GuestTable(listed, places, snapshot.columns.with_columns(_joined(columns, problems)))
+        guests = GuestTable(listed, snapshot.columns.with_columns(_joined(columns, problems)))
         return replace(snapshot, host=host, guests=guests)
 
     def _units_of(self, plugin: Plugin, scope: Scope) -> _Units:
@@ -111,22 +104,15 @@ class Collector:
             return []
 
     def _listed_guests(self, answer: Sequence[object], source: Source, problems: list[Problem]) -> Sequence[Guest]:
-        if answer == self._as_listed:  # unchanged since the last cycle, and valid
-            return self._in_order
         guests: dict[str, Guest] = {}
-        wrong: list[Problem] = []
         for guest in answer:
             if not isinstance(guest, Guest):
-                wrong.append(Problem(source, f"the list of guests contains a {type(guest).__name__} instead of a Guest"))
+                problems.append(Problem(source, f"the list of guests contains a {type(guest).__name__} instead of a Guest"))
             elif guest.id in guests:
-                wrong.append(Problem(source, f"the guest id {printable(guest.id)} is listed twice", guest.entity))
+                problems.append(Problem(source, f"the guest id {printable(guest.id)} is listed twice", guest.entity))
             else:
                 guests[guest.id] = guest
-        problems.extend(wrong)
-        in_order = sorted(guests.values(), key=_IN_ORDER)
-        if not wrong:
-            self._as_listed, self._in_order = answer, in_order
-        return in_order
+        return sorted(guests.values(), key=_IN_ORDER)
 
     def _host_fields(self, problems: list[Problem]) -> Fields:
         joined: Fields = {}
@@ -142,7 +128,7 @@ class Collector:
         hook = "mom_collect_guests"
         for plugin, value in self._ask(hook, problems, **arguments):
             with contained(plugin.name, hook, problems):
-                columns += self._columns_of(plugin, hook, value, guests, self._places.keys(), problems)
+                columns += self._columns_of(plugin, hook, value, guests, {guest.id for guest in guests}, problems)
         return columns
 
     def _columns_of(

@@ -366,24 +366,19 @@ class Engine:
                 raise MomError(f"{name} cannot change while mom is running", hint="restart mom to change it")
         mode = config.mode if config.mode == self.config.mode else f"{config.mode} (it was {self.config.mode})"
         plugins = self._build(config, old.plugins)
-        self._restore_leaving(old, plugins, observe=config.mode == "observe")
+        # Restore controls without an owner; in observe mode, all.
+        staying = {} if config.mode == "observe" else plugins.declarations.controls
+        self._restore_keys({key for key in old.ledger.entries if key[1] not in staying})
         self._use(config, plugins, old.ledger)
         replaced = [plugin for plugin in old.plugins.plugins if plugin not in plugins.plugins]
         close_plugins(replaced, 1.0)
         stop_writing_state(plugin for plugin in replaced if plugin.name in config.plugins)
         LOG.info("the new configuration is in force: mode %s, plugins %s", mode, ", ".join(config.plugins) or "none")
 
-    def _restore_leaving(self, old: CycleSteps, new: PluginSet, *, observe: bool) -> None:
-        # Restore controls without an owner. In observe mode, restore all.
-        staying = {} if observe else new.declarations.controls
-        leaving: set[Key] = {key for key in old.ledger.entries if key[1] not in staying}
-        self._not_back = set()
-        if leaving:
-            self._restore_keys(leaving)
-
     def _restore_keys(self, leaving: Set[Key]) -> None:
         cycle = self._opened()
-        self._log_restored(restore(cycle.plugins, cycle.ledger, self.config.stop_timeout, leaving, self._clock.sleep))
+        if leaving:
+            self._log_restored(restore(cycle.plugins, cycle.ledger, self.config.stop_timeout, leaving, self._clock.sleep))
         self._not_back, self._put_back_at = {key for key in leaving if key in cycle.ledger.entries}, self._clock.monotonic()
 
     def _log_restored(self, outcomes: Sequence[Outcome]) -> None:
