@@ -100,7 +100,7 @@ class SimulatedGuest:
 
 def plan_of(guest: SimulatedGuest, **changes: Any) -> SweepPlan:
     """Return a plan for everything that the guest does not use, with these changes."""
-    plan = {"size": SIZE, "bottom": BOTTOM, "gain": SIZE, "hollow": guest.hollow, "wait": 3.0, "usable": SIZE - HELD}
+    plan = {"size": SIZE, "bottom": BOTTOM, "gain": SIZE, "hollow": guest.hollow, "usable": SIZE - HELD}
     return SweepPlan(**(plan | changes))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from swept_guest import SIZE, SimulatedGuest, plan_of, sweep_of
 
-from mom_core import Entity, HypervisorError, NoChangeNeeded, PluginContext, Refused, Scope
+from mom_core import Entity, HypervisorError, NoChangeNeeded, PluginContext, Scope
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome
 from mom_plugins_balloon.sweep.sweeper import SweptGuests
@@ -73,17 +73,6 @@ def test_outcome_says_that_a_guest_did_not_get_its_headroom_back(monkeypatch: py
     (outcome,) = bench.sweeper.outcomes()
     assert (outcome.is_back, outcome.error) == (False, "cannot return its headroom: libvirtd is away")
     assert not bench.sweeper.take_over("a")
-
-
-def test_sweep_without_a_thread_takes_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    def start(self: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(threading.Thread, "start", start)
-    bench = Bench()
-    for _ in range(20):
-        with pytest.raises(Refused, match="can't start new thread"):
-            bench.begin(sweep_of(SimulatedGuest()))
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["all sweeps", "the sweep of this guest"])

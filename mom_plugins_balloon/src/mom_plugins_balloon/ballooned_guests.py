@@ -164,12 +164,6 @@ class BalloonedGuests:
         if (past := self._pasts.get(identity)) is not None:
             self._pasts[identity] = past.without_request()
 
-    def see_absence(self) -> None:
-        """Record that the hypervisor listed no guest."""
-        for identity, past in self._pasts.items():
-            if past.learned is not None:
-                self._pasts[identity] = past._replace(learned=past.learned.after_absence())
-
     def columns(self, guests: Sequence[Guest], now: float) -> dict[str, Sequence[Value]]:
         """Return guests' fields about mom's requests and obstacles to a shrink, keyed by name."""
         # A new guest needs its record now, because the law may use its first statistics in this cycle.

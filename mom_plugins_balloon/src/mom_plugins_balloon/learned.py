@@ -241,10 +241,6 @@ class LearnedHabits(NamedTuple):
             usage = usage._replace(stall_floor=usage.stall_floor.after_kills(usable, lacked, now))
         return LearnedHabits(self.first_report, usage, process, now if freed > STRAY_KIB else self.freed_at, self.kept_headroom)
 
-    def after_absence(self) -> LearnedHabits:
-        """Return the record after a cycle without guests. Growth in that cycle does not count as sudden."""
-        return self._replace(process=self.process._replace(rss=None, growth=0.0))
-
     def after_plug(self, kib: float) -> LearnedHabits:
         """Return the record after memory was plugged in. The guest's kernel counts it later or never."""
         kernel = self.usage.kernel

@@ -45,7 +45,7 @@ class Learning:
     def see(self, records: BalloonedGuests) -> None:
         """Record the last snapshot. If it contains no guest, the hypervisor did not answer, and earlier guests still count."""
         snapshot, now = records.snapshot, records.snapshot.monotonic
-        grown = 0.0
+        grown, is_sudden = 0.0, self._listed_at == self._seen  # growth while the hypervisor did not answer is not sudden
         if snapshot.guests:
             self._listed_at, self.room_kib = now, 0.0
             described = records.of_all(snapshot.listed), records.described.memories.values()
@@ -64,9 +64,8 @@ class Learning:
                     learned = learned.after_running_out(usable + suggested - size, now, KEPT_SECONDS)
                 records.put(guest.id, record._replace(learned=learned))
         else:
-            records.see_absence()
             self.room_kib = self.room_kib if now - self._listed_at <= self._seconds else 0.0
-        self._note_growth(now, grown)
+        self._note_growth(now, grown if is_sudden else 0.0)
 
     def _note_growth(self, now: float, grown: float) -> None:
         passed, self._seen = now - self._seen, now

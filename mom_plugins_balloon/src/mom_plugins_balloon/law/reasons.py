@@ -50,10 +50,10 @@ class ReasonCode(StrEnum):
     PROMISED = "promised", "it has less than its guarantee of {0.guarantee}{0.grows}"
     FORECAST = "forecast", "it is expected to run out of memory soon{0.grows}"
     RUNS_OUT = "runs-out", "it runs out of memory, with only {0[mem_usable]} usable{0.grows}"
-    SWAPS = "swaps", "it reads {0[swap_in]}/s from its swap{0.eases}"
-    WAITS_FOR_DISK = "waits-for-disk", "it waits for its disk, with {0.major_faults} page faults a second{0.eases}"
-    STALL_FLOOR = "stall-floor", "it has only {0[mem_usable]} usable; with so little, its programs waited or were killed before{0.eases}"
-    CACHE_REFILL = "fills", "it has less than its target headroom, and uses new memory as page cache{0.fills}"
+    SWAPS = "swaps", "it reads {0[swap_in]}/s from its swap{0.grows}"
+    WAITS_FOR_DISK = "waits-for-disk", "it waits for its disk, with {0.major_faults} page faults a second{0.grows}"
+    STALL_FLOOR = "stall-floor", "it has only {0[mem_usable]} usable; with so little, its programs waited or were killed before{0.grows}"
+    CACHE_REFILL = "fills", "it has less than its target headroom, and uses new memory as page cache{0.grows}"
     RISES = "rises", "it is expected to use {0.rise} more {0.soon}, so it gets memory that the host can spare"
     GIVEN_BACK = "given-back", "{0.has}, clearly more than the required {0.high}, so this guest gets memory back in small steps"
     # The guest gives memory.
@@ -135,20 +135,12 @@ class ReasonFigures:
 
     @property
     def grows(self) -> str:
-        """Describe a guest's urgent growth."""
-        if self._change <= 0 and self._low is not None and self._available is not None and self._available < self._low:
+        """Describe whether the guest grows."""
+        if self._change > 0:
+            return ", so it grows"
+        if self._low is not None and self._available is not None and self._available < self._low:
             return f", but {self.has}, and with less than {format_kib(self._low)}, guests grow only to their guarantee"
-        return ", so it grows at once"
-
-    @property
-    def eases(self) -> str:
-        """Describe a stalling guest's growth."""
-        return ", so it grows" if self._change > 0 else f", but {self.has} and cannot spare any"
-
-    @property
-    def fills(self) -> str:
-        """Describe the growth of a guest that fills memory with page cache."""
-        return ", so it gets memory that the host can spare" if self._change > 0 else f", but {self.has} and should have {self.high}"
+        return f", but {self.has} and cannot spare any"
 
 
 def _size(kib: float | None) -> str:

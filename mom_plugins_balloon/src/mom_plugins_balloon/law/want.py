@@ -83,11 +83,6 @@ def _without_statistics(guest: GuestMemory, code: ReasonCode) -> Ask:
     return Ask(ReasonCode.PROMISED, urgent=lacks) if lacks > 0 else no_change(code)
 
 
-def is_rising(guest: GuestMemory, context: LawContext) -> bool:
-    """Return whether a guest's expected growth is worth a resize."""
-    return guest.rise is not None and guest.rise > 0 and guest.size is not None and guest.rise >= context.worth(guest.size)
-
-
 def ready_memory(guest: GuestMemory, context: LawContext) -> float:
     """Return how many KiB of its expected growth the guest can take from freed memory that the host still backs."""
     usable = guest.statistics.usable
@@ -129,9 +124,10 @@ def _urgent(guest: GuestMemory, need: Need, missing: float, unkept: float, conte
 
 
 def _ask_in_health(guest: GuestMemory, need: Need, size: float, maximum: float, context: LawContext) -> Ask:
-    code, relief, refill, give_back, rises = None, 0.0, 0.0, 0.0, is_rising(guest, context)
+    code, relief, refill, give_back = None, 0.0, 0.0, 0.0
+    rises = guest.rise is not None and guest.rise > 0 and guest.rise >= context.worth(size)
     if maximum > size:
-        if _needs_relief(guest, need):
+        if need.usable < need.floors.stall or guest.statistics.swaps_in or guest.statistics.waits_for_disk:
             code, relief = _relief(guest, need, maximum - size, context)
         elif not need.leaves_empty and need.full - _size_ahead(guest, size) >= STEP_KIB:
             code, refill = ReasonCode.CACHE_REFILL, max(0.0, need.full - size)
@@ -152,10 +148,6 @@ def _why_new(guest: GuestMemory, need: Need) -> ReasonCode | None:
     # mom learns this while the balloon rests. Once trims have begun, the balloon might move in each cycle.
     is_learned = need.then_is_known or guest.statistics.total is None or guest.habits.counts_balloon
     return None if is_learned else ReasonCode.LEARNING
-
-
-def _needs_relief(guest: GuestMemory, need: Need) -> bool:
-    return need.usable < need.floors.stall or guest.statistics.swaps_in or guest.statistics.waits_for_disk
 
 
 def _relief(guest: GuestMemory, need: Need, missing: float, context: LawContext) -> tuple[ReasonCode | None, float]:

@@ -67,7 +67,6 @@ class SweepPlan:
     bottom: int  #: smallest size that the sweep may ask for
     gain: float  #: planned gain of the host
     hollow: float = 0.0  #: guest memory that the host does not back; a balloon often gets it first
-    wait: float  #: s that the sweep may take, in addition to the time of a slow balloon
     usable: float = 0.0  #: usable memory according to the statistics of the plan
     measured: float = math.inf  #: time of these statistics, in monotonic seconds; infinite if their age does not matter
     within: float = math.inf  #: seconds after which the sweep asks for no smaller size

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from mom_core import Entity, GuestGone
-from mom_plugins_balloon.parameters import SLOW_BALLOON_KIB_PER_SECOND
+from mom_plugins_balloon.parameters import SLOW_BALLOON_KIB_PER_SECOND, SWEEP_WAIT_SECONDS
 from mom_plugins_balloon.sweep import constants
 from mom_plugins_balloon.sweep.qemu_process import ProcessReading, ProcessWatch
 from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome, SweepOver, SweepPlan
@@ -129,7 +129,7 @@ class Sweep:
 
     def _inflate(self) -> None:
         plan = self.plan
-        self._until = min(self._until, self.clock() + plan.wait + (plan.size - plan.bottom) / SLOW_BALLOON_KIB_PER_SECOND)
+        self._until = min(self._until, self.clock() + SWEEP_WAIT_SECONDS + (plan.size - plan.bottom) / SLOW_BALLOON_KIB_PER_SECOND)
         self._watch.read()
         self.inflates = True
         self._raise_if_busy(constants.QUIET_SECONDS, SweepEnd.AT_WORK)

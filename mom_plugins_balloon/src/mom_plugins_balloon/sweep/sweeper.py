@@ -18,7 +18,7 @@ from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.law.reasons import ReasonCode
 from mom_plugins_balloon.memory import GuestMemory
 from mom_plugins_balloon.names import CONTROL, GAIN, MISSED, REASON, REST, SUGGESTED, SWEPT_NOW
-from mom_plugins_balloon.parameters import SWEEP_WAIT_SECONDS, UNKNOWN_REACTION_SECONDS
+from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS
 from mom_plugins_balloon.remembered import Remembered
 from mom_plugins_balloon.sizes import DEAD_BAND_KIB
 from mom_plugins_balloon.sweep.constants import FRESH_SECONDS, SLICE_KIB, STOP_SECONDS
@@ -88,7 +88,7 @@ class SweptGuests:
         self._turns = threading.Semaphore(self._most)
 
     def start(self, sweep: Sweep) -> None:
-        """Start a sweep in its own thread. Raises `NoChangeNeeded` if the sweep has to wait, and `Refused` if it cannot start."""
+        """Start a sweep in its own thread. Raises `NoChangeNeeded` if the sweep has to wait."""
         identity = sweep.guest.id
         with self._lock:
             if identity in self._under_way:
@@ -96,12 +96,8 @@ class SweptGuests:
             if len(self._under_way) >= 2 * self._most:
                 raise NoChangeNeeded("too many sweeps are running or waiting: this guest has to wait")
             thread = threading.Thread(target=self._perform, args=(sweep,), name="mom-sweep", daemon=True)
+            thread.start()  # raises `RuntimeError` at the systemd unit's thread limit
             self._under_way[identity] = sweep
-            try:
-                thread.start()
-            except RuntimeError as error:  # the systemd unit's thread limit is reached
-                del self._under_way[identity]
-                raise Refused(f"cannot start the sweep: {error}") from error
             self._threads = [*(earlier for earlier in self._threads if earlier.is_alive()), thread]
 
     def take_over(self, identity: str) -> bool:
@@ -191,7 +187,7 @@ class SweptGuests:
         size = int(memory.size or 0.0)
         gain = (self._gain_at(guest, target) if leaving is None else leaving.gain) or float(size - target)
         return SweepPlan(
-            size=size, bottom=target, gain=gain, hollow=max(0.0, size - target - gain), wait=SWEEP_WAIT_SECONDS,
+            size=size, bottom=target, gain=gain, hollow=max(0.0, size - target - gain),
             usable=memory.statistics.usable or 0.0, within=math.inf if leaving is None else leaving.within,
         )  # fmt: skip
 
@@ -203,7 +199,7 @@ class SweptGuests:
 
     def _swept_by(self, hypervisor: SweepControl, guest: Guest, memory: GuestMemory, target: int) -> SweepOutcome:
         gave = hypervisor.sweep_balloon(guest.entity, target)
-        plan = SweepPlan(size=int(memory.size or 0.0), bottom=target, gain=gave, wait=SWEEP_WAIT_SECONDS)
+        plan = SweepPlan(size=int(memory.size or 0.0), bottom=target, gain=gave)
         return SweepOutcome(
             guest=guest.entity, incarnation=guest.incarnation, plan=plan, end=SweepEnd.ARRIVED if gave > 0 else SweepEnd.AT_WORK,
             ended=self._context.monotonic(), lowest=target, gave=gave, seconds=1.0, reaction=OWN_SWEEP_REACTION_SECONDS,
