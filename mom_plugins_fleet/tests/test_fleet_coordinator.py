@@ -26,7 +26,6 @@ from mom_plugins_fleet.host.orders import HostOrders
 from mom_plugins_fleet.link import LinkError, Store
 from mom_plugins_fleet.records import (
     LARGEST_RECORD,
-    MOST_TOLD,
     AuthorizedKeys,
     FleetRecord,
     Group,
@@ -36,7 +35,6 @@ from mom_plugins_fleet.records import (
     Move,
     MoverState,
     MoveState,
-    OrderProgress,
     Orders,
 )
 from mom_plugins_fleet.signatures import FORM, Opened, SeenRevisions, Signer, opened
@@ -188,21 +186,6 @@ async def test_moves_under_way_are_not_forgotten_where_the_servers_have_lost_the
     assert orders_of(store, "h1") == Orders(epoch=c1.epoch, moves=(MOVE,), finished=(came,))
 
 
-async def test_a_takeover_writes_no_more_finished_moves_than_a_record_can_have(store, c1):
-    await store.put(ROSTER, "h1", OPERATOR.signed("h1", Member(group="g", draining=True), 1))
-    past = [ended(MOVE.model_copy(update={"guest": f"g{n}"}), MoveState.DONE, time.time()) for n in range(MOST_TOLD)]
-    moves = (MOVE, MOVE.model_copy(update={"guest": "last"}))
-    await store.put(ORDERS, "h1", OPERATOR.signed("h1", Orders(epoch=1, moves=moves, finished=tuple(past)), 5))
-    progress = OrderProgress("last", MOVE.order, MoveState.DONE)
-    await store.put(STATES, "h1", HostState(mode="enforce", moves=(progress,)).packed())
-    assert await c1.acquire(store)
-    await c1.view.load(store)
-    await c1.fence(store)
-    written = orders_of(store, "h1")
-    assert [move.guest for move in written.moves] == [MOVE.guest]
-    assert [move.guest for move in written.finished] == [*(move.guest for move in past[1:]), "last"]
-
-
 async def test_a_coordinator_works_only_while_an_operator_authorizes_it(monkeypatch):
     monkeypatch.setattr("mom_plugins_fleet.coordinator.coordinator.LOOK_SECONDS", 0.01)
     store, c1 = Memory(), coordinator(THIEF)
@@ -327,17 +310,6 @@ def test_a_coordinator_that_does_not_see_all_of_the_fleet_takes_no_lease(monkeyp
     assert [record.message for record in caplog.records] == ["no answer"], "and says why, once"
 
 
-async def test_servers_that_fail_are_not_taken_for_the_failure_of_one_host(monkeypatch, caplog, store, c1):
-    async def unanswered(_bucket: str, _key: str) -> StoredEntry:
-        raise LinkError("no answer")
-
-    await drained(store, c1)
-    monkeypatch.setattr(store, "read", unanswered)
-    with pytest.raises(LinkError, match="no answer"):
-        await c1.decide(store)
-    assert not caplog.records
-
-
 def test_a_coordinator_moves_one_guest_for_balance_at_a_time(monkeypatch, store, c1):
     monkeypatch.setattr("mom_plugins_fleet.coordinator.coordinator.BALANCE_SECONDS", 0.05)
     looked = 0
@@ -418,15 +390,6 @@ def test_a_host_whose_key_cannot_be_used_says_so_and_goes_on(tmp_path, key, said
 async def test_a_host_goes_on_reporting_after_any_error(caplog, monkeypatch):
     monkeypatch.setattr("mom_plugins_fleet.host.agent.PUBLISH_SECONDS", 0.01)
 
-    class Odd(Memory):
-        wrong = True
-
-        async def put(self, bucket: str, key: str, data: bytes, revision: int | None = None) -> int:
-            if self.wrong:
-                self.wrong = False
-                raise RecursionError("too deep")
-            return await super().put(bucket, key, data, revision)
-
     well = HostState(mode="enforce")
     large = HostState(mode="enforce", memory_state="x" * LARGEST_RECORD)
     states = iter((OSError("the mover is away"), large))
@@ -437,9 +400,9 @@ async def test_a_host_goes_on_reporting_after_any_error(caplog, monkeypatch):
             raise now
         return now
 
-    store = Odd()
+    store = Memory()
     await until(lambda: (STATES, "h1") in store.kept, an_agent(state=state).report(store))
-    for why in ("OSError: the mover is away", "a record of ", "RecursionError: too deep"):
+    for why in ("OSError: the mover is away", "a record of "):
         assert f"cannot report this host's state to the fleet: {why}" in caplog.text
 
 
@@ -511,26 +474,12 @@ async def test_a_host_that_was_drained_after_it_read_its_orders_accepts_them(sto
     assert agent.orders.draining
 
 
-async def test_an_accepted_move_wakes_mom_once(store):
-    woken: list[str] = []
-    agent = an_agent(wake=woken.append)
-    for revision in (5, 6):
-        assert await told(agent, store, with_move(revision, MOVE)) == {"a": MoveState.ACCEPTED}
-        assert len(woken) == 1
-
-
 async def test_a_host_lets_one_guest_leave_for_balance_at_a_time_whatever_is_ordered(monkeypatch, agent, store):
     moves = tuple(MOVE.model_copy(update={"guest": guest, "name": guest, "balance": True}) for guest in "abc")
     lets = Member(group="g1", balance=True)
     assert await told(agent, store, with_move(1, *moves[:2]), lets) == {"a": MoveState.ACCEPTED, "b": MoveState.FAILED}
     monkeypatch.setattr("mom_plugins_fleet.host.orders.BALANCE_SECONDS", 0.0)
     assert await told(agent, store, with_move(2, moves[0], moves[2]), lets) == {"a": MoveState.ACCEPTED, "c": MoveState.ACCEPTED}
-
-
-async def test_no_guest_leaves_for_balance_by_the_orders_of_a_drain_that_was_ended(agent, store):
-    for_balance = MOVE.model_copy(update={"guest": "b", "name": "b", "balance": True})
-    lets = Member(group="g1", balance=True)
-    assert await told(agent, store, with_move(1, MOVE, for_balance), lets) == {"a": MoveState.FAILED, "b": MoveState.ACCEPTED}
 
 
 async def test_a_coordinator_knows_after_a_restart_what_was_over_before_it(tmp_path, caplog):

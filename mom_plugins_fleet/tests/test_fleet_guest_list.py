@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from fake_moves import FakeMoves
 
-from mom_core import Guest, HypervisorError, PluginContext, PluginSettings, Problem, Report, Severity, Source, hookimpl
+from mom_core import Guest, HypervisorError, PluginContext, PluginSettings, Problem, Report, hookimpl
 from mom_core.testing import snapshot
 from mom_devkit import FakeHypervisor, FakePromises, HandClock, PluginRun
 from mom_kvm import Destination, GuestDescription, GuestMoves, Promises, stale_seconds
@@ -16,7 +16,7 @@ from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.coordinator.plan import place_of, places
 from mom_plugins_fleet.host.agent import FleetAgent
 from mom_plugins_fleet.host.orders import HostOrders
-from mom_plugins_fleet.records import LARGEST_RECORD, MOST_TOLD, HostState, Member, Move
+from mom_plugins_fleet.records import LARGEST_RECORD, HostState, Member, Move
 from mom_plugins_fleet.signatures import SeenRevisions
 from mom_plugins_fleet.view import FleetView
 
@@ -57,12 +57,6 @@ def state_of(
     return state
 
 
-def test_of_its_problems_a_host_tells_an_error_if_there_is_one() -> None:
-    warning = Problem(Source("ksm"), "ksmd is slow", severity=Severity.WARNING)
-    error = Problem(Source("balloon"), "x" * 300)
-    assert [state_of({}, problems=some).problem for some in ((), (warning,), (warning, error))] == ["", "ksmd is slow", "x" * 199 + "…"]
-
-
 def test_a_host_with_ten_thousand_guests_fits_into_a_message_with_all_that_is_promised() -> None:
     state = state_of(many(10_000), reserved=3 * GIB)
     assert len(state.guests) + state.others == 10_000
@@ -83,12 +77,6 @@ def test_what_may_be_in_swap_of_a_guest_counts_where_it_does_not_tell() -> None:
     assert held(100 * GIB) == 8 * GIB, "it has no more than it was sold"
     assert held(100 * GIB, rss=9 * GIB) == 9 * GIB, "or than its process holds"
     assert held(None) is None, "what may be in swap is not known: it counts with all that it was sold"
-
-
-def test_names_as_long_as_they_can_be_fit_too() -> None:
-    state = state_of(many(2000, name="\U0001f418" * 200))
-    assert len(state.guests) == MOST_TOLD
-    assert len(state.packed()) < LARGEST_RECORD
 
 
 def test_what_is_promised_to_guests_that_are_not_told_of_counts_where_others_might_come() -> None:

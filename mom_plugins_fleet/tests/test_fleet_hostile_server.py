@@ -104,13 +104,6 @@ async def test_a_server_gets_no_signature_of_anything_but_a_nonce(nonce: object)
         assert b"CONNECT" not in server.heard
 
 
-@within(30)
-async def test_a_nonce_of_natss_own_form_is_signed() -> None:
-    server = FakeServer({"auth_required": True, "nonce": NONCE})
-    async with server, linked(Access([f"nats://127.0.0.1:{server.port}"], None, credentials()), "h1", LOG, patient=False):
-        assert b'"sig"' in server.heard
-
-
 @pytest.mark.long
 @within(30)
 async def test_nothing_is_told_in_the_clear_to_a_server_that_was_to_be_spoken_to_by_tls() -> None:
@@ -118,22 +111,6 @@ async def test_nothing_is_told_in_the_clear_to_a_server_that_was_to_be_spoken_to
         await refused(f"tls://127.0.0.1:{server.port}", "does not offer TLS, which tls:// requires")
         assert server.clients
         assert b"CONNECT" not in server.heard
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("info", [{"auth_required": True, "tls_required": True}, None])
-@within(30)
-async def test_a_server_that_hangs_is_not_said_to_have_no_tls(info: dict[str, Any] | None) -> None:
-    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if info is not None:
-            writer.write(f"INFO {json.dumps(info)}\r\n".encode())
-        while await reader.read(1 << 16):
-            pass
-        writer.close()
-
-    server = await asyncio.start_server(hang, "127.0.0.1", 0)
-    async with server:
-        await refused(f"tls://127.0.0.1:{server.sockets[0].getsockname()[1]}", "no answer in time")
 
 
 @within(30)

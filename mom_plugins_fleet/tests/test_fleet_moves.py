@@ -144,13 +144,6 @@ def test_the_last_guest_of_a_host_is_gone_when_the_hypervisor_lists_none_for_som
     assert host.result == (MoveState.DONE, ""), "whatever else is wrong on the host"
 
 
-def test_what_is_not_known_decides_nothing(host: Host) -> None:
-    host.cycle()
-    for _ in range(20):
-        host.cycle(None)
-    assert host.result is None
-
-
 def test_without_a_plugin_that_moves_guests_nothing_is_decided_and_what_was_accepted_has_failed() -> None:
     host = Host(mover=False)
     assert host.cycle() == []
@@ -168,21 +161,6 @@ def test_only_the_very_move_that_the_fleet_ordered_is_the_operators(host: Host) 
         replace(decision, entity=Entity(Scope.GUEST, "another", "vm")),
     ):
         assert not host.plugin.is_ordered(other)
-
-
-@pytest.mark.parametrize("status", [Status.APPLIED, Status.FAILED])
-def test_a_move_that_failed_and_is_ordered_again_before_the_next_cycle_is_tried_again(status: Status, host: Host) -> None:
-    assert len(host.cycle(status=status)) == 1
-    if status is Status.APPLIED:
-        host.cycle("", "it took too long")
-    assert host.result is not None
-    assert host.result[0] is MoveState.FAILED
-    # Between two cycles, the coordinator has ordered the move again, and the host has accepted it.
-    host.orders.accepted[host.uuid] = host.orders.accepted[host.uuid].model_copy(
-        update={"to": "h3", "destination": Destination.parse("qemu+tls://h3/system"), "number": 2}
-    )
-    host.orders.results.clear()
-    assert [one.value for one in host.cycle()] == ["qemu+tls://h3/system"]
 
 
 def test_a_move_is_accepted_by_a_host_that_knows_its_guests_and_refused_by_none_before(host: Host) -> None:

@@ -100,16 +100,6 @@ def test_a_host_that_is_silent_gets_no_guests_and_is_told_nothing():
     assert not places(view)
 
 
-def test_a_host_that_only_observes_uses_up_no_attempt_and_is_drained_once_it_acts():
-    view = _view({"a": [guest("1")], "b": []}, draining=["a"])
-    _, acts = view.states.records["a"]
-    view.states.records["a"] = (1, acts.model_copy(update={"mode": "observe"}))
-    orders, stuck = _orders(view, "a")
-    assert (orders.moves, stuck) == ((), {"1": "mom on the host only observes"})
-    view.states.records["a"] = (2, acts)
-    assert [move.number for move in _orders(view, "a")[0].moves] == [1]
-
-
 def _with_move(state: MoveState, number: int = 1) -> Fleet:
     view = _view({"a": [guest("1")], "b": [], "c": []}, draining=["a"])
     move = Move(
@@ -124,13 +114,6 @@ def _with_move(state: MoveState, number: int = 1) -> Fleet:
     )
     view.orders.records["a"] = (1, ordered(move))
     return view
-
-
-def test_what_another_host_tells_of_a_move_changes_nothing():
-    view = _with_move(MoveState.ORDERED)
-    done = {"moves": (OrderProgress("id-1", 0, MoveState.DONE),)}
-    view.states.records["b"] = (1, view.states.records["b"][1].model_copy(update=done))
-    assert [move.state for move in _orders(view, "a")[0].moves] == [MoveState.ORDERED]
 
 
 def test_a_move_that_failed_is_tried_elsewhere_but_not_for_ever():

@@ -145,13 +145,6 @@ def test_a_coordinators_key_is_authorized_once(servers: Servers):
     assert read(AuthorizedKeys, data.partition(b"\n")[2]).keys == (KEY,)
 
 
-def test_of_a_group_that_is_new_it_is_said(servers: Servers):
-    (servers.folder / "a").write_text("(+ 1 2)")
-    assert servers.typed("policy", "set", "g1", "60_fleet_a", "a") is None
-    assert "first" not in servers.printed("policy", "set", "g1", "60_fleet_b", "a")
-    assert "This is the first policy of the group kmv." in servers.printed("policy", "set", "kmv", "60_fleet_a", "a")
-
-
 def test_policies_of_a_group_are_set_shown_as_they_were_set_and_removed(servers: Servers):
     text = "# \x1b[31mred\r\n(+ 1 2)"
     Path("a").write_bytes(text.encode())
@@ -228,20 +221,6 @@ def test_a_coordinator_believes_the_operators_of_its_folder_and_not_itself(serve
     assert CliRunner().invoke(fleet, ["--home", "c1", "coordinator"]).exception is None
     assert given == [{servers.operator}]
     assert "cannot create the folder c1: File exists" in str(servers.typed("key", "c1"))
-
-
-def test_a_host_whose_words_cannot_be_read_is_not_called_unreachable(capsys):
-    view, now = FleetView(), time.time()
-    view.members.records["h1"] = (1, Member(group="g1"))
-    view.states.take("h1", StoredEntry(1, b'{"mode": 7}', now))
-    view.states.set_at["h1"] = view.states.newest = time.time() - 3
-    row = host_rows(view)[0]
-    assert (row["silent"], row["damaged"]) == (True, "invalid HostState record: mode: Input should be a valid string")
-    print_hosts([row])
-    said = capsys.readouterr().out
-    assert "not reachable" not in said
-    assert said.splitlines()[1].endswith("  its report cannot be read")
-    assert "h1 sends reports that cannot be read: invalid HostState record: mode: " in said
 
 
 @pytest.mark.parametrize(("ago", "holder"), [(3 * 86_400.0 + 3600.0, None), (10.0, "c1"), (-3600.0, "c1")])

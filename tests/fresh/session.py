@@ -74,10 +74,9 @@ def check_package(machine: Machine, package: Path) -> None:
     place.mkdir()
     shutil.copy(package, place / "mom.deb")
     _repack(package, place / "newer.deb")
-    shutil.copy(next(package.parent.glob("cockpit-mom_*.deb")), place / "cockpit-mom.deb")
     machine.run("apt-get", "update")
     # Dependencies first, so that files left at the end belong to the package.
-    machine.run("apt-get", "install", "--yes", "--no-install-recommends", "python3-libvirt", "man-db", "zsh", "fish", "cockpit-bridge")
+    machine.run("apt-get", "install", "--yes", "--no-install-recommends", "python3-libvirt", "man-db")
     before = _files(machine)
 
     say("install")
@@ -87,30 +86,17 @@ def check_package(machine: Machine, package: Path) -> None:
     config = machine.folder / "etc/mom/mom.yaml"
     written = config.read_text()
     _claim("Written by `mom config init`" in written, "a configuration is written for what is found")
-    _claim(_state(machine) == "active" and _enabled(machine) == "enabled", "mom runs, and will when the machine is started again")
+    enabled = machine.run("systemctl", "is-enabled", "mom", may_fail=True).strip()
+    _claim(_state(machine) == "active" and enabled == "enabled", "mom runs, and will when the machine is started again")
     _claim(json.loads(machine.run("mom", "status", "--json"))["running"], "mom status says that it runs")
     machine.run("mom", "config", "check")
     machine.run("momd", "--help")
     machine.run("/usr/lib/mom/bin/python3", "-I", "-c", "import libvirt; libvirt.openReadOnly('test:///default').listAllDomains()")
     for page in ("mom", "mom-run", "mom-policy-check", "momd"):
         _claim(machine.run("man", "-w", page).strip().endswith(f"{page}.1.gz"), f"there is a page of the manual for {page}")
-    # In the shells themselves, like a Tab key.
-    asked = (
-        "source /usr/share/bash-completion/completions/mom; COMP_WORDS=(mom pol) COMP_CWORD=1; _mom_completion mom; echo ${COMPREPLY[@]}"
-    )
+    # In the shell itself, like a Tab key.
+    asked = "source /usr/share/bash-completion/completions/mom; COMP_WORDS=(mom pol) COMP_CWORD=1; _mom_completion mom; echo $COMPREPLY"
     _claim("policy" in machine.run("bash", "-c", asked).split(), "bash completes verbs")
-    _claim("policy" in machine.run("env", "HOME=/dev/shm", "fish", "-c", "complete -C 'mom pol'").split(), "fish completes verbs")
-    known = machine.run("zsh", "-fc", "autoload -U compinit && compinit -u -D && print $_comps[mom]")
-    _claim(known.split()[:1] == ["_mom"], "zsh knows whom to ask for verbs")
-    answered = machine.run("env", "_MOM_COMPLETE=zsh_complete", "COMP_WORDS=mom pol", "COMP_CWORD=1", "mom")
-    _claim(answered.splitlines()[:2] == ["plain", "policy"], "and is told them")
-
-    machine.run("apt-get", "install", "--yes", "--no-install-recommends", "/srv/mom/cockpit-mom.deb")
-    _claim(
-        "/usr/share/cockpit/mom" in machine.run("env", "HOME=/dev/shm", "cockpit-bridge", "--packages"),
-        "Cockpit has the page, where its package is installed",
-    )
-    machine.run("apt-get", "purge", "--yes", "cockpit-mom")
 
     # Like Debian's python3 when its version changes, such as at an upgrade from 12 to 13.
     machine.run("/usr/share/python3/runtime.d/mom.rtupdate", "rtupdate", "python3.11", "python3.13")
@@ -124,10 +110,6 @@ def check_package(machine: Machine, package: Path) -> None:
     machine.run("systemctl", "reload", "mom")
     wait_until(lambda: _outcomes(machine).get("observed", 0) > 0, "mom says what it would set")
     _claim(machine.knob() == 0, "what is installed touches nothing before the operator says so")
-    line = 1 + written.splitlines().index("mode: observe")
-    for verb in (("mom",), ("mom", "doctor")):
-        said = " ".join(machine.run(*verb, may_fail=True).split())
-        _claim(f"line {line}" in said and "systemctl reload mom" in said, f"{' '.join(verb)} says how mom is made to act")
 
     say("enforce, and upgrade")
     edited = written.replace("mode: observe", "mode: enforce") + "# the operator's own line\n"
@@ -151,7 +133,6 @@ def check_package(machine: Machine, package: Path) -> None:
     refused = machine.start("apt-get", "remove", "--yes", "mom")
     _claim(refused.returncode != 0 and "mom stays installed" in refused.stdout, "mom is not removed while something cannot be put back")
     _claim(machine.knob() == 1, "the mom that was started by hand goes on")
-    _claim(_state(machine) == "inactive", "the service, which did not run, is not started because of that")
     machine.run("systemctl", "stop", "by-hand")
     machine.run("systemctl", "reset-failed", "mom")
     machine.run("systemctl", "start", "mom")
@@ -190,15 +171,9 @@ def check_ansible(machine: Machine) -> None:
             {"mom_package": "/srv/mom/mom.deb", "mom_policies": {"60_merge": POLICY}, "mom_settings": {"interval": "1s"}, **variables}
         )
         command = ("ansible-playbook", "-i", "localhost,", "-c", "local", "/srv/mom/packaging/ansible/site.yml", "-e", given, *words)
-        said = machine.run(
-            "env",
-            "ANSIBLE_NOCOLOR=1",
-            "ANSIBLE_HOME=/srv/mom/home",
-            "ANSIBLE_REMOTE_TMP=/srv/mom/there",
-            "ANSIBLE_LOCAL_TEMP=/srv/mom/here",
-            "PYTHONDONTWRITEBYTECODE=1",
-            *command,
-        )
+        folders = ("HOME=/srv/mom/home", "REMOTE_TMP=/srv/mom/there", "LOCAL_TEMP=/srv/mom/here")
+        environment = (*(f"ANSIBLE_{folder}" for folder in folders), "ANSIBLE_NOCOLOR=1", "PYTHONDONTWRITEBYTECODE=1")
+        said = machine.run("env", *environment, *command)
         return int(re.findall(r"^localhost .* changed=(\d+) ", said, re.M)[0])
 
     _claim(plays("--check") > 0, "a check says what would be done")
@@ -277,10 +252,6 @@ def _files(machine: Machine) -> set[str]:
 
 def _state(machine: Machine) -> str:
     return machine.run("systemctl", "is-active", "mom", may_fail=True).strip()
-
-
-def _enabled(machine: Machine) -> str:
-    return machine.run("systemctl", "is-enabled", "mom", may_fail=True).strip()
 
 
 def _main_pid(machine: Machine) -> int:

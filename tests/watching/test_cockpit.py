@@ -1,19 +1,15 @@
 """mom's page in a real Cockpit, in a real Chromium, with the rights of different users."""
 
 import grp
-import http.server
 import json
 import os
 import pwd
 import re
 import shutil
 import socket
-import socketserver
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -186,50 +182,6 @@ def test_who_has_no_rights_is_told_how_to_get_some(mom: Start, cockpit: Callable
     expect(shown.mom.get_by_role("heading", name="mom on")).to_have_count(0)
 
 
-def test_no_text_becomes_markup_where_markup_could_do_what_root_may(mom: Start, cockpit: Callable[..., Shown]) -> None:
-    shown = cockpit(mom(), alone=True)
-    expect(shown.mom.get_by_text("live: cycle")).to_be_visible()
-    refused = "() => { try { document.body.innerHTML = '<b>text</b>'; return ''; } catch (error) { return error.name; } }"
-    assert shown.cockpit.evaluate(refused) == "TypeError"
-
-
-HOSTILE = {
-    "detail": "no",
-    "hint": "",
-    "instead": {"title": "mom is not running", "command": "touch @", "button": "Start mom", "press": {"label": "Start mom"}},
-}
-"""Refusal with its own button and a command for root."""
-
-
-def test_an_answer_that_brings_a_command_is_shown_as_text_without_a_button(cockpit: Callable[..., Shown], folder: Path) -> None:
-    class Hostile(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # name from the standard library
-            body = json.dumps(HOSTILE).replace("@", str(folder / "ran")).encode()
-            self.send_response(503)
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def address_string(self) -> str:
-            return "a unix socket"
-
-        def log_message(self, *arguments: object) -> None:
-            """Log no requests."""
-
-    engine = Daemon(folder / "hostile")
-    engine.socket.parent.mkdir()
-    with socketserver.ThreadingUnixStreamServer(str(engine.socket), Hostile) as served:
-        threading.Thread(target=served.serve_forever).start()
-        try:
-            shown = cockpit(engine, alone=True)
-            told = shown.mom.locator(".empty")
-            expect(told.get_by_role("heading")).to_have_text("mom refuses to answer")
-            expect(told.get_by_role("button")).to_have_count(0)
-            expect(told).not_to_contain_text("touch")
-        finally:
-            served.shutdown()
-
-
 UNITS = {
     "LoadState=not-found\nActiveState=inactive": ("mom is not installed as a service", "mom run"),
     "LoadState=loaded\nActiveState=active": ("mom runs without the http plugin", "plugins:\n  http: {}"),
@@ -254,8 +206,6 @@ def test_where_mom_does_not_run_it_is_said_why_started_by_a_button_and_shown_onc
         unit.write_text(said)
         expect(told.get_by_role("heading")).to_have_text(title)
         expect(told).to_contain_text(cure)
-        if pictures := os.environ.get("MOM_SCREENSHOTS"):
-            shown.cockpit.screenshot(path=f"{pictures}/cockpit-{title.replace(' ', '-').replace(',', '')}.png")
     told.get_by_role("button", name="Start mom").click()
     wait_until(lambda: started.exists() and started.read_text() == "start mom\n")  # the shell creates the file before it writes
     daemon.start()
@@ -264,22 +214,10 @@ def test_where_mom_does_not_run_it_is_said_why_started_by_a_button_and_shown_onc
     assert shown.complaints == []
 
 
-def test_it_is_dark_where_cockpit_is_and_asks_nothing_while_another_page_is_shown(mom: Start, cockpit: Callable[..., Shown]) -> None:
+def test_it_is_dark_where_cockpit_is(mom: Start, cockpit: Callable[..., Shown]) -> None:
     shown = cockpit(mom(), color_scheme="light")
     expect(shown.mom.get_by_text("live: cycle")).to_be_visible()
     expect(shown.mom.locator("html")).to_have_attribute("data-theme", "light")
     shown.cockpit.evaluate("localStorage.setItem('shell:style', 'dark')")
     expect(shown.mom.locator("html")).to_have_attribute("data-theme", "dark")
     expect(shown.mom.locator("html")).to_have_class(re.compile("pf-v5-theme-dark"))
-    if pictures := os.environ.get("MOM_SCREENSHOTS"):
-        shown.cockpit.screenshot(path=f"{pictures}/cockpit-dark.png")
-    shown.cockpit.get_by_role("link", name="Terminal").click()
-    frame = shown.frame()
-    wait_until(lambda: frame.evaluate("document.hidden"), seconds=30)
-    time.sleep(1)  # for requests that were in progress when the page was hidden
-    before = frame.locator("footer").text_content()
-    time.sleep(1)
-    assert frame.locator("footer").text_content() == before
-    shown.cockpit.get_by_role("link", name="Guest memory").click()
-    expect(shown.mom.locator("footer")).not_to_have_text(before or "")
-    expect(shown.mom.get_by_text("live: cycle")).to_be_visible()

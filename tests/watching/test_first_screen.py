@@ -117,5 +117,3 @@ def test_ten_questions_are_answered_on_the_first_screen_where_the_documents_say(
 def test_on_a_phone_what_is_left_who_suffers_and_what_to_do_come_first(visit: Visit, full: Daemon) -> None:
     page = first_screen(visit, full, 400)
     assert unanswered(page, {question: places for question, places in ANSWERS.items() if question not in AFTER_SCROLLING}) == []
-    if folder := os.environ.get("MOM_SCREENSHOTS"):
-        page.screenshot(path=f"{folder}/narrow-full.png")

@@ -21,9 +21,8 @@ def screen(tmp_path: Path) -> Iterator[Screen]:
         yield made
 
 
-def top(screen: Screen, mom: Daemon, before: str = "") -> None:
-    """Run `mom top` with these words before it."""
-    screen.run(f"{before}{MOM} top -c {mom.config}")
+def top(screen: Screen, mom: Daemon) -> None:
+    screen.run(f"{MOM} top -c {mom.config}")
 
 
 def test_host_and_guests_fit_on_the_smallest_usual_terminal(mom: Daemon, screen: Screen) -> None:
@@ -37,10 +36,6 @@ def test_host_and_guests_fit_on_the_smallest_usual_terminal(mom: Daemon, screen:
     assert lines[head + 4].split()[:5] == ["guest", "size", "max", "used", "usable"]
     assert lines[head + 4].split()[-1] == "↓note"
     assert lines[-1].startswith("sufferers first")
-    screen.keys("q")
-    screen.is_as_before()
-    top(screen, mom, "TERM=nobody-knows-it ")
-    screen.shows("5 guests with", "q:end")
     screen.keys("q")
     screen.is_as_before()
 
@@ -106,19 +101,6 @@ def test_a_mom_that_goes_and_comes_back_is_told_of(daemon: Start, screen: Screen
     screen.shows_no_more("NOT REACHED")
 
 
-def test_a_pause_holds_the_picture(shared: Start, screen: Screen) -> None:
-    screen.start()
-    top(screen, shared())
-    screen.shows("5 guests with")
-    screen.keys("p")
-    screen.shows("PAUSED")
-    number = screen.text().split("cycle ")[1].split()[0]
-    screen.shows("2 s ago")
-    assert screen.text().split("cycle ")[1].split()[0] == number
-    screen.keys("p")
-    wait_until(lambda: screen.text().split("cycle ")[1].split()[0] != number, screen.text)
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_whatever_ends_it_the_terminal_is_in_order(mom: Daemon, screen: Screen, number: int, tmp_path: Path) -> None:
     screen.start()
@@ -127,23 +109,6 @@ def test_whatever_ends_it_the_terminal_is_in_order(mom: Daemon, screen: Screen, 
     assert screen.flag("alternate_on") == "1"
     os.kill(int((tmp_path / "pid").read_text()), number)
     screen.is_as_before()
-
-
-def test_a_terminal_without_colours_gets_none(mom: Daemon, screen: Screen) -> None:
-    screen.start()
-    top(screen, mom, "NO_COLOR=1 ")
-    screen.shows("5 guests with")
-    assert not has_colours(screen)
-    screen.keys("q")
-    screen.at_the_shell()
-    top(screen, mom)
-    screen.shows("5 guests with")
-    assert has_colours(screen)
-
-
-def has_colours(screen: Screen) -> bool:
-    shown = screen.tmux("capture-pane", "-p", "-e")
-    return any(f"[{number}m" in shown or f";{number}m" in shown for number in range(30, 38))
 
 
 def test_without_a_terminal_it_says_which_verbs_print_the_same(mom: Daemon) -> None:
