@@ -245,16 +245,6 @@ def test_before_the_plugin_is_set_up_nothing_can_be_asked(tmp_path: Path) -> Non
             call()
 
 
-def test_a_look_beside_a_running_mom_touches_nothing_that_is_kept(tmp_path: Path) -> None:
-    path = tmp_path / "state/policy/changes.json"
-    path.parent.mkdir(parents=True)
-    path.write_text("damaged")
-    for keep in (True, False):
-        context = PluginContext(name="policy", state_directory=tmp_path / "state", serves=False, declarations=DECLARED)
-        PolicyPlugin(PolicyPlugin.Settings(keep_changes=keep), context).mom_setup()
-    assert [each.name for each in path.parent.iterdir()] == ["changes.json"]
-
-
 FAILING = ("(defvar x)", "(/ 1 0)", "Host.typo", "(with Guests guest (nosuch guest))", "(if (> Host.free 5) (nosuch) 1)")
 
 
@@ -273,13 +263,6 @@ def test_what_is_certain_to_fail_is_refused_and_the_old_ones_decide_on(running: 
     assert running.decided() == [1]
 
 
-def test_a_field_behind_a_switch_may_be_missing_as_its_plugin_is(running: Running) -> None:
-    running.policies.change({"20": "(defvar with_agent 0) (if with_agent (debug Host.of_agents) 0)"}, who="a test")
-    running.policies.change({"30": "(def of_agents () Host.of_agents)"}, who="a test")
-    with pytest.raises(PolicyState.Refused):
-        running.policies.change({"40": "(set with_agent 1) (of_agents)"}, who="a test")
-
-
 def test_policies_cannot_be_rolled_back_reset_or_reloaded_into_what_is_certain_to_fail(running: Running) -> None:
     version = running.policies.change({"20": "(set level 2)"}, who="a test").version
     (running.folder / "20.policy").write_text("(set unknown 2)")
@@ -296,19 +279,6 @@ def test_policies_cannot_be_rolled_back_reset_or_reloaded_into_what_is_certain_t
     assert running.decided() == [3]
     assert running.policies.roll_back(version, who="a test")
     assert running.decided() == [2]
-
-
-def test_files_that_fail_from_the_start_keep_nothing_else_from_being_changed_or_read_again(running: Running) -> None:
-    (running.folder / "20.policy").write_text("(set unknown 2)")
-    again = Running(running.folder.parent)
-    assert again.decided() == []
-    again.policies.change({"60_mine": "(+ 1 2)"}, who="a test")
-    (running.folder / "70_more.policy").write_text("(+ 1 2)")
-    again.plugin.mom_reload()()
-    assert "70_more" in again.names()
-    (running.folder / "20.policy").write_text("(set level 2)")
-    again.plugin.mom_reload()()
-    assert again.decided() == [2]
 
 
 def test_kept_changes_that_are_certain_to_fail_by_now_are_dropped_and_the_files_decide(

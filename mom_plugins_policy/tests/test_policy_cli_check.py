@@ -71,10 +71,3 @@ def test_the_declarations_are_those_of_the_configuration(tmp_path: Path) -> None
     path = policy(tmp_path, GOOD)
     assert "no plugin declares the host field mem_free" in mom_policy("check", "-c", config, path).out
     assert mom_policy("check", "-c", config).out == "0 policies: no errors, no warnings\n"
-
-
-def test_a_caret_stands_below_its_column_behind_a_byte_order_mark_and_carriage_returns(tmp_path: Path) -> None:
-    lines = mom_policy("check", policy(tmp_path, "\ufeff(debug x)\r\n(debug y)\r\n")).out.splitlines()
-    assert [
-        line.index("^") - line_before.index(name) for line_before, line, name in ((lines[1], lines[2], "x"), (lines[5], lines[6], "y"))
-    ] == [0, 0]

@@ -76,13 +76,6 @@ def test_json_has_all_of_it(tmp_path: Path, small: Path) -> None:
     assert [(error["kind"], error["guest"], error["line"], error["column"]) for error in told["errors"]] == [("type", "vm2", 1, 36)]
 
 
-def test_values_that_json_does_not_have_become_texts() -> None:
-    told = json.loads(mom_policy("eval", "--json", "-e", "1e999 Host abs (with Guests g g)").out)
-    assert told["values"][0] == "inf"
-    assert told["values"][1] == {"host": "example"}
-    assert told["values"][3][0]["guest"] == "db"
-
-
 def test_the_default_policies_are_evaluated_where_no_others_are_given_or_beside_files(tmp_path: Path) -> None:
     path = policy(tmp_path, '(with Guests g (g.Control "balloon_target" g.balloon_cur))', "60_mine.policy")
     alone, beside = mom_policy("eval"), mom_policy("eval", path, "--defaults").out
@@ -113,15 +106,6 @@ def test_a_file_that_is_no_text_is_misuse_and_nothing_else_happens(tmp_path: Pat
     assert f"{path}:2:5: byte 0xe9 is not UTF-8" in done.err
 
 
-def test_two_files_of_one_name_are_told(tmp_path: Path) -> None:
-    (tmp_path / "other").mkdir()
-    one, two = policy(tmp_path, "1"), policy(tmp_path / "other", "2")
-    done = mom_policy("eval", one, two)
-    assert done.code == 2
-    assert f"{two}: has the same policy name as {one}: 50_test" in done.err
-    assert mom_policy("eval", one, one).code == 0, "the same file twice is the same file"
-
-
 BAD_SNAPSHOTS = {
     "": "not JSON: expecting value",
     f'{{"host": {{"x": {"9" * 5000}}}}}': "holds a number that is too long",
@@ -146,13 +130,6 @@ def test_a_snapshot_with_an_unknown_field_is_used_with_a_warning(tmp_path: Path)
     done = mom_policy("eval", "-e", "Host.mem_fre", "--snapshot", path)
     assert (done.code, done.out) == (0, "5\n")
     assert "no plugin declares the field mem_fre of host (did you mean mem_free?)" in done.err
-
-
-def test_a_field_that_a_plugin_declares_may_be_missing_from_a_snapshot(small: Path) -> None:
-    assert mom_policy("eval", "-e", "Host.mem_available", "--snapshot", small).out == "nil\n"
-    done = mom_policy("eval", "-e", "Host.mem_availabel", "--snapshot", small)
-    assert done.code == 1
-    assert "undefined-symbol: there is no host field mem_availabel" in done.err
 
 
 # --- snapshots out and in ------------------------------------------------------------------------------------------------------------

@@ -103,11 +103,6 @@ def test_it_must_be_said_whom_it_is_about(files: list[Path | str]) -> None:
     assert "taken.json (did you mean vm3 or vm1?" in done.err
 
 
-def test_the_default_policies_explain_themselves() -> None:
-    assert "db: balloon_target = " in mom_policy("explain", "--guest", "db").out
-    assert "example: ksm_run = 1" in mom_policy("explain", "--host").out
-
-
 def test_default_policies_are_not_told_of_where_the_configuration_uses_none(tmp_path: Path) -> None:
     config = tmp_path / "mom.yaml"
     config.write_text("plugins: {sim: {}, balloon: {}}\n")

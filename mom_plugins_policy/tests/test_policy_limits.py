@@ -1,6 +1,5 @@
 """No policy harms the host: policies that would exhaust it end fast, with little memory and a clear error."""
 
-import contextlib
 import gc
 import resource
 import time
@@ -45,24 +44,6 @@ HOSTILE = {
 }
 
 
-LARGE = {
-    "arguments that are calls": "(def f (n) (if (< n 1) 0 (f (- n 1)))) (max " + " ".join(f"(f {n % 3})" for n in range(11_000)) + ")",
-    "functions that call the one before": "(def f0 (a) a) " + " ".join(f"(def f{n} (a) (f{n - 1} (f{n - 1} a)))" for n in range(1, 4900)),
-}
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("name", LARGE)
-def test_a_text_as_large_as_it_may_be_is_compiled_or_refused_in_two_seconds_and_256_mib(name: str) -> None:
-    gc.collect()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    began = time.process_time()
-    with contextlib.suppress(PolicyError):
-        Policy.compile({"p": LARGE[name]}).evaluate(fixture())
-    assert time.process_time() - began < 30, "2 s on a quiet machine"
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 256 * 1024
-
-
 @pytest.mark.long
 @pytest.mark.parametrize("name", HOSTILE)
 def test_what_is_written_to_exhaust_the_host_is_answered(name: str) -> None:
@@ -84,18 +65,6 @@ def test_what_is_written_to_exhaust_the_host_is_answered(name: str) -> None:
 def endless_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "STEPS", 1 << 60)
     monkeypatch.setattr(limits, "GUEST_STEPS", 1 << 60)
-
-
-@pytest.mark.usefixtures("endless_steps")
-def test_time_is_limited_also_where_steps_are_not() -> None:
-    text = "(def spin (n) (if (< n 1) 0 (+ (spin (- n 1)) (spin (- n 1))))) (with Guests g (spin 100))"
-    policy = Policy.compile({"p": text})
-    began = time.perf_counter()
-    result = policy.evaluate(fixture(), seconds=0.05)
-    assert time.perf_counter() - began < 30
-    assert result.stopped
-    assert [(error.kind, error.guest) for error in result.errors] == [("limit", None)]
-    assert "0.05 s" in result.errors[0].message
 
 
 _ONCE = '(defvar once "a") (defvar long (* "x" 65000)) (defvar half (* "x" 32000)) (defvar other (+ (* "x" 64999) "€"))'
@@ -133,14 +102,6 @@ def test_a_policy_builds_no_more_than_128_mib_however_many_guests_there_are(name
     assert result.stopped
 
 
-def test_a_list_may_grow_by_an_element_at_each_of_thousands_of_guests() -> None:
-    guests: dict[str, dict[str, Value]] = {f"g{number}": {"n": 1} for number in range(5000)}
-    text = '(defvar found "") (defvar l (with found x 0)) (with Guests g { (set l (+ l (with once x g.n))) 0 }) l'
-    result = Policy.compile({"p": f"{_ONCE} {text}"}).evaluate(snapshot(guests=guests), seconds=60)
-    assert not result.errors
-    assert result.values[-1] == [1] * 5000
-
-
 SLOW = {
     "errors": "(with Guests g (/ g.n 0)) " * 3000,
     "a long loop": "(with long z { " + "(< long other) " * 4 + "1 })",
@@ -162,33 +123,6 @@ def test_a_policy_ends_soon_after_its_time_whatever_its_steps_take(name: str) ->
     assert result.stopped
     last = result.errors[-1]
     assert (last.kind, last.name, last.entity, "0.05 s" in last.message) == ("limit", "p", None, True)
-
-
-def test_of_very_many_errors_the_first_thousand_are_told() -> None:
-    guests: dict[str, dict[str, Value]] = {f"g{number}": {"n": 1} for number in range(600)}
-    text = "(with Guests g (/ g.n 0)) (with Guests g (/ g.n 0)) (with Guests g (g.Control 'x' 1))"
-    result = Policy.compile({"p": text}).evaluate(snapshot(guests=guests), seconds=60)
-    assert [error.kind for error in result.errors] == ["zero-division"] * 1000
-    assert (result.decisions, result.stopped) == ((), False)
-
-
-LONG_NAMES = ("(Host.Control {} 1)", "(Host.SetVar {} 1)", "(Host.Remember {} 1)", "(Host.Stat {} 1)", "(Host.StatAvg {})")
-
-
-@pytest.mark.parametrize("form", LONG_NAMES)
-@pytest.mark.parametrize("name", ['"' + "x" * 201 + '"', '(* "x" 201)'])
-def test_names_that_policies_make_are_no_longer_than_those_that_they_write(form: str, name: str) -> None:
-    (fault,) = Policy.compile({"p": form.format(name)}).evaluate(fixture()).errors
-    assert (fault.kind in ("limit", "unknown-field", "undefined-symbol"), fault.line) == (True, 1)
-    assert not Policy.compile({"p": form.format("'mem_free'")}).evaluate(fixture()).errors
-
-
-@pytest.mark.parametrize("given", [("a",), ["a"]])
-def test_a_list_of_a_plugin_grows_no_further_than_one_of_the_policy(given: Value) -> None:
-    taken = snapshot(host={"l": given, "n": 1}, properties={"host": {"l": given}})
-    for text in ("(* Host.l 10000000)", '(* (Host.Prop "l") 10000000)', "(defvar l Host.l) " + "(set l (+ l l)) " * 30):
-        (fault,) = Policy.compile({"p": text}).evaluate(taken).errors
-        assert fault.kind in ("limit", "type")
 
 
 def test_each_guest_has_steps_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from policy_declared import declared
@@ -75,21 +74,6 @@ def test_notes_stay_for_as_long_as_a_hypervisor_is_away_and_lists_no_guest(tmp_p
         counted(it, guests(seconds=3600.0 * hours))
     assert counted(it, guests("a", incarnation="1", seconds=90_000.0)) == {"a": 2}
     assert counted(it, guests("a", "b", incarnation="1", seconds=91_000.0)) == {"a": 3, "b": 2}, "its list may have been short"
-
-
-def test_nil_forgets(tmp_path: Path) -> None:
-    it = plugin(tmp_path, '(Host.Control "was" (Host.Recall "n" -1)) (Host.Remember "n" (if (== (Host.Recall "n") 5) nil 5))')
-    assert [counted(it, snapshot())["host"] for _ in range(3)] == [-1, 5, -1]
-
-
-def test_all_that_can_be_remembered_comes_back_as_it_was(tmp_path: Path) -> None:
-    text = """
-    (defvar l (with Guests g g.size))
-    (Host.Remember "a" 1.5) (Host.Remember "b" "s") (Host.Remember "c" l) (Host.Remember "d" (< 1 2))
-    """
-    plugin(tmp_path, text).mom_evaluate(guests("a", "b"), ())
-    memory: Any = plugin(tmp_path, text).mom_services()[PolicyTexts].memory()
-    assert memory["host"]["values"] == {"a": 1.5, "b": "s", "c": [1, 1], "d": True}
 
 
 def test_a_disk_that_cannot_be_written_is_a_problem_and_nothing_more(tmp_path: Path) -> None:

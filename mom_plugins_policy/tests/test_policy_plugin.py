@@ -1,6 +1,5 @@
 """The plugin: files, refusals, decisions and changes."""
 
-import errno
 import logging
 import os
 from pathlib import Path
@@ -211,33 +210,6 @@ def test_a_file_that_cannot_be_had_is_refused(tmp_path: Path) -> None:
         assert said in message
 
 
-def test_a_disk_that_does_not_say_what_is_there_refuses_what_is_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    directory, there = folder(tmp_path, {"10_a.policy": ""}), Path.stat
-
-    def broken(path: Path, **named: bool) -> os.stat_result:
-        if path.name == "10_a.policy":
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        return there(path, **named)
-
-    monkeypatch.setattr(Path, "stat", broken)
-    ((found, *_, message),) = refusal(plugin(tmp_path, directory=directory))
-    assert (found, message) == ("10_a.policy", "cannot be read: Input/output error")
-
-
-def test_a_name_that_is_there_already_or_has_control_characters_is_refused(tmp_path: Path) -> None:
-    directory = folder(tmp_path, {"10_a.policy": "1", "10_a.policy.policy": "2", "20_a\n\x1b[31m.policy": "1"})
-    (name, *_, message), (unprintable, *_, why) = refusal(plugin(tmp_path, directory=directory))
-    assert name == "10_a.policy.policy"
-    assert "has the same policy name" in message
-    assert unprintable.isprintable()
-    assert "control characters" in why
-
-
-def test_a_bad_default_names_itself(tmp_path: Path) -> None:
-    ((name, line, column, _),) = refusal(plugin(tmp_path, brought={"10_bad": "\n(("}))
-    assert (name, line, column) == ("default policy 10_bad", 2, 2)
-
-
 # --- decisions ---------------------------------------------------------------------------------------------------------------
 
 
@@ -299,16 +271,6 @@ def test_policies_with_which_mom_would_not_start_are_found_by_the_check_of_the_c
     assert finding.message.startswith(f"{bad}:2:6: ")
     bad.unlink()
     assert list(it.mom_check()) == []
-
-
-def test_a_configuration_in_which_nothing_is_decided_is_warned_of(tmp_path: Path) -> None:
-    it = plugin(tmp_path, directory=folder(tmp_path, {}))
-    (one,) = it.mom_check()
-    said = f"no policy decides: {tmp_path}/policy.d contains no file *.policy"
-    assert (one.severity, one.message) == (Severity.WARNING, said)
-    (tmp_path / "policy.d/60_a.policy").write_text("(+ 1 2)")
-    assert list(it.mom_check()) == []
-    assert list(plugin(tmp_path, brought={"50_a": "(+ 1 2)"}).mom_check()) == []
 
 
 def test_that_no_policy_decides_is_a_problem_until_one_does(tmp_path: Path) -> None:

@@ -111,20 +111,6 @@ def test_a_decision_has_its_reason_and_the_line_where_it_was_made(folder: Folder
     assert str(first.source) == "p.py:3:1"
 
 
-def test_the_line_is_that_of_the_policy_also_where_a_library_calls_it(folder: Folder) -> None:
-    text = """
-        from functools import partial
-
-        def decide(host, guests):
-            return map(partial(sized, size=5), guests)
-
-        def sized(guest, size):
-            return guest.set(
-                "size", size, because="so")
-    """
-    assert {str(one.source) for one in folder.decisions(p=text)} == {"p.py:7:1"}
-
-
 def test_what_is_unknown_is_none_and_never_zero(folder: Folder) -> None:
     text = """
         def decide(host, guests):
@@ -175,11 +161,6 @@ def test_a_bound_that_is_none_bounds_nothing(folder: Folder, bounds: str, expect
         {("host", "knob"): expected},
         [],
     )
-
-
-@pytest.mark.parametrize("given", ["return None", "yield from guests"])
-def test_a_policy_may_decide_nothing(folder: Folder, given: str) -> None:
-    assert folder.decide(f"def decide(host, guests):\n    {given}\n", guests()) == ({}, [])
 
 
 def test_a_later_policy_sees_what_earlier_ones_decided_and_noted(folder: Folder) -> None:
@@ -255,13 +236,6 @@ def test_a_mistake_costs_itself_and_is_said_with_its_line(folder: Folder, line: 
     assert (problem.hint == "write `yield` before `set`") is ("not yielded" in said)
 
 
-@pytest.mark.parametrize("given", ["return 3", "return [None]"])
-def test_what_is_given_and_is_no_decision_is_said(folder: Folder, given: str) -> None:
-    decided, (problem,) = folder.decide(f"def decide(host, guests):\n    {given}\n")
-    assert decided == {}
-    assert "it must yield `guest.set(…)`" in problem.message
-
-
 # --- notes -------------------------------------------------------------------------------------------------------------------------
 
 COUNTS = """
@@ -281,12 +255,6 @@ def test_notes_last_from_cycle_to_cycle_and_across_restarts(folder: Folder) -> N
     folder.plugin = folder.anew()
     folder.plugin.mom_setup()
     assert folder.again(one)[0] == {("vm", "size"): 3, ("host", "knob"): 3}
-
-
-def test_a_policy_that_fails_notes_nothing(folder: Folder) -> None:
-    assert folder.decide(COUNTS)[1] == []
-    folder.decide("def decide(host, guests):\n    host.notes['cycles'] = 100\n    1 / 0\n")
-    assert folder.decide(COUNTS)[0]["host", "knob"] == 2
 
 
 def test_a_guest_that_is_left_out_is_counted_once_in_the_notes(folder: Folder) -> None:
@@ -314,21 +282,6 @@ def test_policies_are_read_in_the_order_of_their_names_and_hidden_ones_are_not(f
     for name in ("20_b.py", "10_a.py", ".hidden.py", "_part.py", "notes.txt", "30_c.py.bak"):
         folder.write(name, f"def decide(host, guests):\n    return host.set('knob', 1, because='{name}')\n")
     assert [one.source.name for one in folder.decisions()] == ["10_a.py", "20_b.py"]
-
-
-def test_a_policy_may_have_data_classes_and_parts_of_its_own(folder: Folder) -> None:
-    text = """
-        from __future__ import annotations
-        from dataclasses import dataclass
-
-        @dataclass(frozen=True)
-        class Step:
-            size: int = 3
-
-        def decide(host, guests):
-            return [host.set("knob", Step().size, because="x")]
-    """
-    assert folder.decide(text) == ({("host", "knob"): 3}, [])
 
 
 def test_a_folder_that_is_absent_or_empty_is_said_and_decides_nothing(folder: Folder) -> None:

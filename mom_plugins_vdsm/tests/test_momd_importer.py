@@ -62,13 +62,6 @@ def test_the_rpc_port_is_a_port_or_a_path_or_off(port: str, listen: str | None) 
     assert plugins.get("xmlrpc") == (None if listen is None else {"listen": listen, **read_only})
 
 
-def test_an_rpc_port_takes_no_changes_any_more_and_the_file_says_so_and_why() -> None:
-    text = import_momd("[main]\nrpc-port: 8080\n", "mom.conf").imported.yaml()
-    assert "changes_over_tcp: false" in text
-    assert "XML-RPC has no authentication" in text
-    assert "rpc-port: 8080: clients can read statistics and policies, but change nothing" in text
-
-
 def test_collectors_and_controllers_become_plugins() -> None:
     plugins = momd(
         "[main]\ncontrollers: Balloon, KSM, CpuTune, IoTune\n[host]\ncollectors: HostMemory, HostKSM, HostCpu, HostTime\n"
@@ -153,10 +146,3 @@ def test_every_wrong_value_is_told_with_its_option() -> None:
 def test_a_file_that_is_no_ini_file_is_refused_with_its_line(text: str) -> None:
     with pytest.raises(ConfigError, match=r"line:? 3"):
         import_momd(text, "old.conf")
-
-
-def test_comments_percent_signs_and_continued_lists_are_as_they_were() -> None:
-    plugins = momd("# x\n; y\n[DEFAULT]\nrpc-port: 77\n[main]\ncontrollers:\n  KSM\n  Balloon\npolicy: /a%b\n")["plugins"]
-    assert plugins["xmlrpc"]["listen"] == "127.0.0.1:77"
-    assert plugins["policy"]["file"] == "/a%b"
-    assert {"ksm", "balloon"} <= plugins.keys()

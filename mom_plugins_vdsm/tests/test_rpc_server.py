@@ -7,14 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
 from rpc_peer import LONG_SECONDS, Serving, client, threads
 
-from mom_core import MomError
 from mom_devkit import wait_until
 from mom_kvm import PolicyTexts
 from mom_plugins_vdsm import rpc_server
-from mom_plugins_vdsm.rpc_plugin import XmlRpcPlugin
 
 PING = b"<?xml version='1.0'?>\n<methodCall>\n<methodName>ping</methodName>\n<params>\n</params>\n</methodCall>\n"
 
@@ -181,23 +178,6 @@ def test_the_socket_is_there_for_its_owner_only_and_gone_at_the_end(tmp_path: Pa
     wait_until(lambda: threads() <= before)
     with Serving(tmp_path, mode="0660") as serving:
         assert stat.S_IMODE(serving.socket.stat().st_mode) == 0o660
-
-
-@pytest.mark.parametrize(
-    ("listen", "message"),
-    [("/" + "x" * 107, "at most 107 bytes"), ("0", "specify a path"), ("some where:1", "specify a path")],
-)
-def test_an_address_that_cannot_be_is_a_configuration_error(listen: str, message: str) -> None:
-    with pytest.raises(ValidationError, match=message):
-        XmlRpcPlugin.Settings(listen=listen)
-
-
-def test_a_port_that_is_taken_is_refused(tmp_path: Path, free_port: int) -> None:
-    with (
-        Serving(tmp_path, listen=str(free_port)),
-        pytest.raises(MomError, match=f"cannot listen on 127.0.0.1:{free_port}: Address already"),
-    ):
-        Serving(tmp_path, listen=f"127.0.0.1:{free_port}").plugin.mom_setup()
 
 
 def test_who_only_takes_a_look_listens_on_nothing(tmp_path: Path) -> None:

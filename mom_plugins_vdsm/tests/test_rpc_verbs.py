@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 from rpc_peer import Serving, client, report
 
-from mom_core import Problem, Scope, Severity, Value
+from mom_core import Problem, Severity, Value
 from mom_core.testing import snapshot
 from mom_kvm import PolicyTexts
 from mom_plugins_vdsm.rpc_client import rpc_client
@@ -118,12 +118,6 @@ def test_a_guest_that_nothing_can_be_done_about_or_that_was_not_sampled_is_not_a
     assert sorted(mom.getStatistics()["guests"]) == ["vm1", "vm2", "vm3", "vm4"]
 
 
-def test_guests_whose_vcpus_no_plugin_counts_are_active(serving, mom):
-    del serving.context.declarations.fields[Scope.GUEST, "vcpu_count"]
-    serving.report({}, {"vm1": {"balloon_cur": 1}})
-    assert mom.getActiveGuests() == ["vm1"]
-
-
 def test_a_value_that_xml_cannot_carry_does_not_break_the_answer(serving, mom):
     serving.report({"huge": 1 << 70, "tuple": (1, "a\x00b\r\n")}, {"bad\x01name": {"balloon_cur": 1}})
     found = mom.getStatistics()
@@ -157,13 +151,6 @@ def test_ping_is_false_while_the_policies_in_force_fail(tmp_path):
         assert mom.ping() is False
         assert mom.setNamedPolicy("01-parameters", "(set x 1)") is True
         serving.evaluate()
-        assert mom.ping() is True
-
-
-def test_ping_is_true_while_a_policy_fails_for_single_guests_only(tmp_path):
-    with Serving(tmp_path, policies={"02-use": "(with Guests guest (+ guest.balloon_cur 1))"}) as serving, client(serving.socket) as mom:
-        (fault,) = serving.evaluator.mom_evaluate(snapshot(guests={"vm1": {"balloon_cur": None}}), ())
-        assert isinstance(fault, Problem)
         assert mom.ping() is True
 
 
@@ -214,14 +201,6 @@ def test_nil_removes_a_policy_and_without_any_the_text_is_0(mom):
     assert mom.setNamedPolicy("never there", None) is True
     assert mom.getPolicy() == "0"
     assert mom.getNamedPolicies() == {}
-
-
-def test_who_changes_policies_is_in_the_log_and_the_history(serving, caplog, mom):
-    caplog.set_level(logging.INFO, "mom")
-    mom.setNamedPolicy("01-parameters", "(set x 2)")
-    who = f"process {os.getpid()} of user {os.getuid()} through {serving.socket}"
-    assert f"policies changed by {who}: set 01-parameters" in caplog.text
-    assert serving.context.service(PolicyTexts).history()[-1].who == who
 
 
 @pytest.mark.parametrize(

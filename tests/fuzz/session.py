@@ -14,7 +14,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-from large import MOST_MIB
 from seeds import write
 from targets import TARGETS
 
@@ -24,17 +23,11 @@ WORK: Final = HERE.parents[1] / ".cache/fuzz"
 LONGEST_INPUT: Final = 4096
 """Bytes. Longer inputs have separate tests."""
 
-SLOW_SECONDS: Final = 2
-"""Inputs that take longer in an instrumented process run again without instrumentation."""
-
-EMPTY_MIB: Final = 200
-"""Memory of Python with all instrumented plugins before the first input, rounded up."""
+MOST_MIB: Final = 456
+"""Limit of memory: 256 MiB for an input, and 200 MiB for Python with all instrumented plugins."""
 
 HUNG_SECONDS: Final = 20
-"""Instrumentation makes a target up to ten times slower. Inputs that take longer run again without it."""
-
-LARGE_INPUTS: Final = 300
-"""Number of large inputs for each target, made of small ones."""
+"""Limit of time for an input. Instrumentation makes a target up to ten times slower."""
 
 KEPT: Final = 300
 """Maximum number of inputs in a corpus, the shortest first."""
@@ -50,15 +43,8 @@ def fuzz(name: str, runs: int, seconds: int) -> tuple[list[Path], bool]:
         zipfile.ZipFile(kept).extractall(start)
     words = WORK / f"{name}.dict"
     words.write_text("".join(f'"{word}"\n' for word in _words(start.iterdir())))
-    limits = [f"-runs={runs}", f"-max_total_time={seconds}", f"-timeout={HUNG_SECONDS}", f"-rss_limit_mb={EMPTY_MIB + MOST_MIB}"]
-    options = [
-        *limits,
-        f"-report_slow_units={SLOW_SECONDS}",
-        f"-max_len={LONGEST_INPUT}",
-        f"-dict={words}",
-        f"-artifact_prefix={found}/{name}-",
-        "-print_final_stats=1",
-    ]
+    limits = [f"-runs={runs}", f"-max_total_time={seconds}", f"-timeout={HUNG_SECONDS}", f"-rss_limit_mb={MOST_MIB}"]
+    options = [*limits, f"-max_len={LONGEST_INPUT}", f"-dict={words}", f"-artifact_prefix={found}/{name}-", "-print_final_stats=1"]
     command = [sys.executable, str(HERE / "fuzz.py"), name, *options, str(corpus), str(start)]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=seconds * 3 + 120, check=False, cwd=WORK)
     figures = dict(re.findall(r"^stat::(\w+):\s*(\d+)", done.stderr, re.M))
@@ -77,33 +63,6 @@ def _words(files: Iterable[Path]) -> list[str]:
     for file in files:
         found.update(re.findall(r"[A-Za-z_][\w.-]{2,30}|[<>/&;=:{}()#\"'|-]{2,6}", file.read_bytes().decode("latin-1")))
     return sorted(word.replace("\\", "\\\\").replace('"', '\\"') for word in found if word.isascii())[:2000]
-
-
-def heavy(name: str, files: Iterable[Path]) -> list[Path]:
-    """Return the inputs that also exceed the limits without instrumentation."""
-    found = []
-    code = "import large, sys; print(large.judged(*sys.argv[1:]))"
-    good = str(next((WORK / "seeds" / name).glob("seed-*")))
-    for file in files:
-        command = [sys.executable, "-c", code, name, good, str(file)]
-        done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, errors="replace", timeout=600, check=False)
-        why = done.stdout.strip() or (done.stderr[-2000:] if done.returncode else "")
-        if why:
-            found.append(file)
-            print(f"{file}: {why}", flush=True)
-    return found
-
-
-def large(name: str, count: int) -> int:
-    """Return the number of large inputs that exceed the limits."""
-    command = [sys.executable, str(HERE / "large.py"), name, str(count), str(WORK / "found"), str(WORK / "seeds" / name)]
-    before = set((WORK / "found").iterdir())
-    done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, errors="replace", timeout=7200, check=False)
-    left = set((WORK / "found").iterdir()) - before
-    print(
-        f"{name}: {count} large inputs, {len(left)} to look at\n{done.stdout}{done.stderr[-3000:] if done.returncode else ''}", flush=True
-    )
-    return max(len(left), done.returncode)
 
 
 def keep(name: str) -> None:
@@ -130,8 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in given.targets:
         began = time.monotonic()
         found, ended = fuzz(name, given.runs, given.seconds)
-        bad += len(heavy(name, found)) + large(name, LARGE_INPUTS)
-        bad += not found and not ended  # by a signal, or before the first input
+        bad += len(found) + (not ended)
         print(f"{name}: {len(found)} to look at, {time.monotonic() - began:.0f} s", flush=True)
         if given.keep:
             keep(name)

@@ -5,8 +5,8 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout, suppress
+from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout, suppress
 from functools import cache
 from io import StringIO
 from pathlib import Path
@@ -32,11 +32,9 @@ from mom_plugins_fleet.signatures import opened
 from mom_plugins_fleet.subjects import StoredEntry
 from mom_plugins_fleet.verbs.status import host_rows, print_hosts
 from mom_plugins_fleet.view import FleetView
-from mom_plugins_guestagent.figures import judge
-from mom_plugins_guestagent.guestd_client import ask
-from mom_plugins_guestagent.qemu_agent import AgentWay, RawAgent
+from mom_plugins_guestagent.clients import AgentWay, Misbehaves, NoAnswer, RawAgent, Wire, ask_guestd
+from mom_plugins_guestagent.fields import judge
 from mom_plugins_guestagent.ways import AgentAddress, AgentKind
-from mom_plugins_guestagent.wire import Misbehaves, NoAnswer, Wire
 from mom_plugins_http import HttpPlugin
 from mom_plugins_http.server.access import Peer, Right
 from mom_plugins_libvirt.domain_xml import described
@@ -60,20 +58,6 @@ SCRATCH: Final = Path(tempfile.gettempdir())
 
 PATIENT: Final[Mapping[str, object]] = {"deadline": "2min"}
 """Settings of a plugin whose setup takes long only beside fuzzing."""
-
-
-STEPS: Final[list[float]] = []
-"""CPU seconds of each step of the last input, in targets with several steps."""
-
-
-@contextmanager
-def step() -> Iterator[None]:
-    """Measure one step, for which a user waits."""
-    began = time.process_time()
-    try:
-        yield
-    finally:
-        STEPS.append(time.process_time() - began)
 
 
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {}
@@ -107,14 +91,11 @@ def policy(data: bytes) -> None:
     """Compile, check and evaluate a policy, and read the reasons of its decisions."""
     text = data.decode()
     try:
-        with step():
-            compiled = Policy.compile({"50_main_": text})
+        compiled = Policy.compile({"50_main_": text})
     except PolicyError:
         return
-    with step():
-        check({"50_main_": text})
-    with step():
-        [decision.reason for decision in compiled.evaluate(host()).decisions]
+    check({"50_main_": text})
+    [decision.reason for decision in compiled.evaluate(host()).decisions]
 
 
 @target(MomError, UnicodeDecodeError)
@@ -277,7 +258,7 @@ class FromGuest(Wire):
 @target(NoAnswer, Misbehaves)
 def guest_daemon(data: bytes) -> None:
     """Read a guest's answers in place of mom-guestd."""
-    for said in asyncio.run(ask(FromGuest(data), "stats")):
+    for said in asyncio.run(ask_guestd(FromGuest(data), "stats")):
         judge(said, 1.0, None, 1 << 20)
 
 

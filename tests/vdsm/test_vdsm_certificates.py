@@ -1,9 +1,7 @@
 """Certificates: errors name the fault and the file; mom uses renewed certificates."""
 
-import os
 from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from vdsm_peer import Vdsm
@@ -64,32 +62,6 @@ def test_a_file_that_is_not_there_or_holds_something_else_is_named(start_vdsm, c
     if content is not None:
         (pki / name).write_text(content)
     assert str(pki / name) in failure(connect(start_vdsm(), pki)).message
-
-
-def test_a_key_that_cannot_be_read_is_named_with_who_could(connect, vdsm, pki, monkeypatch):
-    key = pki / "keys/vdsmkey.pem"
-    if os.geteuid():
-        key.chmod(0)
-    else:
-        # root can read every file, so the test simulates the refusal.
-        opened = Path.open
-
-        def refuse(path: Path, *arguments: object, **more: object) -> object:
-            if path == key:
-                raise PermissionError(13, "Permission denied")
-            return opened(path, *arguments, **more)  # type: ignore[call-overload]  # handed through
-
-        monkeypatch.setattr(Path, "open", refuse)
-    error = failure(connect(vdsm, pki))
-    assert isinstance(error, PermissionDenied)
-    assert f"{key} cannot be read: Permission denied" in error.message
-    assert "user vdsm" in error.hint
-
-
-def test_a_key_of_another_certificate_is_said(connect, vdsm, pki, tmp_path, ca):
-    other = write_pki(tmp_path / "other", ca)
-    (pki / "keys/vdsmkey.pem").write_bytes((other / "keys/vdsmkey.pem").read_bytes())
-    assert "cannot be used: key values mismatch" in failure(connect(vdsm, pki)).message
 
 
 def test_an_encrypted_key_is_said_and_nobody_is_asked_for_a_password(connect, vdsm, pki):

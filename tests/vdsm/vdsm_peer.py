@@ -166,10 +166,6 @@ class Client:
                 if headers.get("destination") != REQUESTS:
                     raise Drop(f"SEND to {headers.get('destination')}")
                 self.vdsm.requested(received.body, headers.get("reply-to"))
-            case "DISCONNECT":
-                if "receipt" not in headers:
-                    raise Drop("DISCONNECT without receipt")
-                self.write(frame("RECEIPT", {"receipt-id": headers["receipt"]}))
             case _:
                 raise Drop(f"command {received.command}")
 
@@ -405,10 +401,6 @@ class Vdsm:
     def send(self, text: str) -> None:
         for client in list(self._clients):
             client.write(text.encode("latin-1"))
-
-    def error(self, text: str) -> None:
-        for client in list(self._clients):
-            client.error(text)
 
     def wire(self) -> dict[str, Any]:
         """Return the connections, frames, and reasons for dropped connections."""
