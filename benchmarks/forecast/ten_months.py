@@ -114,9 +114,9 @@ class Host:
                 advice = sold_at_risk([one.learned(day) for one in placed], capacity, risk=risk)
                 if isinstance(advice, str):
                     raise SystemExit(advice)
-                while sum(one.sold for one in placed) > advice.sold:
+                while sum(one.sold for one in placed) > advice.sold_kib:
                     placed.pop()
-                while sum(one.sold for one in placed) + (more := next(coming)).sold <= advice.sold:
+                while sum(one.sold for one in placed) + (more := next(coming)).sold <= advice.sold_kib:
                     placed.append(more)
             self.fixed.add(guests, day, capacity)
             self.advised.add(placed, day, capacity)

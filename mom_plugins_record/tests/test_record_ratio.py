@@ -35,7 +35,7 @@ def learned(*uses: Callable[[int, int], float | None], days: int = 28, sold: flo
 def sold(guests: Sequence[PastGuest], risk: float = 0.01) -> float:
     found = sold_at_risk(guests, HOST, risk=risk)
     assert isinstance(found, SoldAtRisk), found
-    return found.sold / HOST
+    return found.sold_kib / HOST
 
 
 def always(gib: float) -> Callable[[int, int], float]:
@@ -139,7 +139,7 @@ class TestWhatIsSaid:
         ratio = host.ratio
         assert (host.ratio_today, host.guests) == (round(40 / 60, 2), 10)
         assert host.result is not None
-        could = format_kib(host.result.sold)
+        could = format_kib(host.result.sold_kib)
         assert f"kvm-07: {could} can be sold, {ratio:.2f} times the 60.00 GiB for guests: " in "".join(lines_of(host, 0.01))
         assert "at most 1 % (95 % confidence" in "".join(lines_of(host, 0.01))
         assert [(where, most, today) for where, _, most, today in rows(host)] == [
@@ -168,20 +168,20 @@ class TestWhatIsSaid:
     def test_guests_that_are_gone_are_not_sold_today(self) -> None:
         guests = learned(*[always(2)] * 10)
         gone = replace(guests[0], days={day: used for day, used in guests[0].days.items() if day < MONDAY + 20})
-        assert sold_on(of_host([gone, *guests[1:]]), 0.01).today == 36 * GIB
+        assert sold_on(of_host([gone, *guests[1:]]), 0.01).sold_today_kib == 36 * GIB
 
     def test_stray_future_day_leaves_all_guests_present(self) -> None:
         guests = learned(*[always(2)] * 10)
         stray = {MONDAY + CENTURY: [float(GIB), *[None] * (PARTS - 1)]}
         ahead = [replace(one, days={**one.days, **stray}) for one in guests[:3]]
         host = sold_on(of_host([*ahead, *guests[3:]]), 0.01)
-        assert (host.guests, host.today) == (10, 40 * GIB)
+        assert (host.guests, host.sold_today_kib) == (10, 40 * GIB)
         gone = replace(ahead[0], days={day: used for day, used in ahead[0].days.items() if not MONDAY + 20 <= day < MONDAY + 28})
         assert sold_on(of_host([gone, *guests[1:]]), 0.01).guests == 9, "but those that are gone"
 
     def test_what_a_host_keeps_where_its_mom_has_not_said_it(self) -> None:
         known = replace(of_host(learned(*[always(2)] * 10)), promisable_kib=None)
-        assert sold_on(known, 0.01).capacity == pytest.approx(0.95 * 64 * GIB)
+        assert sold_on(known, 0.01).for_guests_kib == pytest.approx(0.95 * 64 * GIB)
         with pytest.raises(MomError, match="the memory of kvm-07 was unknown"):
             sold_on(replace(known, host_kib=None), 0.01)
 

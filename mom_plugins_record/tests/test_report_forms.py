@@ -125,7 +125,7 @@ def test_tenant_report_hides_the_others(accounts: Path) -> None:
         assert "32.0" not in done.output, "the host's memory"
     found = told(accounts, "--tenant", "acme-*")
     assert found["whole"]["guests"] == 2
-    assert (found["host"], found["growth"], found["days"]) == (None, None, [])
+    assert (found["host"], found["growth"], found["spans"]) == (None, None, [])
 
 
 OF_ACME: dict[str, str | list[str]] = {"project": "acme", "tags": ["db", "web"]}

@@ -62,9 +62,9 @@ def test_of_several_hosts_as_json(tmp_path: Path) -> None:
     hosts = {one["host"]: one for one in json.loads(done.output)["hosts"]}
     assert hosts["calm"]["ratio"] > 2
     assert 0.9 < hosts["full"]["ratio"] < 1.2
-    assert hosts["calm"]["more_guests"] == (hosts["calm"]["sold_kib"] - 24 * GIB) // (4 * GIB) > 0
+    assert hosts["calm"]["more_guests"] == (hosts["calm"]["result"]["sold_kib"] - 24 * GIB) // (4 * GIB) > 0
     assert hosts["full"]["ratio_today"] == round(24 / 22, 2)
-    assert hosts["new"]["sold_kib"] is None
+    assert hosts["new"]["result"] is None
     assert "5 days are known" in hosts["new"]["why"]
     alone = asked("--days", short)
     assert alone.exit_code == 1

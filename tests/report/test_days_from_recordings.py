@@ -54,8 +54,10 @@ def test_two_recorded_weeks_give_advice(tmp_path: Path, monkeypatch: pytest.Monk
     found = sold()
     assert found["guests"] == 3
     assert not found["why"]
-    assert found["sold_kib"]
-    assert found["days"] == 15
+    result = found["result"]
+    assert isinstance(result, dict)
+    assert result["sold_kib"]
+    assert result["days"] == 15
     assert lived(config, 2, clock, SLOT) > 14 * 96
     assert not list((config.state_directory / "forecast").glob("learned*")), "it is in the files of the mom that ran"
     assert sold() == found

@@ -131,9 +131,9 @@ class HostSold(NamedTuple):
     """
 
     host: str
-    total: float
-    capacity: float
-    today: float
+    host_kib: float
+    for_guests_kib: float
+    sold_today_kib: float
     guests: int
     each: float | None = None
     result: SoldAtRisk | None = None
@@ -143,22 +143,22 @@ class HostSold(NamedTuple):
     @property
     def ratio(self) -> float:
         """Memory that can be sold, divided by the host's memory for guests, rounded down; 0 if unknown."""
-        return 0.0 if self.result is None else math.floor(100 * self.result.sold / self.capacity) / 100
+        return 0.0 if self.result is None else math.floor(100 * self.result.sold_kib / self.for_guests_kib) / 100
 
     @property
     def reserved_mib(self) -> int:
         """Memory in MiB that is not for guests."""
-        return math.ceil((self.total - self.capacity) / MIB)
+        return math.ceil((self.host_kib - self.for_guests_kib) / MIB)
 
     @property
     def ratio_today(self) -> float:
         """Memory sold today, divided by the host's memory for guests."""
-        return round(self.today / self.capacity, 2) if self.capacity else 0.0
+        return round(self.sold_today_kib / self.for_guests_kib, 2) if self.for_guests_kib else 0.0
 
     @property
     def more_guests(self) -> int | None:
         """Number of guests of size `each` that also fit; None if unknown."""
-        return None if self.result is None or not self.each else max(0, int((self.result.sold - self.today) // self.each))
+        return None if self.result is None or not self.each else max(0, int((self.result.sold_kib - self.sold_today_kib) // self.each))
 
 
 def sold_on(past: PastHost, risk: float, each: float | None = None) -> HostSold:
@@ -197,11 +197,11 @@ def lines_of(host: HostSold, risk: float) -> Iterator[str]:
         return
     result, more = host.result, "" if host.result.complete else " or more"
     yield (
-        f"{where}{format_kib(result.sold)}{more} can be sold, {host.ratio:.2f} times the {format_kib(host.capacity)} for guests: "
+        f"{where}{format_kib(result.sold_kib)}{more} can be sold, {host.ratio:.2f} times the {format_kib(host.for_guests_kib)} for guests: "
         f"the risk that some guest lacks memory within a month is at most {100 * risk:.3g} % ({100 * CONFIDENCE:.0f} % confidence; "
-        f"with 50 % confidence, {format_kib(result.middle)} can be sold)"
+        f"with 50 % confidence, {format_kib(result.sold_middle_kib)} can be sold)"
     )
-    today = f"{format_kib(host.today)} are sold to {host.guests} guests today, a ratio of {host.ratio_today:.2f}"
+    today = f"{format_kib(host.sold_today_kib)} are sold to {host.guests} guests today, a ratio of {host.ratio_today:.2f}"
     yield f"{today}; learned: {result.days} days of {result.guests} guests"
     if host.each and host.more_guests is not None:
         yield f"{count_of(host.more_guests, 'more guest')} of {format_kib(host.each)} can be added"
@@ -223,7 +223,7 @@ def rows(host: HostSold) -> Sequence[Sequence[str]]:
         ("OpenStack nova", f"ram_allocation_ratio, with reserved_host_memory_mb = {reserved}", f"{ratio:.2f}", f"{today:.2f}"),
         ("KubeVirt", "memoryOvercommitPercentage", f"{100 * ratio:.0f}", f"{100 * today:.0f}"),
         ("Apache CloudStack", f"mem.overprovisioning.factor, with host.reserved.mem.mb = {reserved}", f"{ratio:.2f}", f"{today:.2f}"),
-        ("Proxmox VE", "memory of all guests together", format_kib(host.result.sold), format_kib(host.today)),
+        ("Proxmox VE", "memory of all guests together", format_kib(host.result.sold_kib), format_kib(host.sold_today_kib)),
     )
 
 
@@ -234,19 +234,12 @@ def json_of(hosts: Sequence[HostSold], risk: float) -> Mapping[str, object]:
         "confidence": CONFIDENCE,
         "hosts": [
             {
-                "host": host.host,
-                "host_kib": round(host.total),
-                "for_guests_kib": round(host.capacity),
-                "sold_today_kib": round(host.today),
-                "ratio_today": host.ratio_today,
-                "guests": host.guests,
-                "sold_kib": None if host.result is None else round(host.result.sold),
-                "sold_middle_kib": None if host.result is None else round(host.result.middle),
+                **{name: value for name, value in host._asdict().items() if name not in {"each", "result", "qemu"}},
                 "ratio": host.ratio or None,
+                "ratio_today": host.ratio_today,
                 "reserved_mib": host.reserved_mib,
                 "more_guests": host.more_guests,
-                "days": None if host.result is None else host.result.days,
-                "why": host.why,
+                "result": None if host.result is None else host.result._asdict(),
                 "qemu": None if host.qemu is None else host.qemu._asdict(),
             }
             for host in hosts

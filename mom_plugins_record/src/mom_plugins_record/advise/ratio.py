@@ -63,14 +63,14 @@ BESIDE_KIB: Final = 64 << 10
 class SoldAtRisk(NamedTuple):
     """Memory in KiB that a host can sell at an accepted risk that some guest lacks memory within a month.
 
-    :param sold: amount with a confidence of `CONFIDENCE`
-    :param middle: median, which has a confidence of 50 %
+    :param sold_kib: amount with a confidence of `CONFIDENCE`
+    :param sold_middle_kib: median, which has a confidence of 50 %
     :param days: number of days on which the result is based; likewise `guests`
-    :param complete: False if `middle` is the largest amount tried
+    :param complete: False if `sold_middle_kib` is the largest amount tried
     """
 
-    sold: float
-    middle: float
+    sold_kib: float
+    sold_middle_kib: float
     days: int
     guests: int
     complete: bool = True

@@ -150,10 +150,9 @@ class _Run:
         self.last = first
         self.engine = engine = RecordedEngine(first.session, policies)
         self._policies, self._since, self._result = policies, since, result
-        self._begins = since - (GROUP + engine.history + 2) * first.session.interval
-        self._knows = self._whole = first.report.number == 1
-        """Whether the policies' memory is known, and whether no cycle is missing that policies look back at."""
-        self._looked_back = 0
+        self._knows = first.report.number == 1
+        """Whether the policies' memory is known."""
+        self._looked_back = engine.history if self._knows else 0
         result.left_out.update(engine.left_out)
 
     def take(self, recorded: RecordedCycle) -> None:
@@ -161,12 +160,9 @@ class _Run:
         if recorded.session is not self.last.session:
             engine.use(recorded.session)
         self.last = recorded
-        if report.time < self._begins:
-            self._knows = self._whole = False
-            return
         again = engine.cycle(report.snapshot)
         result.evaluated += 1
-        exact = self._knows and (self._whole or self._looked_back >= engine.history)
+        exact = self._knows and self._looked_back >= engine.history
         if recorded.cycle.memory is not None and (not self._knows or report.number == 1):
             if self._policies is None and self._knows and engine.memory != recorded.cycle.memory:
                 exact = False  # the daemon started with the memory of an earlier run

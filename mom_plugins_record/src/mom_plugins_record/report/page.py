@@ -107,7 +107,7 @@ def page(summary: ReportSummary) -> str:
 
 
 def _plots(summary: ReportSummary) -> list[str]:
-    spans, often = (summary.hours, "hour") if summary.hours else (summary.days, "day")
+    spans, often = summary.spans, summary.span
     if len(spans) < 2 or summary.whole.figures["given_back_at_least_gib"] is None:
         return []
 

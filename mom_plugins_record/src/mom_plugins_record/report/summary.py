@@ -81,10 +81,10 @@ class ReportSummary:
     worth: Worth | None
     host: Figures | None
     growth: Growth | None
-    days: Sequence[Figures]
-    """Averages of each day (UTC), and the host's maximum use. `begins` is in seconds since the epoch."""
-    hours: Sequence[Figures]
-    """Figures like those in `days`, for each hour; empty for a long period."""
+    spans: Sequence[Figures]
+    """Averages of each `span`, and the host's maximum use. `begins` is in seconds since the epoch."""
+    span: str
+    """Day (UTC), or hour of a short period."""
     remarks: Sequence[str] = ()
 
 
@@ -136,8 +136,8 @@ def summary_of(account: AccountedHours, by: str = "class", tenant: str = "", pri
         _worth(line, host, price, tenant),
         None if tenant else _host_figures(host),
         None if tenant else growth_of(_needed_by_day(hours, sums.needs), limit, until),
-        [] if tenant else _spans(hours, DAY_HOURS),
-        _spans(hours, 1) if until - since < SHORT and not tenant else [],
+        [] if tenant else _spans(hours, 1 if until - since < SHORT else DAY_HOURS),
+        "hour" if until - since < SHORT else "day",
         account.remarks,
     )
 
