@@ -1,4 +1,4 @@
-"""The command `mom`: subcommands work beside broken plugins, and errors are one line and an exit code."""
+"""The command `mom`: verbs are found, completed, and fail with one line and the right exit code."""
 
 import errno
 import os
@@ -13,6 +13,7 @@ import pytest
 from mom_core import ConfigError, HypervisorError, PluginError, UnitError
 from mom_core.errors import DeadlineExceeded
 from mom_daemon.cli import frame
+from mom_daemon.cli.frame import run
 from mom_daemon.cli.verbs import Verb
 
 MOM = Path(sys.executable).with_name("mom")
@@ -185,3 +186,30 @@ def test_a_terminal_that_knows_only_ascii_shows_what_it_can(tmp_path):
     assert done.returncode == 2
     assert "mode: must be 'enforce' or 'observe'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def offered(words: str, word: int) -> list[str]:
+    environment = {**os.environ, "_MOM_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(word)}
+    done = subprocess.run([MOM], capture_output=True, text=True, timeout=60, check=False, env=environment)
+    assert done.stderr == ""
+    return [line.partition(",")[2] for line in done.stdout.splitlines()]
+
+
+@pytest.mark.processes
+def test_verbs_their_verbs_and_options_are_offered() -> None:
+    assert {"status", "doctor", "config"} <= set(offered("mom ", 1))
+    assert offered("mom sta", 1) == ["status"]
+    assert {"init", "check", "show"} <= set(offered("mom config ", 2))
+    assert offered("mom doctor --j", 2) == ["--json"]
+
+
+VERBS = (["config", "check"], ["config", "show"], ["status"], ["guests"], ["doctor"], ["fields"], ["restore"], ["run"])
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=" ".join)
+@pytest.mark.parametrize("way", [[], ["-c"]], ids=["FILE", "-c FILE"])
+def test_each_verb_that_takes_one_file_takes_it_as_argument_and_option(verb, way, tmp_path, capsys):
+    file = tmp_path / "mine.yaml"
+    file.write_text("interval: never\n")
+    assert run([*verb, *way, str(file)]) == 2
+    assert f"{file}:1:1" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""`mom config`: its output, and the files that it writes."""
+"""`mom config`: what an operator sees, and what is written on the disk."""
 
 import json
 import os
@@ -389,3 +389,25 @@ def test_check_warns_of_several_hypervisors(acme, check):
     code, out, _ = check("plugins: {acme: {}, other: {}}")
     assert code == 0
     assert "several plugins provide a hypervisor: acme, other; mom uses the first" in out
+
+
+YAML = """state_directory: {here}/state
+run_directory: {here}/run
+plugins:
+  policy:
+    file: {policy}
+  http:
+    tcp:
+      listen: "127.0.0.1:8132"
+      certificate: {here}/nosuch.pem
+      key: {here}
+"""
+
+
+def test_every_file_that_is_missing_is_refused_at_its_place(tmp_path, file, check):
+    code, _, said = check(YAML.format(here=tmp_path, policy="/nosuch"))
+    assert code == 2
+    assert f"{file}:5:" in said
+    assert "plugins.policy.file: there is no file /nosuch" in said
+    assert "plugins.http.tcp.certificate: " in said
+    assert f"plugins.http.tcp.key: there is no file {tmp_path}" in said

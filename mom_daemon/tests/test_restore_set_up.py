@@ -1,4 +1,4 @@
-"""`mom restore` sets up the plugins that restore values, also beside broken ones."""
+"""`mom restore`: the plugins that it sets up, and its output."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,6 +10,8 @@ from mom_core import Config, ControlSpec, Entity, FieldSpec, Guest, LedgerEntry,
 from mom_core.ledger import Ledger
 from mom_daemon.restore import set_up
 from mom_devkit import config_of
+
+Verb = Callable[..., tuple[int, str, str]]
 
 SIZE, WEIGHT = (ControlSpec(name, Unit.KIB, Scope.GUEST, "", name) for name in ("size", "weight"))
 FIELDS = [FieldSpec(spec.name, Unit.KIB, Scope.GUEST, "") for spec in (SIZE, WEIGHT)]
@@ -97,7 +99,7 @@ def test_without_the_hypervisor_or_any_owner_it_is_an_error(tmp_path: Path, brok
 
 @pytest.mark.parametrize("stands", [False, True])
 def test_without_a_configuration_nothing_is_to_be_put_back_if_the_ledger_says_so(
-    stands: bool, tmp_path: Path, mom: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+    stands: bool, tmp_path: Path, mom: Verb, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """/etc/mom may have been removed before the package."""
     ledger = Ledger(tmp_path / "ledger.json")
@@ -108,3 +110,40 @@ def test_without_a_configuration_nothing_is_to_be_put_back_if_the_ledger_says_so
     code, out, err = mom("restore", "-c", tmp_path / "gone.yaml", "--as-left", tmp_path / "run")
     assert (code, out.strip()) == ((2, "") if stands else (0, "Nothing to restore."))
     assert ("gone.yaml" in err) is stands
+
+
+ENTRY = LedgerEntry(Entity(Scope.GUEST, "a", "a"), "size", 2 << 20, 1 << 20, "balloon", 0.0, found=(1 << 20) + 700_000)
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    made = config_of(tmp_path, {"balloon": control_plugin(FIELDS[0], SIZE)})
+    monkeypatch.setattr("mom_daemon.restore.load_config", lambda path: made)
+    return made
+
+
+def test_sizes_are_shown_with_their_unit(config: Config, mom: Verb) -> None:
+    Ledger.open(config.state_directory).record([ENTRY])
+    code, out, _ = mom("restore", "--dry-run")
+    assert code == 0
+    assert "size was set to 1.00 GiB by mom, and would be restored to 2.00 GiB" in out
+    assert "size no longer exists; its original value was 2.00 GiB" in mom("restore")[1]
+
+
+@pytest.mark.parametrize("way", [["--dry-run"], []], ids=["looked at", "put back"])
+@pytest.mark.parametrize(
+    ("form", "said"), [([], "The changes of an earlier run of mom are unknown.\n"), (["--json"], "null\n")], ids=["text", "json"]
+)
+def test_a_damaged_ledger_is_not_nothing_to_put_back(config: Config, mom: Verb, way: list[str], form: list[str], said: str) -> None:
+    (config.state_directory / "ledger.json").parent.mkdir(parents=True, exist_ok=True)
+    (config.state_directory / "ledger.json").write_text("[")
+    code, out, err = mom("restore", *way, *form)
+    assert (code, out) == (1, said)
+    assert "is damaged" in err
+
+
+def test_a_program_is_told_in_json_also_where_nothing_is_put_back(config: Config, mom: Verb) -> None:
+    for options in ((), ("--dry-run",), ("--if-unclean",)):
+        code, out, _ = mom("restore", *options, "--json")
+        assert (code, out.strip()) == (0, "[]")
+    assert mom("restore", "--if-unclean")[1:] == ("Nothing to restore.\n", "")

@@ -1,5 +1,6 @@
-"""If the hypervisor does not list its guests, no command claims that there are none."""
+"""Commands never report no guests if the guests are unknown, and wait for a slow hypervisor."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from mom_core import (
 )
 from mom_core.testing import snapshot
 from mom_daemon import NoSuchGuest, doctor, find_guest
-from mom_daemon.look.sources import look
+from mom_daemon.look.sources import LOOK_SECONDS, look
 from mom_daemon.look.status import _show
 from mom_daemon.report_models import ReportDocument, report_document
 from mom_daemon.report_words import reported
@@ -100,3 +101,23 @@ def test_a_configuration_without_a_hypervisor_is_an_error_and_not_a_host_without
     code, out, err = mom("guests", "-c", file)
     assert (code, out) == (1, "")
     assert "no enabled plugin provides a hypervisor" in err
+
+
+class SlowHost(AwayHost):
+    """Hypervisor that answers later than the deadline of a cycle."""
+
+    class Settings(PluginSettings):
+        deadline: Any = 0.2
+
+    def __init__(self, settings: PluginSettings, context: Any) -> None:
+        self.given = settings.deadline
+
+    def guests(self) -> Sequence[Guest]:
+        time.sleep(0.6)
+        return [Guest("1", f"booting, given {self.given:g} s")]
+
+
+def test_guests_of_a_slow_host_are_listed_though_a_cycle_would_not_wait_for_them(tmp_path: Path) -> None:
+    seen, problems = look(config_of(tmp_path, {"slow": SlowHost}))
+    assert [row[1] for row in seen["guests"]["rows"]] == [f"booting, given {LOOK_SECONDS:g} s"]
+    assert not problems

@@ -7,7 +7,7 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 from pydantic import SecretStr
@@ -16,9 +16,11 @@ from mom_core import (
     Change,
     ConfigError,
     ControlSpec,
+    DefaultPolicy,
     FieldSpec,
     Finding,
     Guest,
+    GuestColumn,
     GuestGone,
     PluginContext,
     PluginSettings,
@@ -29,8 +31,9 @@ from mom_core import (
     hookimpl,
 )
 from mom_daemon import About, Explainer, ExplanationPart
-from mom_devkit import ConformanceTests, FakeHypervisor, check_plugin, config_of
+from mom_devkit import ConformanceTests, FakeHypervisor, check_plugin, config_of, wait_until
 from mom_devkit.conformance import CHECKS, subject
+from mom_devkit.conformance.statements import fault_of, missing_of
 
 KNOB = {"proc/knob": "60\n"}
 
@@ -343,3 +346,60 @@ def test_loading_the_pytest_plugin_imports_next_to_nothing() -> None:
     program = "import sys, mom_devkit.pytest_plugin; print(sum(name.startswith(('mom_core', 'pydantic')) for name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert int(done.stdout) <= 4
+
+
+def control(**changes: Any) -> ControlSpec:
+    usual = {"name": "size", "unit": Unit.COUNT, "scope": Scope.GUEST, "description": "How large.", "field": "size"}
+    return ControlSpec(**{**usual, **changes})
+
+
+def column(**changes: Any) -> GuestColumn:
+    return GuestColumn(**{"name": "heat", "fields": ("heat",), "unit": Unit.PERCENT, "about": "how hot it is", **changes})
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (5, "is no FieldSpec"),
+        (FieldSpec("no name", Unit.KIB, Scope.HOST, ""), "a name that policies cannot use"),
+        (FieldSpec("class", Unit.KIB, Scope.HOST, ""), "a name that policies cannot use"),
+        (FieldSpec("size", "furlongs", Scope.HOST, ""), "a Unit and a Scope"),  # type: ignore[arg-type]  # a mistake on purpose
+        (FieldSpec("size", Unit.KIB, Scope.HOST, ""), "is not described"),
+        (DefaultPolicy("size", "()"), "a name without a number"),
+        (control(field=""), "field that holds"),
+        (control(unit=Unit.TEXT, minimum=1), "is no number"),
+        (control(minimum=2, maximum=1), "minimum above its maximum"),
+        (column(name=""), "a name"),
+        (column(fields=()), "fields"),
+        (column(metric="mom_cycles_total"), "metric"),
+    ],
+    ids=str,
+)
+def test_a_declaration_that_mom_cannot_use_is_named(spec: object, message: str) -> None:
+    fault, _ = fault_of(spec) or ("", "")
+    assert message in fault
+    assert fault_of(control(minimum=1, maximum=5)) is None
+
+
+class Notes(Protocol):
+    def read(self) -> str: ...
+
+    def write(self, text: str) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("kind", "offer", "message"),
+    [(int, 5, "is no protocol"), (Notes, 5, "it lacks read, write"), (Notes, type("N", (), {"read": 1, "write": 1}), "")],
+)
+def test_an_offer_must_have_all_of_its_protocol(kind: object, offer: object, message: str) -> None:
+    missing = missing_of(kind, offer)
+    assert message in missing if message else not missing
+
+
+def test_it_returns_the_first_true_value_or_explains() -> None:
+    looks = iter([None, 0, "there", "later"])
+    assert wait_until(lambda: next(looks)) == "there"
+    with pytest.raises(AssertionError, match=r"not within 0\.01 s: its log"):
+        wait_until(lambda: False, lambda: "its log", 0.01)
+    with pytest.raises(AssertionError, match="a sentence"):
+        wait_until(lambda: False, "a sentence", 0.01)

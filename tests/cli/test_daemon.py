@@ -64,18 +64,6 @@ def test_sighup_reads_the_configuration_again_unless_it_is_wrong_or_a_plugin_ref
     mom.stop()
 
 
-def test_without_ksm_it_runs_and_says_what_is_missing(mom: Mom) -> None:
-    for file in (mom.root / "sys/kernel/mm/ksm").iterdir():
-        file.unlink()
-    (mom.root / "sys/kernel/mm/ksm").rmdir()
-    process = mom.start()
-    mom.wait_for(lambda: mom("status").returncode == 0)
-    status = mom("status")
-    assert "ksm_run" in status.stdout
-    assert "refused" in status.stdout
-    assert process.poll() is None
-
-
 def test_a_ledger_that_cannot_be_written_stops_controls_and_is_said(mom: Mom) -> None:
     state = mom.directory / "state"
     state.mkdir()

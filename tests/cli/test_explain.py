@@ -8,11 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-import click
-import pytest
 from mom_on_files import Mom
-
-from mom_daemon import moment
 
 Simulating = Callable[..., None]
 
@@ -42,14 +38,6 @@ def test_a_running_mom_explains_a_guest_through_its_socket(simulated: Mom) -> No
     assert content["guest"]["name"] == name
     assert content["memory"]["guarantee_kib"] == 200 * 1024
     assert content["why_unchanged"] or content["decisions"][-1]["why"]
-
-
-def test_a_guest_that_is_not_there_is_a_no_with_near_names(simulated: Mom) -> None:
-    name = a_guest(simulated)
-    told = simulated("explain", name + "x")
-    assert told.returncode == 1
-    assert told.stderr.count("there is no guest") == 1
-    assert f"did you mean {name}" in told.stderr
 
 
 def test_what_the_verbs_show_says_where_it_is_from(simulated: Mom) -> None:
@@ -127,19 +115,3 @@ def test_a_recording_says_why_in_the_words_of_the_running_mom_and_where_it_ends(
     assert simulated("explain", "nobody", "--at", "1s ago").returncode == 1
     assert simulated("explain", os.fsdecode(b"\xff")).returncode == 1, "no name of a guest, and no mistake of mom"
     assert simulated("explain", name, "--recording", str(simulated.directory / "nowhere")).returncode == 2
-
-
-@pytest.mark.parametrize("text", ["", "yesterday", "25:00", "5 ago", "2026-13-01", "-5m ago", "99999999999d ago"])
-def test_what_is_no_time_is_misuse(text: str) -> None:
-    with pytest.raises(click.UsageError, match="is not a time; write it as"):
-        moment(text, "--at")
-
-
-def test_times_are_what_they_look_like() -> None:
-    now = datetime(2026, 11, 20, 10, 0, tzinfo=UTC).timestamp()
-    assert moment("5m ago", "--at", now) == now - 300
-    assert moment("09:30", "--at", now) == now - 1800
-    assert moment("9:30:30", "--at", now) == now - 1770
-    assert moment("10:32", "--at", now) == now + 1920 - 86400, "the last one that has been"
-    assert moment("2026-11-20T09:00", "--at", now) == now - 3600
-    assert moment("2026-11-20T09:00+01:00", "--at", now) == now - 7200

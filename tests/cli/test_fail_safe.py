@@ -132,15 +132,6 @@ def test_what_was_put_back_is_not_said_to_stand_where_the_ledger_could_not_be_wr
     assert not mom.logged("changes stand")
 
 
-def test_a_damaged_ledger_is_told_by_status(mom: Mom) -> None:
-    (mom.directory / "state").mkdir()
-    (mom.directory / "state/ledger.json").write_text("[")
-    said = mom("status")
-    assert said.returncode == 1
-    assert "The changes of an earlier run of mom are unknown: the ledger " in said.stdout
-    assert json.loads(mom("status", "--json").stdout) == {"running": False, "to_put_back": None}
-
-
 def test_what_was_in_force_puts_back_whatever_the_file_says_now(killed: Mom) -> None:
     assert (killed.directory / "run/in-force.json").stat().st_mode & 0o777 == 0o600, "for its owner only"
     killed.config.write_text("plugins: [broken")

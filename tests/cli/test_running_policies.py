@@ -61,13 +61,6 @@ def test_a_policy_with_a_mistake_is_refused_with_its_place_and_rolled_back_is_wh
     assert running("policy", "reset").returncode == 0
 
 
-def test_without_a_running_mom_or_its_socket_it_says_what_to_do(mom: Mom) -> None:
-    mom.configure("policy: {defaults: false}", "http: {}")
-    assert "start mom with the http plugin enabled" in mom("policy", "list").stderr
-    mom.configure("policy: {defaults: false}")
-    assert "add `http: {}` to `plugins`" in mom("policy", "list").stderr
-
-
 def test_memory_is_reserved_waited_for_and_given_up(simulated: Mom) -> None:
     refused = simulated("reserve", "80TiB", "--wait")
     assert refused.returncode == 1

@@ -86,15 +86,3 @@ def test_no_color_is_honoured(on_terminal: Callable[..., str], monkeypatch: pyte
     assert "\x1b[" in on_terminal(["doctor"], 80)
     monkeypatch.setenv("NO_COLOR", "1")
     assert "\x1b" not in on_terminal(["doctor"], 80)
-
-
-def test_a_wide_terminal_shows_what_a_narrow_one_has_no_room_for(on_terminal: Callable[..., str]) -> None:
-    narrow, wide = (plain(on_terminal(["guests"], columns)) for columns in (24, 240))
-    assert "no room in 24 columns for: " in " ".join(narrow.split())
-    assert "no room" not in wide
-    assert any(line.split()[:2] == ["guest", "class"] for line in wide.splitlines())
-
-
-@pytest.mark.parametrize("group", [[], ["config"], ["plugin"], ["policy"], ["fleet"], ["record"], ["reserve"]], ids=" ".join)
-def test_what_a_verb_does_is_said_whole_in_the_list_of_verbs(on_terminal: Callable[..., str], group: list[str]) -> None:
-    assert "..." not in on_terminal([*group, "--help"], 80).partition("\nCommands")[2]
