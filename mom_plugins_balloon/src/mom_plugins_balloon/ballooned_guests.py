@@ -151,7 +151,7 @@ class BalloonedGuests:
         """Record a request."""
         past = self._pasts.get(guest.id)
         if past is not None and past.incarnation == guest.incarnation:
-            self._pasts[guest.id] = past.after_request(request)
+            self._pasts[guest.id] = past._replace(resized=True, request=request)
 
     def note_source(self, identity: str, source: Source) -> None:
         """Record who decided the last request."""
@@ -162,7 +162,7 @@ class BalloonedGuests:
     def forget_request(self, identity: str) -> None:
         """Forget the last request to a guest that left or was restored."""
         if (past := self._pasts.get(identity)) is not None:
-            self._pasts[identity] = past.without_request()
+            self._pasts[identity] = past._replace(resized=False, request=None)
 
     def columns(self, guests: Sequence[Guest], now: float) -> dict[str, Sequence[Value]]:
         """Return guests' fields about mom's requests and obstacles to a shrink, keyed by name."""
@@ -201,11 +201,9 @@ class BalloonedGuests:
         """Build the memory of all guests, once per cycle."""
         snapshot, guests, now = self.snapshot, self.snapshot.listed, self.snapshot.monotonic
         pasts, promises = self.of_all(guests), facts.promises
-        requests, learned = [past.request for past in pasts], [past.learned for past in pasts]
         made = [now - (age or 0.0) for age in snapshot.numbers("stats_age")]
-        targets, reserved = snapshot.numbers(CONTROL), snapshot.numbers("kernel_reserved")
         columns: dict[str, Sequence[object]] = {
-            "on_its_way": [request is not None and not request.arrived for request in requests],
+            "on_its_way": [past.pending is not None for past in pasts],
             "largest": [past.most_since(at - CLOCK_SLACK_SECONDS, now) for past, at in zip(pasts, made, strict=True)],
             "obstacle": [
                 guest.why_blocked(CONTROL) or obstacle(guest, past, promises) or (NEW if past.has_come and self._rests(past) else "")
@@ -213,10 +211,9 @@ class BalloonedGuests:
             ],
             "pause": [facts.moving.get(guest.id, "") for guest in guests],
             "origin_unknown": self._origin_unknown(pasts, facts),
-            "target": [kib if request is None else request.target for request, kib in zip(requests, targets, strict=True)],
             "kernel_reserved": [
-                kib if habits is None or habits.usage.kernel.reserved is None else int(habits.usage.kernel.reserved)
-                for habits, kib in zip(learned, reserved, strict=True)
+                kib if past.learned is None or past.learned.usage.kernel.reserved is None else int(past.learned.usage.kernel.reserved)
+                for past, kib in zip(pasts, snapshot.numbers("kernel_reserved"), strict=True)
             ],
         }
         if promises is not None:

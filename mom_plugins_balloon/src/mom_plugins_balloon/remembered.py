@@ -141,14 +141,6 @@ class Remembered(NamedTuple):
             return largest
         return max(largest, float(request.target))
 
-    def after_request(self, request: SizeRequest) -> Remembered:
-        """Return the record after a request."""
-        return self._replace(resized=True, request=request)
-
-    def without_request(self) -> Remembered:
-        """Return this record without the last request."""
-        return self._replace(request=None, resized=False)
-
     def without_start(self) -> Remembered:
         """Return this record of a guest that can claim no further reservation."""
         return self if self.arrival is None else self._replace(arrival=self.arrival._replace(started=None))
