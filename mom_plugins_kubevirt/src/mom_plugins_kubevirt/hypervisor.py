@@ -72,7 +72,7 @@ class KubevirtHypervisor:
         self._libvirts: dict[str, PodLibvirt] = {}
         """The pods' libvirts, keyed by pod UID."""
         self._held: dict[str, PodGuest] = {}
-        """Guests keyed by ID. Hold the lock to replace `_libvirts` or `_held`."""
+        """Guests keyed by ID. mom replaces this, `_libvirts` and `_troubles` as a whole, so any thread may read them."""
         self._troubles: dict[str, str] = {}
         self._looked = False
         self._watcher: LookThread | None = None
@@ -91,8 +91,7 @@ class KubevirtHypervisor:
         """Close all connections within 0.3 s. Connections that hang stay open."""
         if self._watcher is not None:
             self._watcher.stop(_CLOSE_SECONDS)
-        with self._lock:
-            libvirts, self._libvirts, self._held = list(self._libvirts.values()), {}, {}
+        libvirts, self._libvirts, self._held = list(self._libvirts.values()), {}, {}
         ask_all(self._means.callers, libvirts, lambda libvirt: libvirt.hypervisor.close(), _CLOSE_SECONDS)
         self._means.relay.stop(_CLOSE_SECONDS / 6)
         if self._means.loop is not None:
@@ -101,7 +100,7 @@ class KubevirtHypervisor:
 
     def _find(self) -> float:
         self.scan()
-        for libvirt in self._all():
+        for libvirt in self._libvirts.values():
             libvirt.connection.reach()
         return _SCAN_SECONDS
 
@@ -110,37 +109,28 @@ class KubevirtHypervisor:
         with self._scanning:
             if not self.node.scan():
                 return
-            gone = []
-            with self._lock:
-                before, self._libvirts = self._libvirts, {}
-                for uid, pod in self.node.pods.items():
-                    libvirt = before.pop(uid, None)
-                    if libvirt is not None and (libvirt.pod.pid, libvirt.pod.started) == (pod.pid, pod.started):
-                        libvirt.pod = pod  # the name may be known now
-                    else:
-                        if libvirt is not None:
-                            gone.append(libvirt)
-                        libvirt = PodLibvirt(pod, self._means)
-                    self._libvirts[uid] = libvirt
-                gone.extend(before.values())
+            before, libvirts = self._libvirts, dict[str, PodLibvirt]()
+            for uid, pod in self.node.pods.items():
+                libvirt = before.get(uid)
+                if libvirt is None or (libvirt.pod.pid, libvirt.pod.started) != (pod.pid, pod.started):
+                    libvirt = PodLibvirt(pod, self._means)
+                libvirt.pod = pod  # the name may be known now
+                libvirts[uid] = libvirt
+            self._libvirts = libvirts
+        gone = [libvirt for uid, libvirt in before.items() if libvirts.get(uid) is not libvirt]
         for libvirt in gone:
             self._means.callers.start(libvirt.hypervisor.close)
         if gone and self._watcher is not None:
             self._means.context.wake(f"the pod {gone[0].pod.name} has terminated" + (f" (and {len(gone) - 1} more)" if gone[1:] else ""))
 
-    def _all(self) -> list[PodLibvirt]:
-        with self._lock:
-            return list(self._libvirts.values())
-
     def pods_of(self, guests: Iterable[Entity]) -> dict[str, LauncherPod]:
         """Return the guests' pods, keyed by guest ID."""
-        with self._lock:
-            return {guest.id: held.libvirt.pod for guest in guests if (held := self._held.get(guest.id)) is not None}
+        held_guests = self._held
+        return {guest.id: held.libvirt.pod for guest in guests if (held := held_guests.get(guest.id)) is not None}
 
     def troubles(self) -> Mapping[str, str]:
         """Return why mom cannot manage pods, keyed by NAMESPACE/NAME."""
-        with self._lock:
-            return dict(self._troubles)
+        return self._troubles
 
     # --- the guests --------------------------------------------------------------------------------------------------------------
 
@@ -152,7 +142,7 @@ class KubevirtHypervisor:
             if self.node.all_nameless:
                 why, cure = self.node.why_nameless
                 raise HypervisorError(why, hint=cure)
-            libvirts = self._all()
+            libvirts = list(self._libvirts.values())
             due = sorted(
                 (libvirt for libvirt in libvirts if libvirt.may_be_asked), key=lambda libvirt: libvirt.asked_at
             )  # a round might not reach all pods
@@ -169,8 +159,7 @@ class KubevirtHypervisor:
                     libvirt.unanswered()
             self._merge(libvirts)
             self._looked = True
-            with self._lock:
-                return tuple(held.guest for held in self._held.values())
+            return tuple(held.guest for held in self._held.values())
 
     def _merge(self, libvirts: Sequence[PodLibvirt]) -> None:
         held, disputes = self._one_pod_each(libvirts)
@@ -180,8 +169,7 @@ class KubevirtHypervisor:
         troubles = {_label(libvirt.pod): libvirt.trouble for libvirt in libvirts if libvirt.trouble}
         for identity, why in claims.items():
             troubles |= dict.fromkeys(disputes[identity], why)
-        with self._lock:
-            before, self._held, self._troubles = self._held, held, dict(troubles)
+        before, self._held, self._troubles = self._held, held, dict(troubles)
         if any(identity not in before and self._process_of("", identity) is None for identity in held):
             self.scan()  # the process may be newer than the last scan
         with self._lock:
@@ -200,8 +188,7 @@ class KubevirtHypervisor:
                 guest = replace(guest, blocked={"*": why})
                 troubles[_label(libvirt.pod)] = why
             identified[identity] = replace(entry, guest=guest)
-        with self._lock:
-            self._held, self._troubles = identified, troubles
+        self._held, self._troubles = identified, troubles
 
     def _one_pod_each(self, libvirts: Sequence[PodLibvirt]) -> tuple[dict[str, PodGuest], dict[str, list[str]]]:
         # If several pods claim a guest, choose the pod that had it before, or else the oldest.
@@ -256,27 +243,23 @@ class KubevirtHypervisor:
 
     def remarks(self) -> Sequence[tuple[str, SeenGuest.Remark]]:
         """Return why mom cannot rely on guests, each with the guest's ID."""
-        remarks = ((identity, held, held.libvirt.hypervisor.remarks()) for identity, held in self._current().items())
+        remarks = ((identity, held, held.libvirt.hypervisor.remarks()) for identity, held in self._held.items())
         return [(identity, remark) for identity, held, of_guests in remarks for own, remark in of_guests if own == held.own.id]
 
     def seen(self) -> Sequence[SeenGuest]:
         """Return the guests that `guests` listed last."""
         guests = []
-        for held in self._current().values():
+        for held in self._held.values():
             for guest in map(copy.copy, held.libvirt.hypervisor.seen([held.own.entity])):
                 guest.id, guest.name = held.guest.id, held.guest.name
                 guests.append(guest)
         return guests
 
-    def _current(self) -> dict[str, PodGuest]:
-        with self._lock:
-            return dict(self._held)
-
     def _held_guests(self, ids: Iterable[str]) -> dict[str, PodGuest]:
         if not self._looked:
             self.guests()
-        with self._lock:
-            return {identity: held for identity in ids if (held := self._held.get(identity)) is not None}
+        held_guests = self._held
+        return {identity: held for identity in ids if (held := held_guests.get(identity)) is not None}
 
     # --- balloons ----------------------------------------------------------------------------------------------------------------
 
