@@ -2,7 +2,6 @@
 
 import os
 import re
-import time
 from pathlib import Path
 
 import pytest
@@ -114,17 +113,6 @@ def test_a_configuration_is_read(acme, config):
     assert acme_settings.token.get_secret_value() == "s3cret"
 
 
-def test_a_programs_mistakes_are_told_by_the_way_to_them(acme):
-    with pytest.raises(ConfigError) as caught:
-        load_config({"interval": 5, "plugins": {"acme": {"stepp": 1}, "sim": {"seed": object()}}, 7: 8})  # type: ignore[dict-item]  # a mistake on purpose
-    told = str(caught.value)
-    assert "configuration: interval: 5 has no unit" in told
-    assert "configuration: plugins.acme.stepp: there is no such setting (did you mean 'step'?)" in told
-    assert "plugins.sim: plugin 'sim' of mom-plugins-sim cannot check its settings: TypeError" in told
-    assert "7" in told
-    assert ":0" not in told
-
-
 # --- errors of files -----------------------------------------------------------------------------------------------
 
 
@@ -144,19 +132,6 @@ def test_a_configuration_must_be_a_regular_file(tmp_path, name, words):
         sparse.truncate(1_000_000_000_000)
     with pytest.raises(ConfigError, match=words):
         load_config(tmp_path / name)
-
-
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        *((text, "1:1: the configuration is empty (`mom config init` writes a configuration") for text in ("", "# only a comment\n", "~")),
-        *((text, "1:1: must be a mapping of settings (write `plugins:`") for text in ("[host, ksm]", "5")),
-        *((text, "no plugin is enabled") for text in ("mode: observe", "plugins: {}")),
-        (b"mode: observe\nplugins: \xff\n", "2:1: not UTF-8: byte 0xff (save the file as UTF-8)"),
-    ],
-)
-def test_what_holds_no_configuration_is_an_error(problems, text, told):
-    assert told in problems(text)[0]
 
 
 # --- errors of syntax ---------------------------------------------------------------------------------------------
@@ -186,16 +161,6 @@ def test_a_syntax_error_has_a_place_and_advice(problems, text, place, words):
 
 
 # --- limits --------------------------------------------------------------------------------------------------------------------
-
-
-def test_aliases_that_explode_are_stopped_before_they_do(problems):
-    text = 'a: &a ["x","x","x","x","x","x","x","x","x"]\n'
-    for name, before in zip("bcdefghi", "abcdefgh", strict=True):
-        text += f"{name}: &{name} [{','.join([f'*{before}'] * 9)}]\n"
-    began = time.monotonic()
-    (problem,) = problems(text)
-    assert "aliases expanded" in problem
-    assert time.monotonic() - began < 30
 
 
 @pytest.mark.long
@@ -305,15 +270,6 @@ def test_a_secret_is_never_told(acme, problems, settings):
     assert not any("12345" in problem or "sesame" in problem for problem in told)
 
 
-def test_broken_plugins_do_not_hide_what_is_wrong_with_others(acme, problems):
-    acme.add_plugin("broken", before="raise SystemExit(1)")
-    told = problems("plugins:\n  broken: {}\n  missing: {}\n  acme: {count: x}\n")
-    assert len(told) == 3
-    assert told[0].startswith("2:3: plugin 'broken' of acme-broken 1.0 cannot be loaded from shelf_broken:Plugin: SystemExit: 1")
-    assert told[1].startswith("3:3: plugin 'missing' is not installed")
-    assert told[2].startswith("4:10: plugins.acme.count")
-
-
 # --- guests --------------------------------------------------------------------------------------------------------------------
 
 
@@ -358,27 +314,6 @@ def test_a_pattern_may_be_of_a_property_and_its_name_is_one(acme, config):
     assert read("a=b") == (9, None)
     assert read("flavor=m1.large") == (1, None), "a name is not looked at for properties"
     assert read(uuid="u1") == (1, 4 << 30)
-
-
-def test_a_pattern_that_can_match_no_guest_is_told_with_what_to_write(acme, problems):
-    told = problems('plugins: {acme: {}}\nguests:\n  "flavor=": {share: 2}\n  "=m1": {}\n  "my flavor=m1.*": {}\n  "*=x": {shar: 1}\n')
-    bad = "a pattern with = needs the name of a property before it, and text after it (write, for example, `flavor=m1.*`, or"
-    assert told == [
-        f'3:3: guests."flavor=": {bad} `name=flavor=` for guests of that name)',
-        f'4:3: guests."=m1": {bad} `name==m1` for guests of that name)',
-        f'5:3: guests."my flavor=m1.*": {bad} `name=my flavor=m1.*` for guests of that name)',
-        f'6:3: guests."*=x": {bad} `name=*=x` for guests of that name)',
-        "6:11: guests.\"*=x\".shar: there is no such setting for guests in the enabled plugins (did you mean 'share'?)",
-    ]
-
-
-def test_unknown_and_wrong_guest_settings_are_told(acme, problems):
-    assert problems('plugins: {acme: {}}\nguests:\n  "db-*": {shar: 1, share: 0, floor: 5}\n  vm: 7\n') == [
-        "3:12: guests.\"db-*\".shar: there is no such setting for guests in the enabled plugins (did you mean 'share'?)",
-        '3:21: guests."db-*".share: must be at least 1, not 0',
-        '3:31: guests."db-*".floor: 5 has no unit (write it like 64MiB; units are B, KiB, MiB, GiB, TiB, PiB, kB, KB, MB, GB, TB, PB)',
-        "4:3: guests.vm: the settings for guests must be a mapping (available settings: share, floor)",
-    ]
 
 
 def test_of_contradicting_patterns_the_last_counts(shelf, config, caplog):

@@ -51,16 +51,6 @@ def test_a_configuration_writable_for_others_is_refused(
     load_config(config)
 
 
-@as_root
-def test_a_configuration_behind_a_foreign_link_is_refused(config: Path) -> None:
-    link = config.with_name("link.yaml")
-    link.symlink_to(config)
-    load_config(link)
-    os.lchown(link, OTHER, 0)
-    with pytest.raises(ConfigError, match=OTHERS.format("link.yaml")):
-        load_config(link)
-
-
 def looking(path: Path, *, owner: int | None = None, mode: int | None = None) -> Callable[[str], os.stat_result]:
     """Return a substitute for `lstat` with another owner or mode for one path."""
 
@@ -72,15 +62,6 @@ def looking(path: Path, *, owner: int | None = None, mode: int | None = None) ->
         return os.stat_result(found)
 
     return look
-
-
-def test_another_owner_anywhere_on_the_way_is_refused(tmp_path: Path) -> None:
-    file = tmp_path / "a/b/x.py"
-    file.parent.mkdir(parents=True)
-    file.write_text("")
-    assert untrusted(file) == ""
-    for path in (Path("/"), tmp_path, tmp_path / "a", file.parent, file):
-        assert f"belongs to the user {OTHER}" in untrusted(file, looking(path, owner=OTHER)), path
 
 
 def test_links_are_followed_and_everything_on_their_way_counts(tmp_path: Path) -> None:
@@ -95,17 +76,6 @@ def test_links_are_followed_and_everything_on_their_way_counts(tmp_path: Path) -
         assert f"belongs to the user {OTHER}" in untrusted(tmp_path / "far/deep", looking(tmp_path / on_the_way, owner=OTHER))
     (tmp_path / "round").symlink_to("round")
     assert "is a loop of symbolic links" in untrusted(tmp_path / "round")
-
-
-@as_root
-def test_a_run_folder_of_another_user_is_not_used(tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    run.mkdir()
-    os.chown(run, OTHER, OTHER)
-    with pytest.raises(MomError, match=f"run is not used: .* belongs to the user {OTHER}") as caught:
-        RunLock(run).take()
-    assert "run_directory" in caught.value.hint
-    assert list(run.iterdir()) == []
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o1777])

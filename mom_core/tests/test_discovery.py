@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from mom_core import PluginError, PluginSettings, __version__
+from mom_core import PluginError, __version__
 from mom_core.plugins import discovery
 from mom_core.plugins.discovery import available_plugins, how_to_install, load_plugins
 
@@ -35,16 +35,6 @@ def test_installed_plugins_are_found_at_once(shelf, tmp_path, monkeypatch):
     assert not (tmp_path / "cache").exists(), "no cache is written"
 
 
-def test_only_named_plugins_are_imported_in_their_order(shelf):
-    for name in ("a", "b", "c", "other"):
-        shelf.add_plugin(name)
-    loaded, _ = load_plugins(["c", "a", "b", "a"])
-    assert list(loaded) == ["c", "a", "b"]
-    assert "shelf_a" in sys.modules
-    assert "shelf_other" not in sys.modules
-    assert (loaded["a"].settings_class, loaded["a"].guest_settings_class) == (PluginSettings, None)
-
-
 # --- missing -------------------------------------------------------------------------------------------------------------------
 
 
@@ -68,14 +58,6 @@ def test_a_distribution_of_mom_is_installed_from_where_mom_core_is(tmp_path, mon
         == f"`cd '{tmp_path}/a clone' && {sys.executable} -m pip install -c packaging/clone.txt mom-plugins-ksm`"
     )
     assert "pip install" not in how_to_install("mom-plugins-ksm", "mom-nowhere")
-
-
-def test_an_unknown_plugin_says_where_plugins_are_found():
-    error = only_error("quux")
-    assert error.message == "plugin 'quux' is not installed"
-    assert error.hint == (
-        f"no distribution in {sys.prefix} has a 'mom.plugins' entry point of this name; `mom plugin list` shows the installed plugins"
-    )
 
 
 @pytest.mark.parametrize("name", ["", "x; rm -rf /", "a" * 10_000, "line\nbreak", "requests"])

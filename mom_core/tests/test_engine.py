@@ -4,7 +4,6 @@ import itertools
 import json
 import math
 import shutil
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -566,11 +565,6 @@ def test_invalid_guests_are_left_out_of_the_list(cycle: OneCycle, machine: Machi
     assert len(report.problems) == len(invalid)
 
 
-def test_a_list_of_guests_that_ends_with_an_error_is_unknown(cycle: OneCycle, machine: Machine) -> None:
-    machine.listing = HalfWay
-    assert [problem.message[:42] for problem in cycle().problems] == ["the guests are unknown: ValueError: the re"]
-
-
 def test_invalid_fields_and_decisions_are_dropped_and_the_others_kept(cycle: OneCycle) -> None:
     report = cycle(evaluator(want(50)), bad=Rubbish)
     assert statuses(report) == {"a": Status.APPLIED, "b": Status.APPLIED}
@@ -925,13 +919,6 @@ def test_a_reload_happens_between_cycles_in_the_thread_that_runs_them(tmp_path: 
     assert changed_in == [("the program's own", False)]
 
 
-def test_a_stop_before_run_is_kept(tmp_path: Path, machine: Machine) -> None:
-    engine = engine_with(tmp_path, machine, evaluator(want(50)))
-    engine.stop()
-    engine.run()
-    assert (engine.number, machine.set_calls) == (0, [])
-
-
 def test_a_reload_keeps_the_old_plugins_when_the_new_ones_are_wrong(tmp_path: Path, machine: Machine) -> None:
     with engine_with(tmp_path, machine, evaluator(want(50))) as engine:
         engine.cycle()
@@ -969,26 +956,6 @@ def test_a_reload_keeps_unchanged_plugins_and_puts_back_what_leaves(tmp_path: Pa
     assert torn == made
 
 
-def test_progress_is_reported_between_calls(tmp_path: Path, machine: Machine) -> None:
-    said: list[str] = []
-
-    class Slow(control_plugin(machine)):  # type: ignore[misc]  # made for this test
-        @hookimpl
-        def mom_read(self, targets: Sequence[Target]) -> dict[Target, Value]:
-            said.append("read")
-            return {target: machine.sizes[target.entity.id] for target in targets}
-
-        @hookimpl
-        def mom_write(self, changes: Sequence[Change]) -> None:
-            said.append("write")
-
-    plugins = {"machine": machine_plugin(machine), "size": Slow, "e": evaluator(want(50))}
-    with Engine(config_of(tmp_path, plugins), on_progress=lambda: said.append("progress")) as engine:
-        engine.cycle()
-        # Values are read back in the call that wrote them, within its deadline.
-        assert " ".join(said[said.index("read") :]).startswith("read progress write read progress")
-
-
 @pytest.mark.parametrize(("mode", "seconds"), [("enforce", 5.0), ("observe", 60.0)])
 def test_the_longest_step_includes_restores_in_observe_mode(tmp_path: Path, machine: Machine, mode: str, seconds: float) -> None:
     with engine_with(tmp_path, machine, mode=mode) as engine:
@@ -1017,25 +984,6 @@ def test_a_hypervisor_is_torn_down_last(tmp_path: Path, machine: Machine) -> Non
     with Engine(config_of(tmp_path, plugins)) as engine:
         engine.cycle()
     assert torn == ["size", "machine"]
-
-
-def test_a_reload_requested_during_a_reload_is_done(tmp_path: Path, machine: Machine) -> None:
-    loaded: list[float] = []
-
-    def load() -> Config:
-        loaded.append(time.monotonic())
-        if len(loaded) == 1:
-            engine.request_reload(load)  # the operator's second SIGHUP
-        return config_of(tmp_path, {"machine": machine_plugin(machine)})
-
-    with Engine(config_of(tmp_path, {"machine": machine_plugin(machine)})) as engine:
-        engine.start()
-        try:
-            engine.request_reload(load)
-            wait_until(lambda: len(loaded) >= 2)
-        finally:
-            engine.stop()
-    assert len(loaded) == 2
 
 
 def test_an_error_of_a_reload_is_logged_and_ends_neither_engine_nor_stop(
@@ -1178,32 +1126,6 @@ def test_a_column_whose_function_fails_is_unknown() -> None:
 def test_two_plugins_with_one_control_are_refused(tmp_path: Path, machine: Machine) -> None:
     with pytest.raises(MomError, match="the control size is declared by the plugins size and other"):
         engine_with(tmp_path, machine, other=control_plugin(machine)).open()
-
-
-def test_a_failed_start_tears_down_what_was_set_up(tmp_path: Path) -> None:
-    events: list[str] = []
-
-    first = plugin_of(mom_setup=lambda self: events.append("up"), mom_teardown=lambda self: events.append("down"))
-    with pytest.raises(MomError, match="mom_setup failed: SystemExit: 3"):
-        Engine(config_of(tmp_path, {"first": first, "second": plugin_of(mom_setup=lambda self: sys.exit(3))})).open()
-    assert events == ["up", "down"]
-
-
-def test_a_setup_that_hangs_ends_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    release = threading.Event()
-
-    class Hangs(Base):
-        def __init__(self, settings: PluginSettings, context: Any) -> None:
-            super().__init__(settings, context)
-            monkeypatch.setattr("mom_core.plugins.registry.SETUP_SECONDS", 0.2)  # after the constructor
-
-        @hookimpl
-        def mom_setup(self) -> None:
-            release.wait(600)
-
-    with pytest.raises(MomError, match=r"plugin bad of test-bad 0: mom_setup failed: .*did not answer within 0.2 s"):
-        Engine(config_of(tmp_path, {"bad": Hangs}, {"bad": {"deadline": "100ms"}})).open()
-    release.set()
 
 
 @pytest.mark.parametrize("hook", ["mom_setup", "mom_report"])

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from mom_core import Decision, Entity, LedgerEntry, Outcome, Scope, StateError, StateFile, Status, Value
 from mom_core.ledger import Ledger, can_be_kept
-from mom_core.model import ATTEMPTS_KEPT
 
 
 def entry(
@@ -38,14 +37,6 @@ def ledger(tmp_path: Path) -> Ledger:
     return Ledger.open(tmp_path)
 
 
-@pytest.fixture
-def writes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return a list of texts that are written instead of files."""
-    texts: list[str] = []
-    monkeypatch.setattr("mom_core.state_files.replace_file", lambda path, parts, durable, mode: texts.append(b"".join(parts).decode()))
-    return texts
-
-
 def fill_the_disk(patch: pytest.MonkeyPatch) -> None:
     def full(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")
@@ -70,18 +61,6 @@ def test_any_sequence_of_entries_is_read_back(steps: list[tuple[Value, Value, st
             assert repr(sorted(there.items())) == repr(sorted(ledger.entries.items())).replace("\\ud800", "\ufffd")
 
 
-@pytest.mark.parametrize("status", [Status.UNCHANGED, Status.REFUSED])
-def test_unchanged_and_refused_values_are_not_moms(ledger: Ledger, status: Status) -> None:
-    ledger.record([entry("a", applied=50)])
-    ledger.settle([outcome("a", status, 50, after=50)])
-    assert A not in ledger.entries
-    ledger.record([entry("a", applied=50)])
-    ledger.settle([outcome("a", Status.APPLIED, 50)])
-    ledger.record([entry("a", applied=40)])
-    ledger.settle([outcome("a", status, 40, after=40)])
-    assert ledger.entries[A] == entry("a", applied=50)
-
-
 @pytest.mark.parametrize(
     ("status", "value", "still"),
     [
@@ -99,14 +78,6 @@ def test_a_doubt_ends_only_with_the_value_in_place(ledger: Ledger, tmp_path: Pat
     ledger = Ledger.open(tmp_path)
     ledger.settle([outcome("a", status, value)])
     assert ledger.entries[A] == (in_doubt("a") if still else entry("a", applied=50))
-
-
-def test_what_is_found_in_place_later_says_nothing_of_how_it_was_set(ledger: Ledger) -> None:
-    ledger.record([entry("a", applied=50), entry("b", applied=50)])
-    ledger.settle([outcome("a", Status.APPLIED, 50, after=48), outcome("b", Status.FAILED, 50)])
-    noted = dict(ledger.entries)
-    ledger.settle([outcome("a", Status.UNCHANGED, 50, after=50), outcome("b", Status.UNCHANGED, 50, after=50)])
-    assert ledger.entries == noted
 
 
 def test_a_full_disk_after_a_rounded_change_leaves_it_in_doubt(ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,22 +118,6 @@ def test_a_doubt_ends_with_what_stands_when_mom_looks_again(tmp_path: Path) -> N
     ledger.record([])
     found = {one.entity.name: (one.found, one.in_doubt) for one in Ledger.open(tmp_path).entries.values()}
     assert found == {"rounded": (48, False), "another's": (None, False), "unknown": (None, True)}
-
-
-def test_what_failed_again_and_again_keeps_what_stands() -> None:
-    one = entry(before=100, applied=50).next(40)
-    one = one.failed(None)
-    for value in range(300, 340):
-        one = one.next(value).failed(None)
-    assert one.earlier == 50
-    assert len(one.attempted) == ATTEMPTS_KEPT
-    assert [one.explains(value) for value in (100, 50, 339, 338, 300)] == [True, True, True, True, False]
-
-
-def test_another_incarnation_is_another_entry(ledger: Ledger) -> None:
-    ledger.record([entry(before=100, applied=50, incarnation="1")])
-    ledger.record([entry(before=300, applied=40, incarnation="2")])
-    assert list(ledger.entries.values()) == [in_doubt(before=300, applied=40, incarnation="2")]
 
 
 def test_a_ledger_of_a_later_version_is_refused_and_kept(tmp_path: Path) -> None:
@@ -207,19 +162,6 @@ def test_an_answer_that_no_file_can_hold_does_no_harm(ledger: Ledger, tmp_path: 
     assert {one.entity.name for one in Ledger.open(tmp_path).entries.values()} == {"a", "b"}
 
 
-def test_a_write_that_fails_changes_neither_the_file_nor_the_memory(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    ledger.record([entry("a")])
-    with monkeypatch.context() as patch:
-        fill_the_disk(patch)
-        with pytest.raises(StateError, match="No space left on device"):
-            ledger.record([entry("b")])
-    assert ledger.file.write_error
-    for one in (ledger, Ledger.open(ledger.file.path.parent)):
-        assert list(one.entries.values()) == [in_doubt("a")]
-    ledger.record([entry("a")])
-    assert ledger.file.write_error == ""
-
-
 def test_a_reboot_ends_changes_of_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     boot = tmp_path / "boot_id"
     monkeypatch.setattr("mom_core.ledger.BOOT_ID", boot)
@@ -233,14 +175,3 @@ def test_a_reboot_ends_changes_of_the_host(tmp_path: Path, monkeypatch: pytest.M
     assert len(Ledger.open(tmp_path).entries) == 3
     boot.write_text("two\n")
     assert {one.entity.name for one in Ledger.open(tmp_path, look=True).entries.values()} == {"a", "b"}
-
-
-def test_a_change_prevented_by_a_crash_is_recorded_again(tmp_path: Path) -> None:
-    ledger = Ledger.open(tmp_path)
-    ledger.record([entry("a", before=0, applied=5)])
-    ledger = Ledger.open(tmp_path)
-    ledger.resolve(lambda _: 0)
-    ledger.record([entry("a", before=0, applied=5)])
-    assert Ledger.open(tmp_path).entries[A].explains(4), "a mom that is cut off now may have set it, and the kernel rounds"
-    ledger.settle([outcome("a", Status.APPLIED, 5, after=4)])
-    assert Ledger.open(tmp_path).entries[A].explains(4)

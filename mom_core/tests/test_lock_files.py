@@ -101,17 +101,6 @@ def test_a_lock_that_is_a_link_is_not_followed(folder: Path) -> None:
         open_lock(folder / "x.lock")
 
 
-def test_a_full_disk_keeps_nobody_from_starting(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> int:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "pwrite", full)
-    with RunLock(folder), pytest.raises(MomError, match="running already"):
-        RunLock(folder).take()
-    with RunLock(folder):
-        pass
-
-
 def test_a_file_system_that_has_no_locks_is_not_taken_for_another_mom(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuses(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
@@ -130,28 +119,3 @@ def test_another_user_cannot_hold_the_lock(folder: Path) -> None:
         assert said == "PermissionError"
     with RunLock(folder):
         assert as_other("print(holder(Path(sys.argv[1])))", folder) == str(os.getpid())
-
-
-@pytest.mark.processes
-@AS_ROOT
-def test_a_foreign_holder_of_the_lock_is_reported(folder: Path) -> None:
-    path = folder / "mom.lock"
-    path.touch()
-    path.chmod(0o644)
-    with other_locks(path) as said:
-        assert said == "locked"
-        with pytest.raises(MomError, match="another process holds"):
-            RunLock(folder).take()
-        assert mode(path) == 0o600, "it is the last one that could"
-    with RunLock(folder):
-        pass
-
-
-def test_the_run_directory_is_reachable_whatever_the_umask(tmp_path: Path) -> None:
-    """For example, a group may read it on a host without systemd."""
-    before = os.umask(0o077)
-    try:
-        with RunLock(tmp_path / "run"):
-            assert (tmp_path / "run").stat().st_mode & 0o777 == 0o755
-    finally:
-        os.umask(before)

@@ -418,41 +418,12 @@ def test_a_value_that_returned_to_an_earlier_one_is_moms(tmp_path: Path) -> None
     assert host.read("a", MEMORY) == 1000
 
 
-def test_an_item_that_appeared_later_is_restored(tmp_path: Path) -> None:
-    class Plugged(Host):
-        def read(self, name: str, control: str) -> Value:
-            found = super().read(name, control)
-            return [one for one in found if one["name"] != "y" or self.there] if control == LIMITS else found  # type: ignore[union-attr,index,call-overload]  # a list
-
-        there = False
-
-    host, wanted = Plugged(), dict[tuple[str, str], Value]()
-    with Engine(config_of(tmp_path, {"one": plugin_of(host, wanted)})) as engine:
-        for name in ("x", "y"):
-            host.there = name == "y"
-            wanted["a", LIMITS] = [{"name": name, "limit": 200}]
-            engine.cycle()
-        assert host.read("a", LIMITS) == [{"name": "x", "limit": 200}, {"name": "y", "limit": 200}]
-    assert host.read("a", LIMITS) == [{"name": "x", "limit": 1000}, {"name": "y", "limit": 1000}]
-
-
 def test_a_value_that_is_in_force_already_is_neither_set_nor_recorded(tmp_path: Path) -> None:
     host, wanted = Host(), dict[tuple[str, str], Value]({("a", control): 1000 for control in (SIZE, MEMORY)})
     with Engine(config_of(tmp_path, {"one": plugin_of(host, wanted)})) as engine:
         assert {outcome.status for outcome in engine.cycle().outcomes} == {Status.UNCHANGED}
         assert host.before_mom == {}
         assert not engine.state().changes
-
-
-def test_a_list_is_restored_after_a_failed_change(tmp_path: Path) -> None:
-    host, wanted = Host(), dict[tuple[str, str], Value]()
-    with Engine(config_of(tmp_path, {"one": plugin_of(host, wanted)})) as engine:
-        for limit, fate in ((200, "failed"), (300, "done")):
-            wanted["a", LIMITS] = [{"name": "x", "limit": limit}]
-            host.fates.append(fate)
-            engine.cycle()
-        assert host.read("a", LIMITS) == [{"name": "x", "limit": 300}, {"name": "y", "limit": 1000}]
-    assert host.read("a", LIMITS) == [{"name": "x", "limit": 1000}, {"name": "y", "limit": 1000}]
 
 
 def test_a_stop_during_the_write_of_the_ledger_prevents_the_change(tmp_path: Path) -> None:

@@ -56,15 +56,6 @@ def test_a_schedule_ticks(clock: HandClock, interval: float, steps: list[tuple[f
         assert clock.now == 1000 + at
 
 
-def test_who_waits_is_woken_and_stopped_from_another_thread() -> None:
-    schedule = Schedule(600)
-    assert schedule.wait() is not None
-    threading.Timer(0.05, schedule.wake, ["pressure"]).start()
-    assert schedule.wait() == Tick(0.0, 0, "pressure")
-    threading.Timer(0.05, schedule.stop).start()
-    assert schedule.wait() is None
-
-
 def test_a_stop_during_progress_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schedule_module, "BEAT_SECONDS", 60.0)
     schedule = Schedule(600)

@@ -31,14 +31,6 @@ def test_a_failed_control_is_logged_once(caplog: pytest.LogCaptureFixture) -> No
     assert log.standing() == []
 
 
-def test_a_problem_whose_numbers_change_goes_on_and_is_no_other_one(caplog: pytest.LogCaptureFixture) -> None:
-    log = ProblemLog()
-    for cycle in range(5):
-        log.note([Problem(Source("acme"), f"reading took {cycle * 1.7:.1f} s")], (), cycle, 0.0)
-    assert caplog.messages == ["acme: reading took 0.0 s"]
-    assert [standing.cycles for standing in log.standing()] == [5]
-
-
 def test_a_thousand_guests_with_one_trouble_hide_no_other_one(caplog: pytest.LogCaptureFixture) -> None:
     log = ProblemLog()
     guests = [Entity(Scope.GUEST, f"u{number}", f"vm{number}") for number in range(2 * REMEMBERED)]

@@ -1,15 +1,12 @@
 """State files: content survives; any damage is reported, the file is set aside, and mom continues."""
 
 import errno
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from mom_core import StateError, StateFile, is_there
@@ -37,24 +34,6 @@ def kept(tmp_path: Path) -> StateFile[Use]:
     made = file(tmp_path)
     made.write(CONTENT)
     return made
-
-
-def test_what_was_written_is_read_and_is_json(kept: StateFile[Use], tmp_path: Path) -> None:
-    assert file(tmp_path).read() == Use(5, ("a",))
-    found = json.loads(kept.path.read_text())
-    assert (found["state"], found["version"], found["content"]) == ("use", 1, CONTENT)
-    assert kept.path.stat().st_mode & 0o777 == 0o640
-    assert kept.path.parent.stat().st_mode & 0o007 == 0
-    kept.path.unlink()
-    assert (kept.read(), kept.look(), kept.damage) == (None, None, "")
-
-
-@pytest.mark.long
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(), st.lists))
-def test_whatever_json_holds_comes_back(tmp_path_factory: pytest.TempPathFactory, content: object) -> None:
-    anything = StateFile(tmp_path_factory.mktemp("any") / "any.json", "it", lambda found: [found])
-    anything.write(content, durable=False)
-    assert anything.read() == [content]
 
 
 def test_every_flipped_bit_and_every_missing_end_is_damage(kept: StateFile[Use]) -> None:
@@ -128,19 +107,6 @@ def test_a_file_of_another_kind_is_damage(kept: StateFile[Use], tmp_path: Path) 
     assert "it is a file of kind use, not other" in other.damage
 
 
-def test_who_only_looks_changes_nothing(kept: StateFile[Use], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    kept.path.write_text("{")
-    looking = file(tmp_path, sets_aside=False)
-    with pytest.raises(StateError, match="is damaged"):
-        looking.look()
-    assert looking.read() is None
-    assert "is damaged" in looking.damage
-    assert [path.name for path in kept.path.parent.iterdir()] == ["use.json"]
-    assert not caplog.records
-    looking.write(CONTENT)
-    assert kept.path.with_name("use.json.damaged-1").read_text() == "{", "what is damaged is never overwritten, whoever writes"
-
-
 def test_what_cannot_be_set_aside_is_not_overwritten(kept: StateFile[Use], monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*names: object) -> None:
         raise PermissionError(1, "Operation not permitted")
@@ -155,27 +121,6 @@ def test_what_cannot_be_set_aside_is_not_overwritten(kept: StateFile[Use], monke
     assert kept.path.read_text() == "{"
     kept.write(CONTENT)
     assert kept.read() == Use(5, ("a",))
-
-
-@pytest.fixture(params=["a folder", "a pipe", "a loop"])
-def something_else(request: pytest.FixtureRequest, tmp_path: Path) -> StateFile[Use]:
-    made = file(tmp_path)
-    made.path.parent.mkdir()
-    if request.param == "a folder":
-        made.path.mkdir()
-    elif request.param == "a pipe":
-        os.mkfifo(made.path)
-    else:
-        made.path.symlink_to(made.path)
-    return made
-
-
-def test_what_is_no_file_is_set_aside_too(something_else: StateFile[Use]) -> None:
-    with pytest.raises(UnreadableError, match="cannot be read"):
-        something_else.look()
-    assert something_else.read() is None
-    something_else.write(CONTENT)
-    assert something_else.read() == Use(5, ("a",))
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOMEM])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_core import Guest, Host, Value, as_items, as_number, as_whole
+from mom_core import Guest, Host, Value, as_number, as_whole
 
 
 class Level(IntEnum):
@@ -16,20 +16,6 @@ class Level(IntEnum):
 
 def test_a_number_of_an_enum_is_a_number() -> None:
     assert (as_number(Level.HIGH), as_whole(Level.HIGH)) == (3, 3)
-
-
-@pytest.mark.parametrize("value", [None, True, math.nan, -math.inf, 2**63, 10**400, "5", [1]])
-def test_what_is_no_number_or_none_that_a_host_has_is_unknown(value: Value) -> None:
-    assert as_number(value) is None
-    assert as_whole(value) is None
-
-
-@pytest.mark.parametrize(
-    ("value", "items"),
-    [([{"a": 1}, 5, None, {"b": 2}], [{"a": 1}, {"b": 2}]), ([], []), ((), []), (None, None), ("ab", None), ({"a": 1}, None)],
-)
-def test_a_list_gives_its_mappings_and_what_is_no_list_is_unknown(value: Value, items: list[dict[str, int]] | None) -> None:
-    assert as_items(value) == items
 
 
 @pytest.mark.parametrize(

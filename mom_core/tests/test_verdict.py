@@ -66,11 +66,6 @@ def test_since_when_survives_cycles_and_words_that_change(held: HeldConditions) 
     assert verdict.conditions[0].since == 1e9 + 100
 
 
-def test_since_when_does_not_follow_a_clock_that_is_set(held: HeldConditions) -> None:
-    held.take({"balloon": [FULL]}, 100.0, 1e9)
-    assert lasted(held.take({"balloon": [FULL]}, 160.0, 5.0)) == 60.0
-
-
 def test_a_condition_outlives_short_gaps(held: HeldConditions) -> None:
     held.take({"balloon": [FULL]}, 0.0, 0.0)
     held.take({"balloon": [FULL]}, 5.0, 5.0)
@@ -88,11 +83,6 @@ def test_silence_is_no_recovery(held: HeldConditions) -> None:
         assert lasted(held.take({"balloon": None, "host": []}, now, now)) == now
     assert held.take({"balloon": []}, 310.0, 310.0).conditions[0].over == 10.0, "its figures are of an earlier cycle"
     assert held.take({"balloon": None}, 315.0, 315.0).conditions[0].over == 15.0, "it had nothing to say when it was heard last"
-
-
-def test_a_plugin_that_left_the_configuration_takes_its_alerts_along(held: HeldConditions) -> None:
-    held.take({"balloon": [FULL]}, 0.0, 0.0)
-    assert held.take({"host": []}, 5.0, 5.0) == Verdict()
 
 
 def test_the_log_says_once_that_it_is_bad_and_once_that_it_is_over(caplog: pytest.LogCaptureFixture) -> None:

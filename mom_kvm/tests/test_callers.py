@@ -11,17 +11,6 @@ from mom_kvm import Callers, CallPatience
 LONG_SECONDS = 60.0
 
 
-def test_a_call_that_hangs_holds_up_no_other() -> None:
-    callers = Callers("test")
-    hang = threading.Event()
-    stuck = [callers.start(hang.wait) for _ in range(3)]
-    assert Callers.came_back(callers.start(lambda: None), LONG_SECONDS)
-    assert not any(call.done() for call in stuck)
-    hang.set()
-    assert all(Callers.came_back(call, LONG_SECONDS) for call in stuck)
-    callers.close(1)
-
-
 def test_no_more_threads_are_started_than_may_be_and_what_waits_can_be_cancelled() -> None:
     callers, hang, made = Callers("one", 1), threading.Event(), list[int]()
     first = callers.start(hang.wait)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mom_kvm.cgroups import Hierarchies, mounts_in
+from mom_kvm.cgroups import Hierarchies
 
 V2 = "31 24 0:28 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate"
 HOSTS = "40 24 0:28 /../../.. /host/cgroup ro - cgroup2 cgroup2 rw"
@@ -53,26 +53,11 @@ def test_a_group_is_found_through_what_is_mounted(tmp_path: Path, text: str, con
     assert hierarchies(tmp_path, text).folder(controller, path) == (None if folder is None else str(tmp_path / folder))
 
 
-@pytest.mark.parametrize("line_break", ["\v", "\r", "\x1c", "\x85"])
-def test_no_mount_is_named_so_that_it_passes_for_another(tmp_path: Path, line_break: str) -> None:
-    text = f"50 24 0:40 / /home/a{line_break}51 rw - fuse a{line_break}x\n{V2.replace('/sys/fs/cgroup', f'/mnt/a{line_break}b')}\n"
-    found = hierarchies(tmp_path, text)
-    assert [mount.folder for mount in found.mounts] == [f"/mnt/a{line_break}b"]
-
-
 def test_where_the_own_group_is_not_found_only_what_is_above_all_groups_on_the_way_can_be_reached(tmp_path: Path) -> None:
     found = hierarchies(tmp_path, HOSTS)
     assert found.folder("", "/../../pod-b") is None
     assert found.folder("", "/../../../machine") == f"{tmp_path}/host/cgroup/machine"
     assert found.top("") == f"{tmp_path}/host/cgroup"
-
-
-def test_a_mount_that_is_read_only_in_either_way_is_not_writable() -> None:
-    assert [mount.writable for mount in mounts_in(f"{V2}\n{V2.replace('rw,nosuid', 'ro')}\n{V2.replace('rw,nsd', 'ro,nsd')}")] == [
-        True,
-        False,
-        False,
-    ]
 
 
 def test_the_top_is_that_of_the_mount_that_shows_the_group(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from smaps_texts import mapping, ram
 
 from mom_core import Value
-from mom_kvm import Hierarchies, HostSide
+from mom_kvm import HostSide
 from mom_kvm.host_side import MappedMemory
 
 SCOPE = "/machine.slice/machine-qemu\\x2d1\\x2dweb.scope"
@@ -126,17 +126,6 @@ def test_a_number_that_another_process_has_now_is_not_the_guests(host: HostFiles
     assert (host.fields(), host.properties) == ({}, {})
 
 
-def test_a_pid_file_that_comes_late_is_found_and_one_that_never_comes_is_not_looked_for_all_the_time(host: HostFiles) -> None:
-    host.follow("web")
-    assert host.properties == {}
-    host.process(4711)
-    host.follow("web")
-    assert host.properties == {}, "not yet"
-    host.now += 1
-    host.follow("web")
-    assert host.properties["pid"] == 4711
-
-
 @pytest.mark.parametrize(
     ("group", "own"),
     [
@@ -161,16 +150,6 @@ def test_only_groups_that_are_the_guests_own_count(host: HostFiles, group: str, 
     assert host.properties == ({"pid": 4711, "cgroups": own} if own else {"pid": 4711})
     if not own:
         assert not any("psi" in name or "cgroup" in name for name in host.fields())
-
-
-def test_a_guest_that_is_moved_to_another_group_is_followed(host: HostFiles) -> None:
-    host.process(4711, group="0::/")
-    host.group("/alone", procs="4711\n")
-    host.follow("web")
-    assert "cgroups" not in host.properties
-    (host.root / "proc/4711/cgroup").write_text("0::/alone\n")
-    assert host.fields()["host_psi_memory_some_avg10"] == 12.34
-    assert host.properties["cgroups"] == {"": "/alone"}
 
 
 def test_of_many_guests_each_has_its_turn_and_faults_are_read_of_all(host: HostFiles, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,13 +224,6 @@ def test_memory_of_qemu_itself_is_measured_without_huge_pages_and_again_when_the
     host.now += 5
     assert host.fields("web", 1 << 20)["host_qemu_overhead"] == 90_000
     assert "host_qemu_overhead" not in host.fields("web", 2 << 20), "memory was plugged in since"
-
-
-@pytest.mark.parametrize("line_break", ["\v", "\r", "\x1c", "\x85"])
-def test_no_group_is_named_so_that_it_passes_for_another_guests(tmp_path: Path, line_break: str) -> None:
-    path = f"/machine.slice/own{line_break}0::{SCOPE}"
-    (tmp_path / "cgroup").write_bytes(f"0::{path}\n".encode())
-    assert Hierarchies.paths_of(str(tmp_path)) == {"": path}
 
 
 CONTAINER = (

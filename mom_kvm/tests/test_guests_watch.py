@@ -202,17 +202,6 @@ def test_statistics_that_are_not_new_and_not_known_wake_nobody(lab: Lab) -> None
     assert lab.woken == []
 
 
-def test_a_guest_that_was_started_anew_is_not_compared_with_what_it_was(lab: Lab) -> None:
-    lab.says(200, swap_in=0)
-    lab.cycle()
-    lab.looks()
-    lab.starts["db"] = "another start"
-    lab.says(200, swap_in=90_000)
-    lab.cycle()
-    lab.looks()
-    assert lab.woken == []
-
-
 def test_a_guest_that_has_shrunk_as_far_as_it_was_asked_to_wakes_mom_once(lab: Lab) -> None:
     lab.watch.every = 1.0
     lab.cycle(db=400)

@@ -19,11 +19,6 @@ def unhealthy(**fields: Value) -> str | None:
     return found
 
 
-@pytest.mark.parametrize(("size", "broken"), [(GIB, False), (GIB - 1024, False), (GIB - 1025, True), (0, True)])
-def test_a_promise_is_broken_by_more_than_a_mebibyte(size: float, broken: bool) -> None:
-    assert HealthLimits.breaks(size, GIB) is broken
-
-
 def test_a_guest_that_does_not_tell_is_neither_well_nor_ill() -> None:
     assert [unhealthy(**{name: None}) for name in ("balloon_cur", "mem_usable", "stats_age")] == [None] * 3
     assert unhealthy(stats_age=15.1) is None

@@ -25,20 +25,6 @@ class Says:
         return self.found
 
 
-def given(*found: object) -> dict[str, str]:
-    context = PluginContext(name="libvirt", offers={GuestPlatform: tuple(map(Says, found))})
-    return PlatformProperties(context).of(GUEST)
-
-
-def test_all_platforms_count_and_of_one_property_the_first() -> None:
-    assert given({"flavor": "m1", "project": " acme\n"}, {"flavor": "m2", "tier": "gold"}) == {
-        "flavor": "m1",
-        "project": "acme",
-        "tier": "gold",
-    }
-    assert given() == {}
-
-
 @pytest.mark.parametrize(
     "name", ["", "my flavor", "a=b", "*", "-x", "x" * 64, "é", "name", "uuid", "pid", "cgroups", "mem_guarantee", "sla_class"]
 )

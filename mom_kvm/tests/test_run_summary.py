@@ -21,13 +21,6 @@ def summed(hosts: Sequence[Mapping[str, Value]], guests: Sequence[Mapping[str, V
     return summary
 
 
-def test_what_is_available_is_of_the_time_in_which_it_was_known() -> None:
-    summary = summed([{"mem_really_available": 4 * GIB}, {"mem_really_available": 2 * GIB}, {"mem_really_available": None}, {}])
-    rows = dict(summary.rows())
-    assert (rows["host memory available, at least"], rows["host memory available, on average"]) == ("2.00 GiB", "2.00 GiB")
-    assert summary.as_json()["available_kib"] == 2 * GIB
-
-
 def test_what_guests_were_sold_and_do_not_hold_is_of_the_time_in_which_it_was_known() -> None:
     summary = summed(
         [{}] * 4,

@@ -59,16 +59,6 @@ def test_a_knob_that_root_declares_is_written_and_another_is_refused_with_a_cure
     assert isinstance(missing, NotSupported)
 
 
-def test_what_stood_there_before_can_be_put_back_though_it_is_out_of_bounds(mom_power: MomPower, mom_open_folder: Path) -> None:
-    knob = mom_open_folder / "pages_to_scan"
-    knob.write_text("2000000\n")
-    with mom_power(f"[knob {knob}]\nleast = 1\nmost = 1000000\n"):
-        write_file(knob, 100)
-        assert knob.read_text().strip() == "100"
-        write_file(knob, 2_000_000)
-    assert knob.read_text().strip() == "2000000"
-
-
 def test_without_a_helper_the_error_says_how_to_start_it_and_it_is_tried_again(mom_power: MomPower, mom_open_folder: Path) -> None:
     knob = mom_open_folder / "run"
     knob.write_text("0\n")
@@ -162,14 +152,6 @@ def test_as_root_no_helper_is_asked(mom_open_folder: Path) -> None:
         for name in helper.environment:
             os.environ.pop(name, None)
         helper.close()
-
-
-def test_a_helper_that_does_not_answer_is_given_up(tmp_path: Path) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as deaf:
-        deaf.bind(str(tmp_path / "socket"))
-        deaf.listen()
-        with pytest.raises(TimeoutError, match="did not answer within 2 s"):
-            Helper(str(tmp_path / "socket")).put_back()
 
 
 def test_a_helper_that_does_not_follow_orders_is_waited_for_once_whatever_the_number_of_values(
