@@ -1,46 +1,10 @@
 """Sources of commands' figures, beside a broken plugin."""
 
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from mom_core import Report, Snapshot
 from mom_daemon.cli import frame
-from mom_daemon.look.sources import newest
-from mom_kvm import PastCycle
-
-
-class Recording:
-    """Recording with cycles at some times. It records from when on it was read."""
-
-    where = "a recording"
-
-    def __init__(self, *times: float) -> None:
-        self.times = times
-        self.read_from: list[float] = []
-
-    def cycles(self, since: float, until: float) -> Iterator[PastCycle]:
-        self.read_from.append(since)
-        for number, time_ in enumerate(self.times):
-            if since <= time_ <= until:
-                yield PastCycle(Report(number, time_, "enforce", Snapshot(), (), (), (), (), (), 0.0), {})
-
-
-def test_the_end_of_a_recording_is_found_without_reading_all_of_it() -> None:
-    now = time.time()
-    recorded = Recording(1.0, now - 20, now - 10, now - 5)
-    assert [cycle.report.time for cycle in newest(recorded, 2)] == [now - 10, now - 5]
-    assert min(recorded.read_from) > now - 3600
-
-
-def test_the_end_of_an_old_recording_is_found_too() -> None:
-    recorded = Recording(1.0, 2.0)
-    assert [cycle.report.time for cycle in newest(recorded, 1)] == [2.0]
-    assert [cycle.report.time for cycle in newest(recorded, 1, until=1.5)] == [1.0]
-    assert not newest(Recording(), 1)
-
 
 GAPPED = """
 @staticmethod
@@ -63,13 +27,20 @@ class Gapped:
 """
 
 
-def test_a_gap_in_a_recording_is_named_with_both_ends(only_shelf, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("at", "code", "message"),
+    [
+        ("2001-09-09T01:47:10", 0, "2001-09-09 01:47:10 UTC: this is the last cycle before that time, 30 s earlier."),
+        ("2002-01-01T00:00", 0, "as of cycle 1, 2001-09-09 01:47:40 UTC"),
+        ("2001-09-09T01:46", 1, "nothing was recorded at 2001-09-09 01:46:00 UTC (the recording begins at 2001-09-09 01:46:40 UTC)"),
+    ],
+)
+def test_the_last_cycle_before_a_time_is_explained(only_shelf, mom, tmp_path: Path, at: str, code: int, message: str) -> None:
     only_shelf.add_plugin("acme", GAPPED, before=CYCLES)
     (tmp_path / "mom.yaml").write_text("plugins: {acme: {}}\n")
-    assert frame.run(["explain", "web", "--at", "2001-09-09T01:47:10", "-c", str(tmp_path / "mom.yaml")]) == 0
-    said = " ".join(capsys.readouterr().out.split())
-    assert "Nothing was recorded at 2001-09-09 01:47:10 UTC: this is the last cycle before that time, 30 s earlier" in said
-    assert "the next cycle is from 2001-09-09 01:47:40 UTC." in said
+    got, out, err = mom("explain", "web", "--at", at, "-c", tmp_path / "mom.yaml")
+    assert got == code
+    assert message in " ".join((out + err).split())
 
 
 SOCKET = """

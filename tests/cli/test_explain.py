@@ -105,7 +105,6 @@ def test_a_recording_says_why_in_the_words_of_the_running_mom_and_where_it_ends(
     later = simulated("explain", name, "--at", datetime.fromtimestamp(time.time() + 3600, UTC).isoformat())
     assert later.returncode == 0
     assert "Nothing was recorded at" in later.stdout
-    assert "the recording ends with this cycle" in later.stdout
     earlier = simulated("explain", name, "--at", "2h ago")
     assert earlier.returncode == 1
     assert "the recording begins at" in earlier.stderr

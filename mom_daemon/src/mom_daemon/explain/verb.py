@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import click
 
-from mom_core import Config, MomError, lasting, load_config, printable
+from mom_core import Config, MomError, Report, as_number, lasting, load_config, printable
 from mom_core.plugins.discovery import LoadedPlugin, available_plugins, load_plugins
 from mom_core.plugins.registry import explainers_of
 from mom_daemon import KeptPath, config_option, json_option, moment
 from mom_daemon.cli.output import terminal_columns, wrapped
 from mom_daemon.explain.explanation import Explainers
-from mom_daemon.look.sources import NotRunning, ask, find_guest, newest, recording
+from mom_daemon.look.sources import NotRunning, ask, find_guest, recording
 from mom_kvm import PastCycle, PastCycles
+
+Explanation: TypeAlias = "Mapping[str, Any]"
+"""JSON object of `Explainers.explain`, with its source (`from`), age and remarks."""
 
 GAP_CYCLES: Final = 3
 LEAST_GAP_SECONDS: Final = 10.0
@@ -30,14 +34,6 @@ WRITTEN_SECONDS: Final = 1e-6
 WIDEST: Final = 100
 
 _LABELS: Final = {"trial": "On trial"}
-
-
-@dataclass(frozen=True, slots=True)
-class _FoundExplanation:
-    content: Mapping[str, Any]
-    where: str
-    remarks: Sequence[str]
-    age: float | None
 
 
 @click.command("explain")
@@ -64,46 +60,36 @@ def explain_command(guest: str, at: str | None, path: Path | None, config_path: 
     With --at or --recording, the source is a recording, otherwise the running mom. Exit code 1 for an unknown guest, or if mom is not
     running.
     """
-    explanation = _recorded(guest, at, path, config_path) if at is not None or path is not None else _now(guest, config_path)
+    content = _recorded(guest, at, path, config_path) if at is not None or path is not None else _now(guest, config_path)
     if as_json:
-        click.echo(
-            json.dumps(
-                {"from": explanation.where, "age_seconds": explanation.age, "remarks": list(explanation.remarks), **explanation.content},
-                indent=2,
-            )
-        )
+        click.echo(json.dumps(content, indent=2))
         return
-    for line in _lines(explanation):
+    for line in _lines(content):
         click.echo(line)
 
 
 # --- from the running mom ------------------------------------------------------------------------------------------------------
 
 
-def _now(guest: str, config_path: str | None) -> _FoundExplanation:
-    config = load_config(config_path)
+def _now(guest: str, config_path: str | None) -> Explanation:
     try:
-        content, where = ask(config, lambda running: running.explanation(guest))
+        content, where = ask(load_config(config_path), lambda running: running.explanation(guest))
     except NotRunning as error:
         raise MomError(error.message, hint=f"{error.hint}, or use --at to read a recording") from None
-    age = max(0.0, time.time() - float(content["time"]))
-    return _FoundExplanation(content, where, (), age)
+    return {"from": where, "age_seconds": max(0.0, time.time() - float(content["time"])), "remarks": [], **content}
 
 
 # --- from a recording ----------------------------------------------------------------------------------------------------------
 
 
-def _recorded(guest: str, at: str | None, path: Path | None, config_path: str | None) -> _FoundExplanation:
+def _recorded(guest: str, at: str | None, path: Path | None, config_path: str | None) -> Explanation:
     config = load_config(config_path) if config_path is not None or path is None else None
-    then = None if at is None else moment(at, "--at")
+    then = time.time() if at is None else moment(at, "--at")
     recorded = recording(config, path)
-    explainers = Explainers(explainers_of(_plugins(config)))
-    chosen, following = _cycle_at(recorded, then)
-    report = chosen.report
-    remarks = [] if then is None else _gap(chosen, then, following)
-    chosen_guest = find_guest(report.snapshot.guests, guest, report.guests_unknown)
-    content = explainers.explain(report, chosen_guest, texts=chosen.policies, zone=UTC)
-    return _FoundExplanation(content, recorded.where, remarks, None)
+    cycle = _cycle_at(recorded, then)
+    chosen = find_guest(cycle.report.snapshot.guests, guest, cycle.report.guests_unknown)
+    content = Explainers(explainers_of(_plugins(config))).explain(cycle.report, chosen, texts=cycle.policies, zone=UTC)
+    return {"from": recorded.where, "age_seconds": None, "remarks": [] if at is None else _gap(cycle.report, then), **content}
 
 
 def _plugins(config: Config | None) -> Iterable[LoadedPlugin]:
@@ -112,33 +98,29 @@ def _plugins(config: Config | None) -> Iterable[LoadedPlugin]:
     return load_plugins(list(available_plugins()))[0].values()
 
 
-def _cycle_at(recorded: PastCycles, then: float | None) -> tuple[PastCycle, PastCycle | None]:
-    if then is None:
-        then = time.time()
+def _cycle_at(recorded: PastCycles, then: float) -> PastCycle:
     until = then + WRITTEN_SECONDS
-    last = newest(recorded, 1, until=until)
-    following = next((cycle for cycle in recorded.cycles(then, float("inf")) if cycle.report.time > until), None)
-    if last:
-        return last[0], following
-    if following is None:
-        raise _nothing(recorded)
-    raise MomError(f"nothing was recorded at {_shown(then)}", hint=f"the recording begins at {_shown(following.report.time)}")
+    for seconds in _BACKWARDS:
+        last = deque(recorded.cycles(until - seconds, until), maxlen=1)
+        if last:
+            return last[0]
+    first = next(iter(recorded.cycles(then, math.inf)), None)
+    if first is None:
+        hint = "mom has not finished a cycle since it began to record, or the whole recording is damaged"
+        raise MomError(f"there is no cycle in {recorded.where}", hint=hint)
+    raise MomError(f"nothing was recorded at {_shown(then)}", hint=f"the recording begins at {_shown(first.report.time)}")
 
 
-def _nothing(recorded: PastCycles) -> MomError:
-    hint = "mom has not finished a cycle since it began to record, or the whole recording is damaged"
-    return MomError(f"there is no cycle in {recorded.where}", hint=hint)
+_BACKWARDS: Final = (600.0, 86_400.0, math.inf)
+"""Seconds before a time in which to look for a cycle: reading a whole recording is slow."""
 
 
-def _gap(cycle: PastCycle, then: float, following: PastCycle | None) -> list[str]:
-    report = cycle.report
-    interval = report.snapshot.host.properties.get("interval")
-    usual = interval if isinstance(interval, int | float) else 0.0
+def _gap(report: Report, then: float) -> list[str]:
+    usual = as_number(report.snapshot.host.properties.get("interval")) or 0.0
     away = then - report.time
     if away <= max(GAP_CYCLES * usual, LEAST_GAP_SECONDS):
         return []
-    end = "the recording ends with this cycle" if following is None else f"the next cycle is from {_shown(following.report.time)}"
-    return [f"Nothing was recorded at {_shown(then)}: this is the last cycle before that time, {lasting(away)} earlier, and {end}."]
+    return [f"Nothing was recorded at {_shown(then)}: this is the last cycle before that time, {lasting(away)} earlier."]
 
 
 def _shown(moment_: float) -> str:
@@ -148,14 +130,13 @@ def _shown(moment_: float) -> str:
 # --- for a person --------------------------------------------------------------------------------------------------------------
 
 
-def _lines(explanation: _FoundExplanation) -> Iterator[str]:
+def _lines(content: Explanation) -> Iterator[str]:
     columns = terminal_columns()
     width = sys.maxsize if columns is None else min(WIDEST, columns)
-    content = explanation.content
-    name = printable(content["guest"]["name"])
-    when = f"{lasting(explanation.age)} ago" if explanation.age is not None else _shown(content["time"])
-    yield from wrapped(f"{click.style(name, bold=True)}, as of cycle {content['cycle']}, {when}, from {explanation.where}", width)
-    for remark in explanation.remarks:
+    name, age = printable(content["guest"]["name"]), content["age_seconds"]
+    when = _shown(content["time"]) if age is None else f"{lasting(age)} ago"
+    yield from wrapped(f"{click.style(name, bold=True)}, as of cycle {content['cycle']}, {when}, from {content['from']}", width)
+    for remark in content["remarks"]:
         yield from wrapped(click.style(remark, fg="yellow"), width)
     column = max(len(_label(sentence["topic"])) for sentence in content["sentences"]) + 2
     before = ""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -18,7 +16,7 @@ from mom_core.plugins.registry import build_plugins
 from mom_daemon.plugins.declared import having, offered
 from mom_daemon.report_models import ReportDocument, report_document
 from mom_daemon.status_file import RunningStatus, read_status
-from mom_kvm import PastCycle, PastCycles
+from mom_kvm import PastCycles
 
 if TYPE_CHECKING:
     from mom_kvm import PolicyState
@@ -134,19 +132,6 @@ def _source(
         path=path,
     )
     return sources[0] if sources else None
-
-
-def newest(recorded: PastCycles, count: int, *, until: float = math.inf) -> Sequence[PastCycle]:
-    """Return the last `count` cycles, oldest first. Raise `MomError` if the recording is unreadable."""
-    end = min(time.time(), until)
-    for seconds in (*_BACKWARDS, math.inf):
-        cycles = deque(recorded.cycles(end - seconds, until), maxlen=count)
-        if cycles:
-            return cycles
-    return ()
-
-
-_BACKWARDS: Final = (600.0, 86_400.0)
 
 
 LOOK_SECONDS: Final = 10.0
