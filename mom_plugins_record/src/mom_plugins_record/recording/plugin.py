@@ -115,7 +115,8 @@ class RecordPlugin:
 
         if guest:
             return points_of(self.folder, since, until, most, guest, guest_fields)
-        return read_minutes(self.folder / NAME, since, until, most)
+        path = self.folder / NAME
+        return read_minutes(path, since, until, most) if path.exists() else []  # mom writes the file a few minutes after its start
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
