@@ -20,7 +20,7 @@ from served_mom import patient
 from mom_core import MomError, PluginContext, Severity
 from mom_devkit import config_of
 from mom_plugins_http import HttpPlugin
-from mom_plugins_http.server.access import LocalAccess, Right, read_token, same_site, same_site_locally
+from mom_plugins_http.server.access import read_token
 
 NOBODY, READERS, CHANGERS = 65534, 61_001, 61_002
 
@@ -115,14 +115,6 @@ def test_without_access_control_lists_mom_refuses_strangers_itself(serve, monkey
     assert (status, "read_group or change_group" in text) == (403, True)
 
 
-@pytest.mark.parametrize(
-    ("user", "groups", "right"),
-    [(0, set(), Right.CHANGE), (9, {5}, Right.READ), (9, {6}, Right.CHANGE), (9, {5, 6}, Right.CHANGE), (9, {7}, Right.NOTHING)],
-)
-def test_the_largest_right_counts(user, groups, right):
-    assert LocalAccess(5, 6).right(user, groups) is right
-
-
 def test_a_token_that_all_can_read_or_guess_is_refused(tmp_path):
     token = tmp_path / "token"
     for text, mode, why in (
@@ -142,20 +134,6 @@ HOSTILE = [
     "127.0.0.2", "mom:8132", "MOM", "evil.com", "[::ffff:127.0.0.1]",
 ]  # fmt: skip
 """Host names that some parsers or resolvers treat as this machine, and names of other machines."""
-
-
-@pytest.mark.parametrize("host", HOSTILE)
-def test_no_other_host_passes_for_this_machine(host):
-    assert not same_site_locally(host, None, None, opens_page=False)
-    assert not same_site_locally(host, None, None, opens_page=True)
-    assert not same_site_locally(host, f"http://{host}", "same-origin", opens_page=False)
-    assert not same_site(host, None, ["localhost", "127.0.0.1", "::1", "mom.example"])
-
-
-def test_a_further_name_that_is_none_is_refused_with_the_configuration(serve):
-    tcp = {"listen": "localhost:8132", "certificate": "/c", "key": "/k", "hosts": ["mom.example:8132"]}
-    with pytest.raises(MomError, match="hosts"):
-        serve(tcp=tcp)
 
 
 def test_tcp_needs_tls_a_token_and_the_right_name(serve, tmp_path, free_port, caplog):

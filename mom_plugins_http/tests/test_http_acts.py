@@ -25,7 +25,7 @@ def past(
 ) -> PastOutcome:
     entity = Entity(Scope.GUEST, name, name)
     decision = Decision(entity, more.pop("control", "balloon_target"), value, reason, Source("60_mine", 3, 1))  # type: ignore[arg-type]  # `more` is given by name in each test
-    return PastOutcome(1, time, Outcome(decision, before, value, status, **more))  # type: ignore[arg-type]  # `more` is given by name in each test
+    return PastOutcome(time, Outcome(decision, before, value, status, **more))  # type: ignore[arg-type]  # `more` is given by name in each test
 
 
 def texts(*done: PastOutcome, together: bool = False, notes: tuple[PastNote, ...] = ()) -> list[tuple[str, str]]:

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 from served_mom import Serve, Served
 
-from mom_core import MomError
 from mom_devkit import wait_until
-from mom_kvm import Admission, Admissions, LaunchedGuest, Launches, LaunchReader
+from mom_kvm import LaunchedGuest, Launches, LaunchReader
 
 REFUSES = {"balloon": {"reservations": {"launches": {"when_short": "refuse"}}}}
 
@@ -144,31 +143,6 @@ def test_a_launch_that_waits_asks_the_plugin_that_a_reload_has_brought(served: S
         offer(served, {Launches: (after,)})
         assert asked.result(30).json()["state"] == "starts"
     assert after.looks == 1
-
-
-class Slow(Admissions):
-    """Slow admissions."""
-
-    def __init__(self) -> None:
-        self.asked, self.knows = threading.Event(), threading.Event()
-
-    def admission(self, memory_kib: int, sla_class: str = "", count: int = 1) -> Admission:
-        self.asked.set()
-        self.knows.wait()
-        raise MomError("nothing is known")
-
-
-def test_no_launch_waits_for_those_who_only_look(served: Served) -> None:
-    slow = Slow()
-    offer(served, {Admissions: (slow,)})
-    with ThreadPoolExecutor(1) as pool:
-        looking = pool.submit(served.client.get, "/v1/admission?memory=1GiB")
-        assert slow.asked.wait(20)
-        try:
-            assert ask(served, name="web", memory="1GiB", id="u1")["state"] == "starts"
-        finally:
-            slow.knows.set()
-        assert looking.result(30).status_code == 409
 
 
 def test_a_launch_that_waits_goes_on_waiting_while_it_cannot_be_looked_after(served: Served) -> None:

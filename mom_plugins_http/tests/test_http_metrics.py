@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from served_mom import Serve
 from test_http_reading import busy_report
 
-from mom_core import Condition, Declarations, FieldSpec, GuestColumn, Report, Scope, Unit, Value, Verdict
+from mom_core import Condition, Declarations, FieldSpec, Report, Scope, Unit, Value, Verdict
 from mom_core.testing import snapshot
 from mom_plugins_http.routes.metrics import exposition
 from mom_plugins_http.routes.published import ReportView, Totals
@@ -99,21 +99,3 @@ def test_guests_that_the_hypervisor_does_not_list_are_not_counted_as_none() -> N
     assert not any(name[0].startswith(("mom_guests", "mom_guest_")) for name in found)
     assert found["mom_outcomes_failed",] == 0
     assert samples(exposition(view(cycle({}))))["mom_guests",] == 0
-
-
-def test_what_one_plugin_calls_its_columns_takes_no_metric_from_others() -> None:
-    odd = (
-        GuestColumn("kind", ("kind",), Unit.TEXT, "a text", metric="mom_guest_kind"),
-        GuestColumn("heap", ("heap",), Unit.KIB, "its heap", metric="acme_heap_bytes"),
-        GuestColumn("mine", ("heap",), Unit.KIB, "its heap", 90, metric="mom_guest_memory_bytes"),
-    )
-    seen = view(cycle({"vm1": {"balloon_cur": 1024, "kind": "gold", "heap": 1}, "vm2": {"heap": 2}}))
-    more = {(Scope.GUEST, name): FieldSpec(name, Unit.KIB, Scope.GUEST, "") for name in ("kind", "heap")}
-    declared = replace(seen.declarations, fields={**seen.declarations.fields, **more}, guest_columns=odd)
-    text = exposition(replace(seen, declarations=declared))
-    found = samples(text)
-    assert found["mom_guest_memory_bytes", "vm1"] == 1 << 20
-    assert ("mom_guest_memory_bytes", "vm2") not in found
-    assert found["acme_heap_bytes", "vm2"] == 2048
-    assert not any(name[0] == "mom_guest_kind" for name in found)
-    assert text.count(b"# TYPE acme_heap_bytes ") == text.count(b"# TYPE mom_guest_memory_bytes ") == 1

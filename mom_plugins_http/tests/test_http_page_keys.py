@@ -56,21 +56,6 @@ def test_a_session_has_the_right_of_whom_its_key_was_given_to_and_ends(clock: Ha
     assert keys.session(f"Bearer {token}") is None
 
 
-@pytest.mark.processes
-def test_a_session_ends_with_the_process_that_asked_for_its_key_whoever_gets_its_number() -> None:
-    keys = PageKeys("/run/mom/mom-page.sock")
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        peer = Peer("user root, process 2", Right.CHANGE, local=True, process=process.pid)
-        token, unused = keys.session_for(keys.key_for(peer)), keys.key_for(peer)
-        assert keys.session(f"Bearer {token}") is not None
-        process.kill()
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        assert keys.session(f"Bearer {token}") is None, "it has ended, though nobody has asked how"
-    assert keys.session_for(unused) is None
-    with pytest.raises(ProblemError, match="cannot see the process that requests the session"):
-        keys.key_for(peer)
-
-
 def test_a_process_with_the_number_of_one_that_has_ended_is_another_one(tmp_path: Path) -> None:
     keys = PageKeys("/run/mom/mom-page.sock", proc=str(tmp_path))
     (tmp_path / "7").mkdir()

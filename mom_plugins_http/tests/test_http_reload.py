@@ -143,19 +143,6 @@ def test_a_renewed_certificate_is_shown_without_a_restart(serve: Serve, tmp_path
     assert shown_certificate(free_port) == renewed, "one that does not fit its key is refused"
 
 
-def test_what_was_checked_is_what_is_shown_whatever_the_files_hold_by_then(serve: Serve, tmp_path: Path, free_port: int) -> None:
-    """Certificate and tokens are renewed together. Files are not read again after all plugins have accepted."""
-    served = serve(tcp=tcp_settings(tmp_path, free_port, read="other" * 8))
-    certificate(tmp_path)
-    (tmp_path / "read").write_text("read" * 8)
-    put_in_force = served.service.prepare_tcp()
-    shutil.copy(tmp_path / "cert.pem", tmp_path / "ca.pem")
-    (tmp_path / "cert.pem").write_text("half a certif")
-    assert put_in_force is not None
-    put_in_force()
-    assert status_over_tcp(free_port, tmp_path / "ca.pem") == 200
-
-
 def test_a_renewed_token_counts_from_then_on_and_ends_streams_of_the_old_one(serve: Serve, tmp_path: Path, free_port: int) -> None:
     served = serve(tcp=tcp_settings(tmp_path, free_port, read="read" * 8))
     with over_tcp(free_port, tmp_path / "cert.pem") as client, client.stream("GET", "/v1/events") as stream:

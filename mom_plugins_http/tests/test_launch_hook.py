@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import re
-import signal
 import socket
 import subprocess
 import threading
@@ -158,13 +157,6 @@ class TestWhatIsCarried:
         assert done.stderr == "mom: 8.00 GiB cannot be had: at most 1.00 GiB can (2 GiB are available)\n"
         assert host.journal == ""
 
-    def test_a_large_description_arrives_whole(self, host: HookedHost, mom: Callable[[Answer], None]) -> None:
-        asked: list[bytes] = []
-        mom(answers(200, {}, asked=asked))
-        text = XML.replace("web", "w" * 3_000_000)
-        assert host.run(text=text).returncode == MAY_START
-        assert asked[1] == text.encode()
-
     @pytest.mark.parametrize("operation", ["start begin", "release end", "migrate begin"])
     def test_everything_else_goes_by_without_a_question(self, host: HookedHost, operation: str, mom: Callable[[Answer], None]) -> None:
         asked: list[bytes] = []
@@ -273,33 +265,6 @@ class TestWhateverGoesWrong:
             server.bind(str(host.socket))
         assert host.run().returncode == MAY_START
         assert "Connection refused" in host.journal
-
-    @pytest.mark.parametrize("python", ["/bin/false", "/nonexistent/python3"])
-    def test_where_python_is_broken_or_gone(self, host: HookedHost, python: str, mom: Callable[[Answer], None]) -> None:
-        mom(answers(200, {}))
-        path = host.installed()
-        text = path.read_text()
-        (line,) = [line for line in text.splitlines() if line.startswith("python=/")]
-        path.write_text(text.replace(line, f"python={python}"))
-        done = subprocess.run([path, "web", "prepare", "begin", "-"], input=XML, text=True, env=host.environment, timeout=30, check=False)
-        assert done.returncode == MAY_START
-
-    def test_when_it_is_told_to_end(self, host: HookedHost, mom: Callable[[Answer], None]) -> None:
-        taken = threading.Event()
-
-        def take(client: socket.socket) -> None:
-            then_silent(client)
-            taken.set()
-
-        mom(take)
-        host.patience["limit"] = SOON["limit"]  # a shell handles the signal when its child has ended
-        with subprocess.Popen([host.installed(), "web", "prepare", "begin", "-"], stdin=subprocess.PIPE, env=host.environment) as process:
-            assert process.stdin is not None
-            process.stdin.write(XML.encode())
-            process.stdin.close()
-            assert taken.wait(20)
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(20) == MAY_START
 
     @pytest.mark.parametrize("name", ["$(reboot)", "a\nb", "--"])
     def test_a_name_may_be_anything(self, host: HookedHost, name: str) -> None:

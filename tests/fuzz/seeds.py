@@ -16,7 +16,7 @@ GOOD: Final = Path(__file__).with_name("good")
 def requests() -> list[bytes]:
     """Return a request for each operation of the API, and requests with bodies."""
     paths = ["", "v1/status", "v1/report?fields=balloon_cur", "v1/guests?fields=balloon_cur", "v1/guests/GUEST", "v1/fields"]
-    paths += ["v1/guests/GUEST/explanation", "v1/controls", "v1/policies", "v1/policy-history?limit=3"]
+    paths += ["v1/guests/GUEST/explanation", "v1/policies", "v1/policy-history?limit=3"]
     paths += ["v1/reservations", "v1/host/history", "v1/guest-histories?field=balloon_cur", "v1/openapi.json", "metrics"]
     paths.append("v1/events")
     found = [f"GET /{path}\n\n".encode() for path in paths]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final
 
 from pydantic import Field
@@ -17,7 +17,7 @@ from mom_kvm import RecordedPoints
 from mom_plugins_http.routes.acts import STEP_GAP_SECONDS, ActModel, Words, acts
 from mom_plugins_http.routes.metrics import MEDIA_TYPE, exposition
 from mom_plugins_http.routes.published import GUEST_HISTORY, CycleSample, Items, PastModel, Published, ReportView, as_object, offered
-from mom_plugins_http.routes.route import ApiCall, FieldsQuery, GuestQuery, LimitQuery, NewestQuery, Query, Route, Text
+from mom_plugins_http.routes.route import ApiCall, FieldsQuery, GuestQuery, LimitQuery, Query, Route, Text
 from mom_plugins_http.server.access import Right
 from mom_plugins_http.server.server import Worker
 
@@ -42,7 +42,7 @@ class RecordedQuery(Query):
     """Id or name of a current guest, to return its fields instead of the host's."""
 
 
-class ActsQuery(NewestQuery):
+class ActsQuery(GuestQuery, LimitQuery):
     """Query for recent changes."""
 
     together: Annotated[int, Field(ge=0, le=1)] = 0
@@ -57,29 +57,15 @@ class ClientModel(TypedDict):
     local: bool
 
 
-class DeclaredModel(TypedDict):
-    """Declaration of a plugin."""
+class FieldModel(TypedDict):
+    """Field that a plugin collects."""
 
     name: str
     scope: Scope
     unit: str
     description: str
     plugin: str
-
-
-class FieldModel(DeclaredModel):
-    """Field that a plugin collects."""
-
     source: str
-
-
-class ControlModel(DeclaredModel):
-    """Control that mom can set."""
-
-    field: str
-    minimum: float | None
-    maximum: float | None
-    choices: list[int]
 
 
 @reports.described
@@ -143,7 +129,11 @@ class CycleRoutes:
     async def report(self, call: ApiCall) -> bytes:
         """Return the newest cycle as one document, as in the status file: statistics, decisions, outcomes and problems."""
         names = self._published.view().queried_fields(call)
-        return self._published.cached(("report", names), lambda view: view.document(self._published.context.interval, names))
+        return self._published.cached(("report", names), lambda view: self._document(view, names))
+
+    def _document(self, view: ReportView, names: Sequence[str] | None) -> reports.ReportDocument:
+        interval = self._published.context.interval
+        return reports.report_document(view.report, view.declarations, view.state, interval, monotonic=view.monotonic, fields=names)
 
     @Route("GET", "/v1/status", reports.StatusModel)
     async def status(self, call: ApiCall) -> bytes:
@@ -168,13 +158,6 @@ class CycleRoutes:
         return {
             "items": [reports.told(FieldModel, spec, plugin=declared.field_owners.get(key, "")) for key, spec in declared.fields.items()]
         }
-
-    @Route("GET", "/v1/controls", Items[ControlModel])
-    async def controls(self, call: ApiCall) -> object:
-        """List all controls, with units and bounds."""
-        declared = self._published.view().declarations
-        owners = declared.control_owners
-        return {"items": [reports.told(ControlModel, spec, plugin=owners.get(name, "")) for name, spec in declared.controls.items()]}
 
     @Route("GET", "/v1/host/history", Items[PastHostModel], query=HostHistoryQuery)
     async def host_history(self, call: ApiCall) -> object:

@@ -150,7 +150,7 @@ class LaunchRoutes:
         if call.media_type not in {"application/xml", "text/plain"}:
             body = await call.content(StartingGuestModel, _DESCRIPTIONS)
             return LaunchedGuest(body.name, _kib(body.memory), body.id)
-        text, identity = await call.text(), call.query.id
+        text, identity = (await call.body()).decode(errors="replace"), call.query.id
         guest = await self._worker.run(lambda: next(filter(None, (reader.read(text, identity) for reader in readers)), None))
         if guest is None:
             hint = "enable the plugin of the hypervisor: libvirt, or qemu for Proxmox VE"

@@ -7,7 +7,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Container, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from difflib import get_close_matches
 from itertools import islice
 from typing import Any, Final, Generic, TypeVar
 
@@ -31,7 +30,7 @@ from mom_core import (
     first_names,
 )
 from mom_daemon import Explainers, find_guest, json_text
-from mom_daemon.report_models import ReportDocument, Seconds, Time, report_document, status_document
+from mom_daemon.report_models import Seconds, Time, status_document
 from mom_kvm import PolicyState
 from mom_plugins_http.routes.route import ApiCall
 from mom_plugins_http.server.problems import ProblemError
@@ -128,7 +127,6 @@ class CycleSample:
 class PastOutcome:
     """Outcome of a decision in a past cycle."""
 
-    number: int
     time: float
     outcome: Outcome
 
@@ -177,10 +175,6 @@ class ReportView:
     monotonic: float = field(default_factory=time.monotonic)
     answers: dict[object, bytes] = field(default_factory=dict)
 
-    def document(self, interval: float, fields: Sequence[str] | None = None) -> ReportDocument:
-        """Return the report as a document with these guest fields; None for all."""
-        return report_document(self.report, self.declarations, self.state, interval, monotonic=self.monotonic, fields=fields)
-
     def guests(self) -> Mapping[str, Guest]:
         """Return the guests, keyed by id. Raise `ProblemError` if their list is unknown."""
         if unknown := self.report.guests_unknown:
@@ -210,10 +204,8 @@ class ReportView:
         unknown = [name for name in dict.fromkeys(names) if name not in declared and not name.endswith("?")]
         if not unknown:
             return tuple(sorted({name.removesuffix("?") for name in names} & set(declared)))
-        near = [alike[0] for name in unknown[:_SHOWN_UNKNOWN] if (alike := get_close_matches(name[:100], declared, 1, 0.6))]
-        meant = f"did you mean {', '.join(near)}? " if near else ""
         message = f"no plugin declares the {of} field {first_names(unknown, _SHOWN_UNKNOWN)}"
-        raise ProblemError(400, message, f"{meant}GET /v1/fields lists all fields")
+        raise ProblemError(400, message, "GET /v1/fields lists all fields")
 
     def answer(self, key: object, make: Callable[[], bytes]) -> bytes:
         """Return the encoded answer; build it at the first request."""
@@ -244,7 +236,7 @@ class Published:
         self._totals.add(report, declarations.controls)
         self._remember(report)
         changes = [outcome for outcome in report.outcomes if outcome.status is not Status.UNCHANGED]
-        self._outcomes.extend(PastOutcome(report.number, report.time, outcome) for outcome in changes[:OUTCOMES_OF_A_CYCLE])
+        self._outcomes.extend(PastOutcome(report.time, outcome) for outcome in changes[:OUTCOMES_OF_A_CYCLE])
         if self.newest is None or self.newest.declarations is not declarations:
             self.explainers = Explainers(declarations.explainers)
         self.newest = ReportView(report, declarations, deepcopy(self._totals), policies, state)

@@ -56,10 +56,6 @@ class FieldsQuery(Query):
     """Only these fields, separated by commas; 400 for a field that no plugin declares, unless it ends with `?`."""
 
 
-class NewestQuery(GuestQuery, LimitQuery):
-    """Query for the newest items about a guest."""
-
-
 Model = TypeVar("Model", bound=StrictModel)
 
 
@@ -116,14 +112,6 @@ class ApiCall:
             raise ProblemError(408, "the body did not arrive", hint, headers={"connection": "close"}) from None
         except ClientDisconnect:
             raise ProblemError(400, "the body ended early", "send the whole body") from None
-
-    async def text(self) -> str:
-        """Return the body as text. Raise `ProblemError` if it is not UTF-8."""
-        body = await self.body()
-        try:
-            return body.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise ProblemError(400, f"byte {error.start} of the body is not UTF-8", "send the body in UTF-8") from None
 
     async def content(self, model: type[Model], media_types: str = JSON) -> Model:
         """Return the body as this model. Raise `ProblemError` if the body is invalid."""
