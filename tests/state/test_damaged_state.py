@@ -3,8 +3,6 @@
 import json
 import logging
 import random
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,8 +49,6 @@ BESIDE: Final[Mapping[str, Any]] = {
     },
 }  # fmt: skip
 """Contents for plugins that cannot be enabled beside the others."""
-
-HOSTILE: Final = Path(__file__).with_name("hostile_state.py")
 
 ROUNDS: Final = 15
 """Number of starts of mom. Before each start, every file is damaged in another way."""
@@ -190,15 +186,6 @@ def test_the_files_of_these_tests_are_those_of_mom(world: World) -> None:
     assert not list(world.state.rglob("*.damaged-*"))
     for path in world.state.rglob("*.json"):
         assert path.read_bytes().startswith(b'{"state":"'), f"{path} is no file of state"
-
-
-@pytest.mark.processes
-def test_hostile_content_costs_little_time_and_memory(tmp_path: Path) -> None:
-    made = subprocess.run([sys.executable, HOSTILE, tmp_path], capture_output=True, timeout=300, check=True)
-    found = json.loads(made.stdout)
-    assert {name.partition(": ")[0] for name in found["seconds"]} == CONTENTS.keys()
-    assert max(found["seconds"].values()) < 30
-    assert found["mebibytes"] < 256
 
 
 @pytest.mark.long
