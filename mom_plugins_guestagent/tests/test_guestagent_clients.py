@@ -15,12 +15,10 @@ from agent_servers import LOADAVG, MEMINFO, PRESSURE, VMSTAT, QemuAgent, Servers
 
 from mom_core import Entity, GuestBusy, HypervisorError, NotSupported, Scope
 from mom_devkit.without_root import MomPower, StandInGuest, another_user
-from mom_plugins_guestagent.figures import judge
+from mom_plugins_guestagent.clients import AgentWay, GuestdWay, Misbehaves, NoAnswer, Wire
+from mom_plugins_guestagent.fields import judge
 from mom_plugins_guestagent.guestd import figures
-from mom_plugins_guestagent.guestd_client import GuestdWay
-from mom_plugins_guestagent.qemu_agent import AgentWay
 from mom_plugins_guestagent.ways import AgentAddress, AgentKind, VisitAnswer, Way, parse_address
-from mom_plugins_guestagent.wire import Misbehaves, NoAnswer, Wire
 
 T = TypeVar("T")
 

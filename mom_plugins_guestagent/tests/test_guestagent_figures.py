@@ -6,8 +6,7 @@ from agent_servers import FILES, LOADAVG, MEMINFO, PRESSURE, VMSTAT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_plugins_guestagent.fields import FIELDS, FIGURES
-from mom_plugins_guestagent.figures import judge
+from mom_plugins_guestagent.fields import FIELDS, FIGURES, judge
 from mom_plugins_guestagent.guestd import figures
 
 HONEST = figures("\n".join(FILES.values()))

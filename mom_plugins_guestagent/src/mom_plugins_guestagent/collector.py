@@ -19,12 +19,9 @@ from zlib import crc32
 
 from mom_core import Entity, NotSupported, Value
 from mom_kvm import Callers
-from mom_plugins_guestagent.fields import STATISTICS
-from mom_plugins_guestagent.figures import AgentSample, judge
-from mom_plugins_guestagent.guestd_client import GuestdWay
-from mom_plugins_guestagent.qemu_agent import AgentWay, PassOn
+from mom_plugins_guestagent.clients import AgentWay, GuestdWay, Misbehaves, NoAnswer, PassOn
+from mom_plugins_guestagent.fields import STATISTICS, AgentSample, judge
 from mom_plugins_guestagent.ways import OF_AGENTS, AgentAddress, AgentKind, VisitAnswer, Way
-from mom_plugins_guestagent.wire import Misbehaves, NoAnswer
 
 T = TypeVar("T")
 

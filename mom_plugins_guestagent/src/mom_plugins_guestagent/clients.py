@@ -1,25 +1,228 @@
-"""Client of qemu-guest-agent, through a socket or the hypervisor.
+"""Clients of agents in guests: mom-guestd, daemons with oVirt MOM's older protocol, and qemu-guest-agent.
 
-The protocol: https://www.qemu.org/docs/master/interop/qemu-ga-ref.html
+Peers may be malicious, so connections limit bytes and lines. The protocol of qemu-guest-agent:
+https://www.qemu.org/docs/master/interop/qemu-ga-ref.html
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import json
+import os
+import re
 import secrets
+import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TypeAlias
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeAlias
 
-from mom_core import Entity, GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, Value, printable
+from mom_core import Entity, GuestBusy, GuestGone, HypervisorError, MomError, NotSupported, PermissionDenied, Value, printable
+from mom_kvm import Address, Helper, PeerCredentials
+from mom_plugins_guestagent.fields import SHORT_LEFT
 from mom_plugins_guestagent.guestd import FILES
 from mom_plugins_guestagent.guestd import figures as figures_in
 from mom_plugins_guestagent.ways import AgentAddress, AgentKind, VisitAnswer, Way
-from mom_plugins_guestagent.wire import Misbehaves, NoAnswer, RefusedByAgent, Wire
+
+
+class NoAnswer(MomError):
+    """No agent or no answer. mom tries again later."""
+
+
+class RefusedByAgent(MomError):
+    """Refusal by the agent, such as a missing file."""
+
+
+class Misbehaves(MomError):
+    """Invalid answer. mom drops the whole answer, and reports the fault."""
+
+
+class Wire:
+    """Stream of lines to and from a guest, as a context manager.
+
+    :param address: path of a unix socket, or numeric (address, port)
+    :param process: PID of the process that must own the socket; 0 for any process
+    """
+
+    def __init__(self, address: str | tuple[str, int], *, most_line: int, most_bytes: int, process: int = 0) -> None:
+        self._address = address
+        self._process = process
+        self._most_line = most_line
+        self._left = most_bytes
+
+    async def __aenter__(self) -> Self:
+        try:
+            self._reader, self._writer = await asyncio.open_connection(sock=await self._connected(), limit=self._most_line)
+        except (OSError, ValueError) as error:
+            raise NoAnswer(f"{self._address}: {error}") from error
+        return self
+
+    async def _connected(self) -> socket.socket:
+        if isinstance(self._address, str) and not os.access(self._address, os.W_OK) and Helper.reached() is not None:
+            return await asyncio.to_thread(Address(path=self._address).connect)
+        family = socket.AF_UNIX if isinstance(self._address, str) else socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            if isinstance(self._address, str) and self._process:
+                await self._connect_to_process(sock, self._address)
+            else:
+                await asyncio.get_running_loop().sock_connect(sock, self._address)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    async def _connect_to_process(self, sock: socket.socket, path: str) -> None:
+        # A guest that has broken out of QEMU can replace the path and the socket.
+        file = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            await asyncio.get_running_loop().sock_connect(sock, f"/proc/self/fd/{file}")
+            owner = os.fstat(file).st_uid
+        finally:
+            os.close(file)
+        server = PeerCredentials.of(sock).process
+        if server != self._process and owner != Path(f"/proc/{self._process}").stat().st_uid:
+            raise PermissionError(errno.EPERM, f"process {server} serves the socket, but does not belong to the guest")
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self._writer.transport.abort()
+
+    async def send(self, data: bytes) -> None:
+        """Send all data. Raise `NoAnswer` on failure."""
+        try:
+            self._writer.write(data)
+            await self._writer.drain()
+        except OSError as error:
+            raise NoAnswer(f"{self._address}: {error}") from error
+
+    async def line(self) -> bytes:
+        """Return the next line. Raise `NoAnswer` at the end, or `Misbehaves` beyond the limits."""
+        try:
+            line = await self._reader.readuntil()
+        except asyncio.IncompleteReadError:
+            raise NoAnswer(f"{self._address}: the connection was closed") from None
+        except asyncio.LimitOverrunError:
+            raise Misbehaves("it sends a line without end") from None
+        except OSError as error:
+            raise NoAnswer(f"{self._address}: {error}") from error
+        self._left -= len(line)
+        if self._left < 0:
+            raise Misbehaves("its answer is too long")
+        return line[:-1]
+
+
+# --- mom-guestd ------------------------------------------------------------------------------------------------------------------
+
+_MOST_LINE_BYTES = 512
+_MOST_GUESTD_BYTES = 64 << 10
+"""Maximum bytes per query. Earlier answers to another program may precede an answer of about 1 KiB."""
+
+_MOST_LINES = 256
+
+_TOKEN_PATIENCE = 0.4
+"""Fraction of the time limit after which mom repeats the query without a token."""
+
+_QUIET_SECONDS = 0.3
+"""Silence that ends an answer without an end mark."""
+
+_SHORT_LEFT = SHORT_LEFT.removeprefix("guest_")
+
+_LINE = re.compile(rb"([a-z][a-z0-9_]{0,39}) ?: ?([\x20-\x7e]{0,200})\r?")
+
+
+async def ask_guestd(wire: Wire, *questions: str) -> list[dict[str, str]]:
+    """Return the answers to questions: `stats`, `props` or `short SECONDS`. Raise `NoAnswer` or `Misbehaves`."""
+    tokens = [secrets.token_hex(8) for _ in questions]
+    # The empty line ends a request that another program may have begun on the channel.
+    await wire.send(b"\n" + "".join(f"{question} {token}\n" for question, token in zip(questions, tokens, strict=True)).encode())
+    answers = []
+    for token in tokens:
+        begin, end = f"begin:{token}".encode(), f"end:{token}".encode()
+        while await wire.line() != begin:
+            pass
+        values: dict[str, str] = {}
+        for _ in range(_MOST_LINES):
+            line = await wire.line()
+            if line == end:
+                break
+            _take(line, values)
+        else:
+            raise Misbehaves("its answer has no end")
+        answers.append(values)
+    return answers
+
+
+async def ask_plainly(wire: Wire, question: str) -> dict[str, str]:
+    """Return an answer without tokens, which ends with the connection or with silence."""
+    await wire.send(f"{question}\n".encode())
+    values: dict[str, str] = {}
+    with suppress(TimeoutError, NoAnswer):
+        for _ in range(_MOST_LINES):
+            async with asyncio.timeout(_QUIET_SECONDS if values else None):
+                line = await wire.line()
+            _take(line, values)
+    if not values:
+        raise NoAnswer("it does not answer a query without a token either")
+    return values
+
+
+def _take(line: bytes, values: dict[str, str]) -> None:
+    match = _LINE.fullmatch(line)
+    if match is None:
+        raise Misbehaves("its answer is not a list of names and values")
+    values[match[1].decode()] = match[2].decode()
+
+
+class GuestdWay(Way):
+    """Way to query mom-guestd, or oVirt MOM's daemon over TCP.
+
+    :param short: returns the seconds of memory shortage to announce; 0 for none
+    """
+
+    def __init__(self, place: AgentAddress, seconds: float, short: Callable[[], int] = lambda: 0) -> None:
+        super().__init__(place, seconds)
+        self._short = short
+        self._plain = False
+
+    async def visit(self, *, facts: bool) -> VisitAnswer:
+        """Query the guest."""
+        async with asyncio.timeout(self._seconds):
+            may_be_plain = not isinstance(self.place.address, str)
+            if facts or not self._plain:
+                try:
+                    async with asyncio.timeout(self._seconds * _TOKEN_PATIENCE if may_be_plain else None), self._wire() as wire:
+                        statistics, *properties = await ask_guestd(wire, *(("stats", "props") if facts else ("stats",)))
+                        # Only daemons that may help the host understand the request `short`.
+                        if _SHORT_LEFT in statistics and (seconds := self._short()):
+                            statistics.update(*await ask_guestd(wire, f"short {seconds}"))
+                    return VisitAnswer(statistics, _facts(properties[0]) if properties else {})
+                except (TimeoutError, NoAnswer):
+                    if not may_be_plain:
+                        raise
+            self._plain = False
+            async with self._wire() as wire:
+                statistics = await ask_plainly(wire, "stats")
+            self._plain = True
+        # Daemons without tokens may count from any time: use only sizes.
+        return VisitAnswer({name: value for name, value in statistics.items() if name.startswith("mem_")}, {})
+
+    def _wire(self) -> Wire:
+        return Wire(self.place.address, most_line=_MOST_LINE_BYTES, most_bytes=_MOST_GUESTD_BYTES, process=self.place.process)
+
+
+_FACTS = {"guestd": "guest_agent_version", "os": "guest_os", "kernel": "guest_kernel"}
+
+
+def _facts(properties: Mapping[str, str]) -> dict[str, Value]:
+    return {ours: properties[name] for name, ours in _FACTS.items() if properties.get(name)}
+
+
+# --- qemu-guest-agent ------------------------------------------------------------------------------------------------------------
 
 Json: TypeAlias = "None | bool | int | float | str | Sequence[Json] | Mapping[str, Json]"
 Command: TypeAlias = "tuple[str, Mapping[str, Json]]"
