@@ -32,7 +32,7 @@ from mom_plugins_fleet.signatures import opened
 from mom_plugins_fleet.subjects import StoredEntry
 from mom_plugins_fleet.verbs.status import host_rows, print_hosts
 from mom_plugins_fleet.view import FleetView
-from mom_plugins_guestagent.clients import AgentWay, Misbehaves, NoAnswer, RawAgent, Wire, ask_guestd, ask_guestd
+from mom_plugins_guestagent.clients import AgentWay, Misbehaves, NoAnswer, RawAgent, Wire, ask_guestd
 from mom_plugins_guestagent.fields import judge
 from mom_plugins_guestagent.ways import AgentAddress, AgentKind
 from mom_plugins_http import HttpPlugin
