@@ -173,6 +173,7 @@ class TestSlowBalloons:
         assert (outcome.gave > 0) is inflates
         assert guest.commands[-1:] == ([SIZE] if inflates else [])
 
+
 class TestFailures:
     @pytest.mark.parametrize("error", [HypervisorError("no answer"), RuntimeError("an error of the binding")])
     def test_headroom_is_given_back_again_and_again_where_that_fails(self, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:

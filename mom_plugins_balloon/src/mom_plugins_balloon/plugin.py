@@ -230,7 +230,6 @@ class BalloonPlugin:
         self._file.save()
         self._learning.see(self._guests)
         self._host.see(snapshot.host, self._learning.growth_kib, self._learning.room_kib)
-        yield from self._sweeps.ends_of_cut_off(source)
         yield from self._leaving.decisions(snapshot, source)
         yield from self._resizer.stopped_shrinks(standing.holds, source)
 

@@ -37,6 +37,7 @@ from mom_plugins_balloon.gate import Limit, ShrinkLimits, gate, never_shrunk, pe
 from mom_plugins_balloon.memory import GuestMemory
 from mom_plugins_balloon.moves import LeavingGuests
 from mom_plugins_balloon.names import CONTROL, PINNED
+from mom_plugins_balloon.remembered import Remembered
 from mom_plugins_balloon.sizes import DEAD_BAND_KIB, TOLERANCE_KIB, SizeRequest
 from mom_plugins_balloon.started_sizes import StartedSizes
 from mom_plugins_balloon.sweep.sweeper import SweptGuests, is_sweep
@@ -246,12 +247,13 @@ class Resizer:
         return expected and identity not in self.guests.snapshot.guests
 
     def stopped_shrinks(self, holds: Mapping[str, int], source: Source) -> Iterator[Decision]:
-        """Yield a new size for each guest whose shrink must stop, or whose target is too low now.
+        """Yield a new size for each guest whose shrink must stop, whose sweep was interrupted, or whose target is too low now.
 
         :param holds: guarantees in KiB keyed by guest ID
         """
         snapshot, limits, before_mom = self.guests.snapshot, self.limits(), functools.cache(self.started.before_mom)  # few cycles need it
         guests, numbers = snapshot.listed, map(snapshot.numbers, (CONTROL, "balloon_cur", "balloon_max"))
+        unreported = self.sweeps.unreported()
         for guest, past, target, size, maximum in zip(guests, self.guests.of_all(guests), *numbers, strict=True):
             if size is None or guest.why_blocked(CONTROL):
                 continue
@@ -261,11 +263,13 @@ class Resizer:
                 if had > (target or size):
                     yield Decision(guest.entity, CONTROL, had, _REBOOTED, source)
                     continue
-            if target is None:
-                continue
             if request is not None and request.sweeps:
-                if target < guarantee:  # the guarantee has grown since
+                if guest.id not in unreported:
+                    yield from self._after_cut_off(guest, past, request, size, source)
+                elif request.target < guarantee:  # the guarantee has grown since
                     self.sweeps.stop(guest.id)
+                continue
+            if target is None:
                 continue
             pinned = guest.properties.get(PINNED)
             if pinned and maximum is not None and target < maximum:
@@ -281,3 +285,11 @@ class Resizer:
                 if memory is not None and limit is not None:
                     reason = f"{limit.words(memory, limits)}; the shrink in progress is stopped"
                     yield Decision(guest.entity, CONTROL, math.ceil(size), reason, source)
+
+    def _after_cut_off(self, guest: Guest, past: Remembered, request: SizeRequest, size: float, source: Source) -> Iterator[Decision]:
+        # Libvirt and QEMU round sizes.
+        if request.target - TOLERANCE_KIB <= size <= request.began_at - DEAD_BAND_KIB:
+            why = "mom was interrupted while it swept the guest: the guest gets its headroom back"
+            yield Decision(guest.entity, CONTROL, int(request.began_at), why, source)
+        else:  # the request must not explain later sizes of the guest
+            self.guests.put(guest.id, past._replace(request=None))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -90,12 +91,8 @@ class SizeHistory(NamedTuple):
 
     def largest_since(self, moment: float) -> float | None:
         """Return the largest size since that time. Each size lasted until just before mom saw the next."""
-        largest: float | None = None
-        for past in reversed(self.sizes):
-            largest = past.size if largest is None else max(largest, past.size)
-            if past.since <= moment:
-                break
-        return largest
+        ends = [*(later.since for later in self.sizes[1:]), math.inf]
+        return max((past.size for past, end in zip(self.sizes, ends, strict=False) if end > moment), default=None)
 
 
 PATIENCE_SECONDS = 20.0

@@ -7,20 +7,19 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Protocol, runtime_checkable
 
-from mom_core import BalloonControl, Decision, Entity, Guest, NoChangeNeeded, PluginContext, Refused, Source, Value
+from mom_core import BalloonControl, Entity, Guest, NoChangeNeeded, PluginContext, Refused, Value
 from mom_kvm import pid_of, stale_seconds
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.law.reasons import ReasonCode
 from mom_plugins_balloon.memory import GuestMemory
-from mom_plugins_balloon.names import CONTROL, GAIN, MISSED, REASON, REST, SUGGESTED, SWEPT_NOW
+from mom_plugins_balloon.names import GAIN, MISSED, REASON, REST, SUGGESTED, SWEPT_NOW
 from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS
 from mom_plugins_balloon.remembered import Remembered
-from mom_plugins_balloon.sizes import DEAD_BAND_KIB
 from mom_plugins_balloon.sweep.constants import FRESH_SECONDS, SLICE_KIB, STOP_SECONDS
 from mom_plugins_balloon.sweep.qemu_process import QemuProcess
 from mom_plugins_balloon.sweep.records import REST_SECONDS, SweepEnd, SweepOutcome, SweepPlan
@@ -34,9 +33,6 @@ LATELY_SECONDS: Final = 15.0
 
 OWN_SWEEP_REACTION_SECONDS: Final = 0.35
 """Assumed reaction if the hypervisor performs sweeps itself: that of the slowest real guest (benchmarks/sweeps/bench_collisions.py)."""
-
-RESIZE_SLACK_KIB: Final = 16 * 1024
-"""Tolerance, because libvirt and QEMU round sizes."""
 
 
 @runtime_checkable
@@ -238,17 +234,3 @@ class SweptGuests:
             MISSED: [int(history.missed_lately(now)) or None for history in histories],
             REST: [round(history.rests_until - now, 1) if history.rests_until > now else None for history in histories],
         }
-
-    def ends_of_cut_off(self, source: Source) -> Iterable[Decision]:
-        """Yield decisions that return headroom to guests after interrupted sweeps."""
-        snapshot, unreported = self._records.snapshot, self.unreported()
-        guests, sizes = snapshot.listed, snapshot.numbers("balloon_cur")
-        for guest, past, size in zip(guests, self._records.of_all(guests), sizes, strict=True):
-            request = past.request
-            if request is None or not request.sweeps or size is None or guest.id in unreported:
-                continue
-            if request.target - RESIZE_SLACK_KIB <= size <= request.began_at - DEAD_BAND_KIB:
-                why = "mom was interrupted while it swept the guest: the guest gets its headroom back"
-                yield Decision(guest.entity, CONTROL, int(request.began_at), why, source)
-            else:  # the request must not explain later sizes of the guest
-                self._records.put(guest.id, past._replace(request=None))
