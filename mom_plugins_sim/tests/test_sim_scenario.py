@@ -45,10 +45,9 @@ def run(*arguments: object) -> Result:
 
 def test_properties_of_a_scenario_are_recorded(tmp_path: Path) -> None:
     path = write(tmp_path, SMALL.replace("{count: 6,", "{count: 2, properties: {flavor: m1.small, name: mine},"))
-    plugins = {"sim": {"scenario": str(path)}, "record": {"path": str(tmp_path / "rec")}}
-    run_plugins(tmp_path, plugins, cycles=4)
-    again = run_plugins(tmp_path / "again", {"sim": {"recording": str(tmp_path / "rec")}}, cycles=1)
-    found = [dict(guest.properties) for guest in again.reports[-1].snapshot.guests.values()]
+    run_plugins(tmp_path, {"sim": {"scenario": str(path)}, "record": {"path": str(tmp_path / "rec")}}, cycles=4)
+    *_, last = Recording(tmp_path / "rec").cycles()
+    found = [guest.properties for guest in last.report.snapshot.guests.values()]
     assert [(one["flavor"], one["name"]) for one in found] == [("m1.small", "a-001"), ("m1.small", "a-002")]
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from mom_core import Columns, FieldSpec, Scope, Unit, Value, format_kib
-from mom_kvm import GuestField
+from mom_kvm import GuestField, SimulationSetup
 from mom_plugins_sim.guest import PAGE, SentFigures
 from mom_plugins_sim.host import WINDOWS
 from mom_plugins_sim.world import CPUS, VCPUS, SimulatedGuest, World
@@ -95,7 +95,7 @@ class HostSampler:
         for window, percent in world.host.some.items():
             fields[f"psi_memory_some_avg{window}"] = round(percent, 2)
             fields[f"psi_memory_full_avg{window}"] = round(percent / 2, 2)
-        now = datetime.fromtimestamp(world.scene.begins, UTC) + timedelta(seconds=world.time)
+        now = datetime.fromtimestamp(SimulationSetup.BEGINS, UTC) + timedelta(seconds=world.time)
         fields.update({f"time_{part}": getattr(now, part) for part in _TIME})
         counts = (world.time, world.host.swap_in / PAGE, world.host.swap_out / PAGE)
         last, self._last = self._last, counts

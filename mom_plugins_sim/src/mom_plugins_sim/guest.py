@@ -165,18 +165,14 @@ def low_watermark(maximum: float) -> float:
 
 
 def new_guest(
-    workload: Workload, maximum: float, swap_total: float, cached: float, size: float | None = None, traits: GuestTraits = USUAL_TRAITS
+    workload: Workload, maximum: float, swap_total: float, cached: float, traits: GuestTraits = USUAL_TRAITS
 ) -> SimulatedGuestMemory:
-    """Return a guest that has been up for a while and has read the fraction `cached` of its files.
-
-    :param size: present size in KiB; None if the balloon is deflated
-    """
+    """Return a guest with a deflated balloon that has been up for a while and has read the fraction `cached` of its files."""
     kernel, low = kernel_size(maximum), low_watermark(maximum)
-    size = maximum if size is None else min(size, maximum)
-    anon = max(0.0, min(workload.demand.base, size - kernel - low))
-    guest = SimulatedGuestMemory(workload, maximum, kernel, low, swap_total, size, size, anon, traits, demand=anon)
+    anon = max(0.0, min(workload.demand.base, maximum - kernel - low))
+    guest = SimulatedGuestMemory(workload, maximum, kernel, low, swap_total, maximum, maximum, anon, traits, demand=anon)
     guest.cache = max(0.0, min(cached * workload.files, guest.free - low))
-    guest.touched = min(size, kernel + anon + guest.cache)
+    guest.touched = min(maximum, kernel + anon + guest.cache)
     return guest
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 from mom_core import Columns, FieldSpec, Finding, Guest, Hypervisor, PluginContext, Severity, Value, hookimpl
 from mom_kvm import late_hook
@@ -64,13 +63,7 @@ class SimPlugin:
 
 
 def scene_of_settings(settings: SimSettings) -> Scene:
-    """Return the scene that these settings describe. Raise `MomError` for an invalid scenario or recording."""
-    if settings.recording is not None:
-        from mom_plugins_sim.scenario.recorded import recording_at, scene_of_recording
-
-        begins = float("-inf") if settings.begins is None else settings.begins
-        ends = float("inf") if settings.ends is None else settings.ends
-        return scene_of_recording(recording_at(Path(settings.recording)), begins, ends)
+    """Return the scene that these settings describe. Raise `MomError` for an invalid scenario."""
     if settings.scenario is None:
         return mixture(settings)
     from mom_plugins_sim.scenario.scene import scene_of

@@ -14,25 +14,15 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from mom_core import Duration, PluginSettings, Size, Value
-from mom_kvm import SimulationSetup
 from mom_plugins_sim.guest import MIB, USUAL_TRAITS, GuestTraits
 from mom_plugins_sim.workload import HostLoad, Trace, Workload, draw_workload
 
 
 class SimSettings(PluginSettings):
-    """World to simulate: a mixture of usual guests, or a complete scenario or recording."""
+    """World to simulate: a mixture of usual guests, or a complete scenario."""
 
     scenario: str | None = None
     """Name of a scenario that comes with mom, or path of a YAML file. It replaces all other settings except `seed`."""
-
-    recording: str | None = None
-    """Folder of a recording. mom simulates its host and guests. Guests demand as much memory as they used in the recording."""
-
-    begins: float | None = None
-    """Start of the simulated part of the recording, in seconds since the epoch."""
-
-    ends: float | None = None
-    """End of the simulated part of the recording, in seconds since the epoch."""
 
     guests: Annotated[int, Field(ge=0, le=100_000)] = 24
     """Number of guests."""
@@ -85,8 +75,8 @@ class SimSettings(PluginSettings):
 
     @model_validator(mode="after")
     def _guests_can_move(self) -> Self:
-        if self.shelf is not None and (self.scenario is not None or self.recording is not None):
-            raise ValueError("shelf: guests of a scenario or a recording cannot migrate; leave out shelf, or scenario and recording")
+        if self.shelf is not None and self.scenario is not None:
+            raise ValueError("shelf: guests of a scenario cannot migrate; leave out shelf or scenario")
         return self
 
 
@@ -107,7 +97,6 @@ class GuestScene:
     :param silent: the guest sends no statistics
     :param rigid: the guest has no balloon device
     :param refusing: the guest's balloon does not move
-    :param size: size at its arrival; None: all of `memory`
     :param sold_as: service class
     """
 
@@ -124,7 +113,6 @@ class GuestScene:
     refusing: bool = False
     arrives: float = 0.0
     departs: float = FOREVER
-    size: float | None = None
     traits: GuestTraits = USUAL_TRAITS
     sold_as: str | None = None
     properties: Mapping[str, Value] = field(default_factory=dict)
@@ -167,8 +155,6 @@ class Scene:
     base: float | None = None
     """Memory of the host's own system in KiB; None for the usual amount."""
     host_zram: float = 0.0
-    begins: float = SimulationSetup.BEGINS
-    """Host's local time at the beginning, in seconds since 1970: midnight, as daily workloads expect."""
 
 
 def mixture(settings: SimSettings) -> Scene:

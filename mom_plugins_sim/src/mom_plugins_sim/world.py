@@ -290,7 +290,7 @@ class World:
 
     def join(self, scene: GuestScene) -> None:
         """Add a guest that has just booted."""
-        memory = new_guest(scene.workload, scene.memory, scene.swap, scene.cached, scene.size, scene.traits)
+        memory = new_guest(scene.workload, scene.memory, scene.swap, scene.cached, scene.traits)
         # The balloon driver sends statistics.
         silent, first = scene.silent or scene.rigid, self.time + scene.statistics_first
         statistics = SentStatistics(scene.statistics_period, first, silent=silent, since=self.time)

@@ -13,11 +13,10 @@ import click
 
 from mom_core import printable
 from mom_daemon import KeptPath, brief, json_option, print_prose
-from mom_kvm import RunSummary, SimulationSetup
+from mom_kvm import SimulationSetup
 from mom_plugins_record.recording.reader import Recording
 from mom_plugins_record.recording.times import format_time, moment_of
 from mom_plugins_record.replay.comparison import Comparison, DecisionDifference, DecisionSeries, compare
-from mom_plugins_record.replay.engine import Estimate, estimate
 
 SHOWN: Final = 10
 """The text shows at most this many differences; `--json` shows all."""
@@ -41,17 +40,8 @@ _PATH: Final = click.Path(exists=True, path_type=Path)
 @click.option("--from", "since", metavar="TIME", help="Start, such as 2026-11-20T08:00 (UTC, unless it has another zone).")
 @click.option("--to", "until", metavar="TIME", help="End, in the format of --from.")
 @click.option("--fail-on", metavar="LIST", help=f"Exit with code 1 for any of these, separated by commas: {', '.join(FAILURES)}.")
-@click.option(
-    "--estimate/--no-estimate",
-    "simulated",
-    default=True,
-    show_default=True,
-    help="With --policy: also simulate the effects on later cycles.",
-)
 @json_option
-def replay(
-    path: Path, policies: tuple[Path, ...], since: str | None, until: str | None, fail_on: str | None, simulated: bool, as_json: bool
-) -> None:
+def replay(path: Path, policies: tuple[Path, ...], since: str | None, until: str | None, fail_on: str | None, as_json: bool) -> None:
     """Evaluate a recording again, with its own policies or with others, to compare decisions.
 
     RECORDING is the folder of the `record` plugin, or one file of it. The command touches nothing real.
@@ -65,16 +55,15 @@ def replay(
     recording = Recording(path)
     texts = _texts(recording, policies, begins) if policies else None
     result = compare(recording, texts, begins, ends)
-    estimated = estimate(recording, texts, begins, ends) if texts is not None and simulated else None
     failed = [failure for failure in failures if _occurs(failure, result)]
     if as_json:
-        click.echo(json.dumps({**_as_json(result), "estimated": _estimate_json(estimated), "failed": failed}, indent=2, default=str))
+        click.echo(json.dumps({**_as_json(result), "failed": failed}, indent=2, default=str))
     else:
-        for line in [*_lines(result, other=texts is not None), *(() if estimated is None else _estimate_lines(estimated))]:
+        for line in _lines(result, other=texts is not None):
             print_prose(brief(line, LONGEST_LINE), 4)  # names and texts come from the recording
         if failed:
             print_prose(f"failed checks: {', '.join(failed)}", 4)
-    lost = [] if estimated is None else [line for item in (estimated.then, estimated.now) for line in item.failure_lines()]
+    lost = []
     if texts is not None and result.failures:
         lost.append(f"these policies fail in {result.failures} of {result.evaluated} recorded cycles: their decisions are missing there")
     if failures and not result.compared:
@@ -109,7 +98,7 @@ def _lines(result: Comparison, *, other: bool) -> Iterator[str]:
         yield f"{result.apart} recorded decisions are not compared, because they come from plugins that are not replayed"
     yield from (f"problem, {count} times: {printable(message, 200)}" for message, count in result.problems.items())
     yield ""
-    yield "Exact results, for the recorded state:"
+    yield "Results for the recorded state:"
     if not result.compared:
         yield "  unknown: no cycle could be compared"
         return
@@ -137,20 +126,6 @@ LONGEST_LINE = 2000
 """Longest line of output, in characters."""
 
 
-def _estimate_lines(estimated: Estimate) -> Iterator[str]:
-    yield ""
-    yield "Estimated: both policies simulated from the recorded state; the recorded values show the simulator's error:"
-    yield from (f"  not simulated: {name}" for name in estimated.left_out)
-    yield from RunSummary.side_by_side((estimated.recorded, estimated.then, estimated.now))
-
-
-def _estimate_json(estimated: Estimate | None) -> Mapping[str, object] | None:
-    if estimated is None:
-        return None
-    runs = {name: getattr(estimated, name).as_json() for name in ("recorded", "then", "now")}
-    return {**runs, "left_out": estimated.left_out}
-
-
 def _first_case(difference: DecisionDifference) -> str:
     then = "nothing" if difference.then is None else f"{difference.then} ({difference.then_from})"
     now = "nothing" if difference.now is None else f"{difference.now} ({difference.now_from})"
@@ -158,13 +133,13 @@ def _first_case(difference: DecisionDifference) -> str:
 
 
 def _as_json(result: Comparison) -> Mapping[str, object]:
-    exact = {
+    parts = ("differences", "then", "now")
+    return {
+        **{field.name: getattr(result, field.name) for field in fields(result) if field.name not in parts},
         "most_different": [asdict(difference) for difference in result.most_different],
         "then": _series_json(result.then),
         "now": _series_json(result.now),
     }
-    parts = ("differences", "then", "now")
-    return {**{field.name: getattr(result, field.name) for field in fields(result) if field.name not in parts}, "exact": exact}
 
 
 def _series_json(series: DecisionSeries) -> Mapping[str, object]:

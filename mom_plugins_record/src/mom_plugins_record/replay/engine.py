@@ -1,4 +1,4 @@
-"""mom's engine on recorded snapshots, and simulations of a recorded host, with recorded settings, and recorded or other policies."""
+"""mom's engine on recorded snapshots, with recorded settings, and recorded or other policies."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from mom_core import Clock, Decision, Declarations, Engine, MomError, PluginError, Report, Snapshot, Value, load_config
-from mom_kvm import PolicyState, PolicyTexts, RunSummary, SimulationSetup
+from mom_kvm import PolicyState, PolicyTexts
 from mom_plugins_record.recording.cycles import RecordedSession
 from mom_plugins_record.recording.plugin import RecordPlugin
-from mom_plugins_record.recording.reader import RecordedCycle, Recording, nothing_in
 
 WHO: Final = "replay"
 
@@ -136,57 +135,6 @@ def _needs_results(plugin_class: type) -> bool:
     asks = [getattr(plugin_class, hook) for hook in _COLLECTING if hasattr(plugin_class, hook)]
     everything = len(asks) == len(_COLLECTING) and all("hypervisor" in inspect.signature(hook).parameters for hook in asks)
     return everything and hasattr(plugin_class, "mom_act")
-
-
-SIMULATED: Final = ("balloon", "ksm", "offload", "sla")
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """Summaries of a recording, and of its simulation with the recorded policies (`then`) and with others (`now`).
-
-    The difference between `recorded` and `then` shows the simulator's error. `left_out`: plugins that are not simulated.
-    """
-
-    recorded: RunSummary
-    then: RunSummary
-    now: RunSummary
-    left_out: tuple[str, ...]
-
-
-def estimate(recording: Recording, policies: Mapping[str, str], since: float, until: float) -> Estimate:
-    """Simulate a period with the recorded policies, and with `policies`. Raise `MomError` if the period has no cycle.
-
-    Plugins and settings of guests are those at the beginning of the period.
-
-    :param since: seconds since the epoch
-    """
-    recorded, first, ends = RunSummary("recorded"), None, 0.0
-    for cycle in recording.cycles(since, until):
-        recorded.add(cycle.report)
-        first, ends = first or cycle, max(ends, cycle.report.time)
-    if first is None:
-        raise nothing_in(recording)
-    plugins, left_out = _simulated_plugins(first)
-    guests, interval = guest_rules(first.session.configuration, plugins), first.session.interval
-    sim: dict[str, Value] = {"recording": str(recording.path), "begins": first.report.time, "ends": ends}
-    then, now = (RunSummary(f"policies of {name}, simulated") for name in ("then", "now"))
-    for summary, texts in ((then, first.session.policies), (now, policies)):
-        setup = SimulationSetup(summary.name, plugins=plugins, texts=texts, guests=guests)
-        for report in setup.run(sim, interval, max(interval, ends - first.report.time)):
-            summary.add(report)
-    return Estimate(recorded, then, now, left_out)
-
-
-def _simulated_plugins(first: RecordedCycle) -> tuple[Mapping[str, Mapping[str, Value]], tuple[str, ...]]:
-    installed, left_out = installed_plugins(first.session.configuration)
-    plugins = {
-        name: plugin.settings
-        for name, plugin in installed.items()
-        if not hasattr(plugin.plugin_class, "mom_hypervisor")
-        and (name in SIMULATED or (hasattr(plugin.plugin_class, "mom_write") and not hasattr(plugin.plugin_class, "mom_collect_host")))
-    }
-    return plugins, tuple(left_out)
 
 
 SOURCES: Final = frozenset({"directory", "file", "shadow"})
