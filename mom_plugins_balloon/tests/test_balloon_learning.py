@@ -4,8 +4,6 @@ from typing import Any
 
 import pytest
 from guest_facts import MIB
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from mom_core import Guest, Host, Snapshot, Value
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
@@ -190,17 +188,6 @@ def test_pinned_guest_has_no_room(guest: Watched) -> None:
     guest.records.see(Snapshot(guests={"a": huge}))
     guest.learning.see(guest.records)
     assert guest.learning.room_kib == 0
-
-
-@settings(max_examples=30)
-@given(uses=st.lists(st.tuples(st.floats(1, 5000), st.integers(0, TOTAL)), min_size=1, max_size=30))
-def test_peak_is_between_use_and_largest_use(uses: list[tuple[float, int]]) -> None:
-    guest, most = Watched(), 0
-    for passed, used in uses:
-        most = max(most, used)
-        peak = guest.says(used, after=passed)["mem_used_peak"]
-        assert isinstance(peak, int)
-        assert used - 1 <= peak <= most
 
 
 def test_only_a_repeated_rise_is_a_burst(guest: Watched) -> None:

@@ -27,6 +27,9 @@ PERMITTED = {
     "a guest of unknown maximum does not grow": (3 * GIB, {"maximum": None}, None, "maximum is unknown"),
     "a guarantee holds though the need is less": (GIB, {"guarantee": 1536 * MIB}, 1536 * MIB, "below the guarantee of 1.50 GiB"),
     "one above the maximum means the maximum": (GIB, {"guarantee": 9 * GIB}, 2 * GIB, "below the guarantee"),
+    "a shrink ends at the balloon's reach": (GIB, {"reach": 1200 * MIB}, 1200 * MIB, "below 1.17 GiB, the smallest size that"),
+    "the need counts beyond the reach": (GIB, {"reach": 700 * MIB, "usable": 500 * MIB}, math.ceil(1548 * MIB * 1.05), "the guest needs"),
+    "a size below the reach, which is reported late, stays": (800 * MIB, {"size": GIB, "reach": 1200 * MIB}, GIB, "smallest size that"),
     "a guest below its guarantee is raised to it even without statistics": (
         900 * MIB,
         {"size": GIB, "usable": None, "guarantee": 1536 * MIB},

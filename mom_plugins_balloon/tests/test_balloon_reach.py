@@ -4,14 +4,12 @@ import time
 from collections.abc import Mapping
 
 import pytest
-from guest_facts import GIB, LIMITS, MIB, memory_of, with_facts
+from guest_facts import GIB, LIMITS, MIB
 
 from mom_core import Change, Target, Value
 from mom_core.testing import snapshot
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
-from mom_plugins_balloon.gate import permitted
 from mom_plugins_balloon.law.reasons import ReasonCode, sentence
-from mom_plugins_balloon.memory import GuestMemory
 from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_balloon.room import spare_of
 from mom_plugins_balloon.seen import suggestions
@@ -64,30 +62,6 @@ def test_unreachable_memory_is_not_spare() -> None:
     assert spare() > 300 * MIB
     assert spare(balloon_least=1400 * MIB) <= 136 * MIB
     assert spare(balloon_least=2 * GIB) == 0
-
-
-SPARES = memory_of(size=2 * GIB, maximum=2 * GIB, usable=1536 * MIB, age=1.0, reach=1200 * MIB)
-WHY = "below 1.17 GiB, the smallest size that the guest's balloon can reach: a balloon cannot take memory of virtio-mem devices"
-
-
-@pytest.mark.parametrize(
-    ("wanted", "memory", "size", "reason"),
-    [
-        (1300 * MIB, SPARES, 1300 * MIB, ""),
-        (GIB, SPARES, 1200 * MIB, WHY),
-        (GIB, with_facts(SPARES, usable=500 * MIB), 1548 * MIB * 1.05, "the guest needs"),
-        (GIB, with_facts(SPARES, guarantee=1500 * MIB), 1500 * MIB, "below the guarantee"),
-        (GIB, with_facts(SPARES, size=1200 * MIB, usable=None), 1200 * MIB, WHY),
-        (GIB, with_facts(SPARES, usable=None), None, "spare memory is unknown"),
-        (2 * GIB, with_facts(SPARES, size=GIB), 2 * GIB, ""),
-        (GIB, with_facts(SPARES, size=1100 * MIB), 1100 * MIB, WHY),  # its size, or the plugged memory, is reported late
-    ],
-)
-def test_gate_stops_at_the_reach(wanted: int, memory: GuestMemory, size: float | None, reason: str) -> None:
-    verdict = permitted(wanted, memory, LIMITS)
-    assert verdict.size == (None if size is None else pytest.approx(size, abs=1))
-    assert reason in verdict.reason
-    assert bool(reason) == bool(verdict.reason)
 
 
 def test_restore_stops_at_the_reach(plugin, hypervisor, seen_by) -> None:

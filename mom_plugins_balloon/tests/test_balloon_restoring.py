@@ -18,14 +18,6 @@ def restored(plugin, hypervisor, *entries):
     return {outcome.decision.entity.id: outcome for outcome in outcomes}
 
 
-def test_guest_resized_by_another_process_is_left(plugin, hypervisor):
-    hypervisor.sizes["a"] = 1536 * MIB
-    outcome = restored(plugin, hypervisor, entry("a"))["a"]
-    assert (outcome.status, outcome.after) == (Status.LEFT_ALONE, 1536 * MIB)
-    assert outcome.error == "another process has set it to 1.50 GiB, not to the 1.00 GiB that mom had asked for"
-    assert hypervisor.commands == []
-
-
 def test_no_more_than_the_present_maximum_is_asked(plugin, hypervisor, seen_by):
     hypervisor.sizes["a"] = GIB
     plugin.mom_review(seen_by(hypervisor, a={"balloon_max": 1536 * MIB}), [])
