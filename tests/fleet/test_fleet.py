@@ -51,7 +51,6 @@ def test_a_policy_reaches_all_hosts_of_its_group_and_a_wrong_one_harms_none(two:
     assert "60_fleet_night" in two.host("h1")["refused"]
     two.fleet("policy", "remove", "g1", "60_fleet_night")
     two.until(lambda: newest(two, "h1", "h2"), "all is well again")
-    two.until(lambda: "60_fleet_night" not in two.log("h1").splitlines()[-1], "and that is logged")
 
 
 def test_a_host_goes_on_without_its_servers_and_converges_when_they_are_back(two: FleetWorld) -> None:
@@ -113,10 +112,3 @@ def test_a_groups_classes_reach_its_hosts_and_a_wrong_one_harms_none(fleet: Flee
     classes.write_text("classes: {silver: {guarantee: 60%}}\n")
     fleet.fleet("policy", "set", "g3", "classes.yaml", str(classes))
     fleet.until(lambda: not fleet.host("h3")["classes_unused"], "all is well again")
-    fleet.kill("server")
-    fleet.kill("h3")
-    fleet.start_host("h3", 3, sla={"default": "silver"})
-    fleet.until(lambda: fleet.log("h3").count("classes.yaml: silver") >= 3, "the classes of the last run are in force")
-    fleet.start_server()
-    fleet.fleet("policy", "remove", "g3", "classes.yaml")
-    fleet.until(lambda: fleet.classes_on("h3") == {"platinum"}, "without them it is as it was")

@@ -6,9 +6,9 @@ import signal
 from fleet_world import FleetWorld
 
 from mom_kvm import Destination
-from mom_plugins_fleet.records import AuthorizedKeys, Group, HostState, Member, Move, Orders, read
+from mom_plugins_fleet.records import AuthorizedKeys, Group, Member, Move, Orders, read
 from mom_plugins_fleet.signatures import next_revision
-from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, ORDERS, ROSTER, STATES
+from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, ORDERS, ROSTER
 
 
 def started(fleet: FleetWorld, name: str, group: str) -> None:
@@ -66,31 +66,3 @@ def test_a_hostile_server_directs_no_host_and_no_coordinator(fleet: FleetWorld) 
     assert sorted(fleet.where("h1")) == before
     assert " will move from " not in fleet.log("c1")
     fleet.kill("c1", signal.SIGTERM)  # so that the next test begins at once
-
-
-def test_a_key_of_an_operator_that_was_revoked_directs_no_host_also_not_by_what_it_has_signed_before(fleet: FleetWorld) -> None:
-    started(fleet, "h3", "g3")
-    fleet.enroll("h4", "g3")
-    other = fleet.new_signer("other")
-    fleet.kill("h3")
-    fleet.start_host("h3", 3, operators=[other.public])  # revokes the first operator's key
-    fleet.until(
-        lambda: "the policies of the group g3 are no longer in force" in fleet.log("h3"), "what it has signed is not taken up again"
-    )
-    fleet.until(lambda: "this host's entry in the fleet cannot be used: it is signed with the key" in fleet.log("h3"), "nor is its entry")
-    fleet.set_policy("(defvar evil 1)", group="g3")
-    fleet.fleet("drain", "h3")
-    fleet.start_coordinator("c3")
-    fleet.until(lambda: "coordinating" in fleet.log("c3"), "it works")
-    fleet.put(STATES, "h4", HostState(mode="enforce", total=64 << 20, available=64 << 20).packed())
-    fleet.until(lambda: " will move from h3 " in fleet.log("c3"), "that operator's coordinator orders moves")
-    before = sorted(fleet.where("h3"))
-    # The other operator checks and signs the records of the first again.
-    text = fleet.log("h3")
-    assert "(defvar evil" not in text
-    assert "60_fleet_a (set by" not in text[text.index("no longer in force") :]
-    fleet.kill("c3")
-    fleet.put(ROSTER, "h3", other.signed("h3", Member(group="g3"), next_revision(0) + 1000))
-    fleet.put(GROUPS, "g3", other.signed("g3", Group(policies={"60_fleet_a": "(defvar mine 1)"}), next_revision(0) + 1000))
-    fleet.until(lambda: policies(fleet, "h3") == {"60_fleet_a": "(defvar mine 1)"}, "and that is followed")
-    assert sorted(fleet.where("h3")) == before

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from fleet_world import LOG, FleetWorld
-from nats.js.api import KeyValueConfig
 
 from mom_kvm import Destination
 from mom_plugins_fleet import link
@@ -70,7 +69,6 @@ def test_another_hosts_keys_are_refused_and_that_is_said_plainly(fleet: FleetWor
             for refused in await asyncio.gather(*works, return_exceptions=True):
                 assert isinstance(refused, LinkError)
                 assert "is this the right key" in refused.hint
-                assert "a host's key may use only the host's own records" in refused.hint
             with pytest.raises(LinkError, match="cannot read mom-groups g2"):
                 await store.read(GROUPS, "g2")
             monkeypatch.setattr(link, "ANSWER_SECONDS", 60.0)
@@ -118,21 +116,6 @@ def test_a_host_cannot_empty_a_bucket_by_what_it_writes_at_its_own_key(fleet: Fl
     assert "mom-states h2" in everything(fleet)
 
 
-def test_buckets_that_were_made_with_less_care_are_made_safe_by_another_init(fleet: FleetWorld) -> None:
-    async def allows(store: Store) -> list[bool | None]:
-        streams = [await store.client.jetstream().stream_info(f"KV_{bucket}") for bucket in (ROSTER, GROUPS, STATES, ORDERS)]
-        return [stream.config.allow_rollup_hdrs for stream in streams]
-
-    async def as_before(store: Store) -> None:
-        await store.client.jetstream().delete_stream(f"KV_{STATES}")
-        await store.client.jetstream().create_key_value(KeyValueConfig(bucket=STATES, direct=True))
-
-    fleet.asked(as_before)
-    assert any(fleet.asked(allows))
-    fleet.fleet("init")
-    assert not any(fleet.asked(allows))
-
-
 def test_a_key_of_a_host_and_one_of_nobody_change_nothing_and_that_is_said_plainly(
     fleet: FleetWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,7 +144,6 @@ def test_a_mom_with_another_hosts_key_says_so_and_goes_on_alone(fleet: FleetWorl
     (fleet.folder / "h2.key").write_text((fleet.folder / "h1.key").read_text())
     fleet.start_host("h2", 2)
     fleet.until(lambda: "is this the right key" in fleet.log("h2"), "it is said")
-    assert "is this the right key?" in fleet.log("h2")
     config = str(fleet.folder / "h2" / "mom.yaml")
 
     def cycle() -> int:
@@ -171,4 +153,4 @@ def test_a_mom_with_another_hosts_key_says_so_and_goes_on_alone(fleet: FleetWorl
     fleet.until(lambda: cycle() > 0, "it does cycles")
     before = cycle()
     fleet.until(lambda: cycle() > before + 2, "its cycles go on")
-    assert fleet.status()["hosts"][1]["guests"] is None
+    assert fleet.host("h2")["guests"] is None

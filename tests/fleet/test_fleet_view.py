@@ -10,7 +10,6 @@ from fleet_world import LOG, need_a_server, patiently
 from nats_servers import NatsServers
 
 from mom_plugins_fleet.client import Access
-from mom_plugins_fleet.buckets import Bucket
 from mom_plugins_fleet.link import Store, linked
 from mom_plugins_fleet.records import HostState, Member, Orders
 from mom_plugins_fleet.signatures import Signer
@@ -102,14 +101,6 @@ async def test_a_server_that_is_gone_for_a_while_is_missed_and_followed_again_an
     assert fleet.said
 
 
-async def test_a_consumer_that_the_server_forgets_is_made_anew(fleet):
-    jetstream = fleet.store.client.jetstream()
-    for one in await jetstream.consumers_info(f"KV_{STATES}"):
-        await jetstream.delete_consumer(f"KV_{STATES}", one.name)
-    await fleet.tell("h1", 1)
-    await fleet.until(lambda: fleet.view.current and fleet.knows("h1") == 1)
-
-
 async def test_servers_that_are_set_up_anew_and_empty_are_believed_and_what_was_signed_earlier_is_not(fleet, server):
     old = OPERATOR.signed("h1", Orders(epoch=1), 5)
     for _ in range(30):
@@ -127,13 +118,3 @@ async def test_servers_that_are_set_up_anew_and_empty_are_believed_and_what_was_
     assert fleet.knows("h1") is None
     await fleet.until(lambda: "older than revision 6" in fleet.view.orders.damaged.get("h1", ""))
     assert fleet.view.orders.get("h1") is None
-
-
-async def test_many_hosts_are_read_at_once_and_told_while_they_are_read(fleet):
-    await asyncio.gather(*(fleet.tell(f"h{number}", 1) for number in range(200)))
-    states = Bucket(HostState)
-    loading = asyncio.create_task(fleet.store.load(states))
-    await asyncio.gather(*(fleet.tell(f"h{number}", 2) for number in range(0, 200, 7)))
-    await loading
-    assert len(states.records) == 200
-    await fleet.until(lambda: all(fleet.knows(f"h{number}") == (1 if number % 7 else 2) for number in range(200)))
