@@ -28,11 +28,10 @@ from mom_core import (
     load_config,
 )
 from mom_core.engine.collect import SEE_DOCTOR
-from mom_core.files import DEFAULT_CONFIG
+from mom_core.files import DEFAULT_CONFIG, advice_when_denied
 from mom_core.ledger import FILE as LEDGER
 from mom_core.ledger import Ledger
 from mom_core.lock import holder
-from mom_core.ownership import advice_when_denied
 from mom_core.plugins.bounded import describe
 from mom_core.plugins.registry import PluginSet, build_plugins
 from mom_core.state_files import ADVICE, set_aside_below

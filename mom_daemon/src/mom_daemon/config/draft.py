@@ -14,8 +14,7 @@ from typing import Final
 from pydantic import BaseModel
 
 from mom_core import Config, GuestSettings, MomError, Suggestion, printable
-from mom_core.config.configuration import ConfiguredPlugin
-from mom_core.config.schema import CoreSettings, validated
+from mom_core.config.configuration import ConfiguredPlugin, CoreSettings, validated
 from mom_core.config.wording import is_secret
 from mom_core.plugins.bounded import describe
 from mom_core.plugins.discovery import LoadedPlugin, absent, available_plugins, load_plugins

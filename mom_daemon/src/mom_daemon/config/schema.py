@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
 from mom_core import GuestPattern
-from mom_core.config.schema import CoreSettings, JsonObject
+from mom_core.config.configuration import CoreSettings, JsonObject
 from mom_core.plugins.discovery import LoadedPlugin
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Final, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, BeforeValidator, PlainValidator, SecretBytes, SecretStr
 
 from mom_core import Portion, parse_duration, parse_size
-from mom_core.config.schema import written
+from mom_core.config.configuration import written
 from mom_kvm import Destination
 
 

@@ -10,23 +10,26 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import click
+from pydantic import BaseModel
 
-from mom_core import ConfigError, Finding, MomError, Severity, format_duration, replace_file
+from mom_core import Config, ConfigError, Finding, MomError, Severity, format_duration, load_config, replace_file
+from mom_core.config.document import KeyPath, dotted
+from mom_core.config.wording import marks_of
 from mom_core.files import DEFAULT_CONFIG
+from mom_core.plugins.discovery import available_plugins, how_to_install, load_plugins
+from mom_core.settings import FileMustExist
 from mom_daemon import VerbGroup, as_caller, brief, json_option, print_prose, print_text
 from mom_daemon.cli.options import config_argument
+from mom_daemon.cli.output import TableColumn, print_table
+from mom_daemon.config.draft import SCHEMA_FILE, Draft, draft_config
+from mom_daemon.config.schema import json_schema
 from mom_daemon.look.here import how_to_act, how_to_start
+from mom_daemon.look.sources import ask
 from mom_daemon.owner import load_as_owner
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel
-
-    from mom_core import Config
-    from mom_core.config.document import KeyPath
-    from mom_daemon.config.draft import Draft
+from mom_daemon.plugins.declared import about_enabled, check_plugins
 
 
 @click.group("config", cls=VerbGroup)
@@ -71,9 +74,6 @@ def check_command(config_path: str | None, as_json: bool) -> None:
 
 
 def _checked(path: str | None) -> tuple[Config, list[tuple[str, Finding]]]:
-    from mom_core.config.document import dotted
-    from mom_daemon.plugins.declared import about_enabled, check_plugins
-
     config = load_as_owner(path)  # plugins read and trust files as the daemon's user does
     checked = check_plugins(config)
     file = config.file or "configuration"
@@ -94,11 +94,6 @@ def _checked(path: str | None) -> tuple[Config, list[tuple[str, Finding]]]:
 
 def _missing_files(settings: BaseModel, place: KeyPath) -> Iterator[tuple[KeyPath, Path]]:
     # Yield settings that need an existing file and have none.
-    from pydantic import BaseModel
-
-    from mom_core.config.wording import marks_of
-    from mom_core.settings import FileMustExist
-
     for name, field in type(settings).model_fields.items():
         value: object = getattr(settings, name)
         here = (*place, field.alias or name)
@@ -133,10 +128,6 @@ def show_command(config_path: str | None, of_running: bool, as_json: bool) -> No
 
     With --running, exit code 1 if mom is not running or does not answer.
     """
-    from mom_core import load_config
-    from mom_core.config.document import dotted
-    from mom_daemon.cli.output import TableColumn, print_table
-
     config = load_config(config_path)
     if of_running:
         _show_running(config, as_json=as_json)
@@ -153,10 +144,6 @@ def show_command(config_path: str | None, of_running: bool, as_json: bool) -> No
 
 
 def _show_running(config: Config, *, as_json: bool) -> None:
-    from mom_core.config.document import dotted
-    from mom_daemon.cli.output import TableColumn, print_table
-    from mom_daemon.look.sources import ask
-
     settings, where = ask(config, lambda running: running.configuration())
     if as_json:
         click.echo(json.dumps({"from": where, "settings": settings}, indent=2))
@@ -194,9 +181,6 @@ def schema_command() -> None:
 
 
 def _schema() -> str:
-    from mom_core.plugins.discovery import available_plugins, load_plugins
-    from mom_daemon.config.schema import json_schema
-
     loaded, errors = load_plugins(list(available_plugins()))
     for error in errors:
         print_prose(f"mom: warning: the schema lacks the settings of a plugin: {error}", 2, err=True)
@@ -219,9 +203,6 @@ def init_command(output: str, force: bool, observe: bool, root: str) -> None:
 
     mom also writes mom.schema.json beside the file, for editors.
     """
-    from mom_core.plugins.discovery import how_to_install
-    from mom_daemon.config.draft import SCHEMA_FILE, draft_config
-
     path = Path(output)
     if output != "-" and not force and os.path.lexists(path):
         raise _exists(path)
@@ -271,22 +252,17 @@ def _write(path: Path, text: str, *, replace: bool) -> None:
 
 
 def _tell_what_next(path: Path, draft: Draft, *, observe: bool) -> None:
-    from mom_core.plugins.discovery import how_to_install
-
     print_prose(f"wrote {path}, with the plugins", 2)
     width = max(map(len, draft.enabled))
     for name, suggestion in draft.enabled.items():
         print_prose(f"  {name:<{width}}  {suggestion.reason}", 4)
     for name, reason in draft.left_out.items():
         print_prose(f"without {name}: {reason}", 2)
-    if draft.unasked:
-        print_prose(f"also installed, but not enabled: {', '.join(draft.unasked)}", 2)
     if draft.missing:
         print_prose(f"to install the other packages for KVM hosts: {how_to_install(*draft.missing)}", 2)
     option = "" if path == DEFAULT_CONFIG else f" -c {shlex.quote(str(path))}"
     if observe:
         shows = f"mom status{option} shows what mom would do"
         print_prose(f"with this file, mom changes nothing until you set mode: enforce in it; {shows}", 2)
-    runs = () if observe else (f"mom run --observe{option}",)
     starts = how_to_start(None if path == DEFAULT_CONFIG else str(path))
-    print_prose("next: " + "; ".join((f"mom config check{option}", f"mom doctor{option}", *runs, starts)), 2)
+    print_prose(f"next: mom config check{option}; mom doctor{option}; {starts}", 2)

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -16,14 +16,12 @@ from mom_core.plugins.discovery import LoadedPlugin
 from mom_daemon import StatusPart, amount, brief, json_option, print_prose
 from mom_daemon import report_words as words
 from mom_daemon.cli.options import config_argument
-from mom_daemon.cli.output import mark
+from mom_daemon.cli.output import TableColumn, mark, print_table
 from mom_daemon.look.here import how_to_act, how_to_start
-from mom_daemon.look.sources import running_status
+from mom_daemon.look.sources import look, running_status
 from mom_daemon.plugins.declared import lacking, offered
+from mom_daemon.report_models import EntityModel, GuestColumnModel, ReportDocument, verdict_model
 from mom_daemon.status_file import RunningStatus
-
-if TYPE_CHECKING:
-    from mom_daemon.report_models import EntityModel, GuestColumnModel, ReportDocument
 
 
 @click.command("status")
@@ -53,8 +51,6 @@ def status_command(config_path: str | None, as_json: bool) -> None:
                 print_prose(f"The changes of an earlier run of mom are unknown: {unknown}", 2)
         sys.exit(1)
     if as_json:
-        from mom_daemon.report_models import verdict_model
-
         document = {**status.content, "verdict": verdict_model(status.verdict)}
         click.echo(json.dumps({"running": True, "from": status.where, "age": status.age, "late": status.late, **document}))
     else:
@@ -77,8 +73,6 @@ def guests_command(config_path: str | None, as_json: bool) -> None:
         late = ", because mom has hung, or cannot write its status" if status.late else ""
         origin = f"as of {status.age:.1f} s ago{late}, from {status.where}"
     else:
-        from mom_daemon.look.sources import look  # slow to import
-
         content, problems = look(config)
         for unread in problems:
             print_prose(f"mom: {unread.source}: {brief(unread.message, 400)}", 2, err=True)
@@ -208,8 +202,6 @@ def _trial(content: ReportDocument) -> list[str]:
 
 def show_guests(rows: Sequence[Mapping[str, Any]], columns: Sequence[GuestColumnModel]) -> None:
     """Print the table of guests, without empty columns."""
-    from mom_daemon.cli.output import TableColumn, print_table
-
     if not rows:
         print_prose("No guests.", 2)
         return

@@ -89,8 +89,8 @@ def declarations(subject: ExaminedPlugin) -> Iterator[Finding]:
         yield subject.fault("it implements no hook", "mark methods with @hookimpl; see docs/hooks.md")
     if not (subject.plugin_class.__doc__ or "").strip():
         yield subject.fault("its class has no docstring", "`mom plugin info` shows it: say in one sentence what the plugin does")
-    useless = [found for spec in subject.declared if (found := fault_of(spec))]
-    useless += [(f"mom_services: {why}", "") for kind, offer in subject.offered.items() if (why := missing_of(kind, offer))]
+    useless = [found for spec in subject.constructed.declared if (found := fault_of(spec))]
+    useless += [(f"mom_services: {why}", "") for kind, offer in subject.constructed.services.items() if (why := missing_of(kind, offer))]
     if useless:
         yield from (subject.fault(*found) for found in useless)
         return

@@ -83,25 +83,16 @@ class ExaminedPlugin:
 
     def declared_as(self, kind: type[Spec]) -> list[Spec]:
         """Return declarations of one kind, or raise `PluginError`."""
-        return [spec for spec in self.declared if isinstance(spec, kind)]
-
-    @property
-    def declared(self) -> Sequence[object]:
-        """Return the plugin's declarations. Raise `PluginError` if it cannot declare."""
-        return self._declared_and_offered[0]
-
-    @property
-    def offered(self) -> Mapping[object, object]:
-        """Return the plugin's services, keyed by protocol, or raise `PluginError`."""
-        return self._declared_and_offered[1]
+        return [spec for spec in self.constructed.declared if isinstance(spec, kind)]
 
     @cached_property
-    def _declared_and_offered(self) -> tuple[Sequence[object], Mapping[object, object]]:
+    def constructed(self) -> Plugin:
+        """Return the plugin without setup, for its declarations and services. Raise `PluginError` if it cannot declare."""
         config = config_of(self.new_folder("declare"), {self.name: self.plugin_class}, {self.name: self.settings}, root=self.root)
         errors: list[PluginError] = []
         with constructed(config, errors) as plugins:
             raise_all(errors)
-            return plugins[0].declared, plugins[0].services
+            return plugins[0]
 
     def fault(self, message: str, cure: str = "") -> Finding:
         """Return a finding that must be fixed."""
