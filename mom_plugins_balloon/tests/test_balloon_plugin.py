@@ -26,6 +26,18 @@ def outcomes_by_guest(outcomes):
 
 
 class TestReview:
+    def test_guest_gives_once_for_the_same_statistics(self, plugin, hypervisor, seen_by):
+        list(plugin.mom_review(seen_by(hypervisor, 100.0), [wants("a", 1500 * MIB)]))
+        apply_decisions(plugin, [wants("a", 1500 * MIB)], hypervisor)
+        assert hypervisor.sizes["a"] == 1500 * MIB
+        said = {"mem_usable": 2 * GIB - 600 * MIB, "stats_age": 1.5}
+        (revision,) = plugin.mom_review(seen_by(hypervisor, 100.5, a=said), [wants("a", 1300 * MIB)])
+        assert revision.after is None
+        assert revision.reason.startswith("it has shrunk since its last statistics")
+        assert list(plugin.mom_review(seen_by(hypervisor, 100.5, a=said), [wants("a", 1600 * MIB)])) == [], "it may grow"
+        fresh = {"stats_age": 0.3}
+        assert list(plugin.mom_review(seen_by(hypervisor, 101.0, a=fresh), [wants("a", 1300 * MIB)])) == []
+
     def test_age_limit_of_statistics_follows_a_reload_of_the_interval(self, plugin, context, hypervisor, seen_by):
         old = {"stats_age": 12.0}
         assert list(plugin.mom_review(seen_by(hypervisor, 100.0, a=old), [wants("a", 1500 * MIB)])) == []
