@@ -11,7 +11,7 @@ from served_mom import Serve, Served
 from mom_core import Condition, Decision, Outcome, PluginReport, Problem, Report, Revision, Source, Status, Value, Verdict
 from mom_core.testing import snapshot
 from mom_plugins_http.cli.client import ApiRefusedError, Client
-from mom_plugins_http.cli.looking_verbs import _cycle_line
+from mom_plugins_http.cli.verbs import _cycle_line
 
 
 def busy_report(number: int = 7) -> Report:

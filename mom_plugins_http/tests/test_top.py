@@ -19,12 +19,11 @@ from mom_daemon import NotRunning
 from mom_daemon.report_models import REPORT_FORMAT, GuestColumnModel, ReportDocument, report_document
 from mom_devkit import wait_until
 from mom_plugins_http.cli.client import Client
-from mom_plugins_http.top.feed import Feed
-from mom_plugins_http.top.looking import Looking, Row
-from mom_plugins_http.top.picture import Picture, picture_of
+from mom_plugins_http.top.picture import Looking, Picture, Row, picture_of
 from mom_plugins_http.top.screen import brief_verdict, screen
 from mom_plugins_http.top.table import sparkline
 from mom_plugins_http.top.terminal import shortened
+from mom_plugins_http.top.verb import Feed
 
 NOTHING_NEW = Report(1, 0.0, "enforce", snapshot(), (), (), (), (), [PluginReport("sim", PluginReport.State.OK, {}, 1, 0)], 0.1)
 
@@ -221,7 +220,7 @@ def test_each_cycle_is_a_new_picture_and_a_guest_is_explained_or_said_to_be_gone
 
 
 def test_a_mom_of_another_version_that_still_runs_is_not_misread(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mom_plugins_http.top.feed.REPORT_FORMAT", REPORT_FORMAT + 1)
+    monkeypatch.setattr("mom_plugins_http.top.verb.REPORT_FORMAT", REPORT_FORMAT + 1)
     with feeding(served) as feed:
         wait_until(lambda: feed.lost_at is not None, lambda: feed.trouble)
         assert feed.trouble == ("mom and `mom top` have different versions", "restart the daemon after an upgrade")

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from mom_daemon.report_models import GuestColumnModel
-from mom_plugins_http.top.looking import Looking, Row, chosen, ordered
+from mom_plugins_http.top.picture import Looking, Row, chosen, ordered
 from mom_plugins_http.top.table import age, fitting, in_lines, percent, short
 from mom_plugins_http.top.terminal import cell
 

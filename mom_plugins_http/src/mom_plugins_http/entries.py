@@ -8,12 +8,12 @@ from mom_daemon import Verb
 
 _CLI: Final = "mom_plugins_http.cli"
 
-ADMIT: Final = Verb(f"{_CLI}.reserve_verbs:admit_command", "Check whether more guests fit on this host.", "Look")
-EVENTS: Final = Verb(f"{_CLI}.looking_verbs:events_command", "Show the last cycle, or the next events.", "Look")
-HISTORY: Final = Verb(f"{_CLI}.looking_verbs:history_command", "Show data of a guest or the host in the last cycles.", "Look")
+ADMIT: Final = Verb(f"{_CLI}.verbs:admit_command", "Check whether more guests fit on this host.", "Look")
+EVENTS: Final = Verb(f"{_CLI}.verbs:events_command", "Show the last cycle, or the next events.", "Look")
+HISTORY: Final = Verb(f"{_CLI}.verbs:history_command", "Show data of a guest or the host in the last cycles.", "Look")
 HOOK: Final = Verb("mom_plugins_http.launch_hook.installed:hook_command", "Make the hypervisor ask mom before it starts a guest.", "Change")
-PAGE: Final = Verb(f"{_CLI}.looking_verbs:page_command", "Open the web page in a browser on your own computer, through ssh.", "Look")
-RESERVE: Final = Verb(f"{_CLI}.reserve_verbs:reserve_command", "Reserve memory for a launch.", "Change")
+PAGE: Final = Verb(f"{_CLI}.verbs:page_command", "Open the web page in a browser on your own computer, through ssh.", "Look")
+RESERVE: Final = Verb(f"{_CLI}.verbs:reserve_command", "Reserve memory for a launch.", "Change")
 TOP: Final = Verb("mom_plugins_http.top.verb:top_command", "Watch the host, its guests and mom's decisions, live.", "Look")
 
 

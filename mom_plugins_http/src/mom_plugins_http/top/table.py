@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from mom_core import Unit, format_kib, printable
-from mom_plugins_http.top.looking import GUESTS, HARM, NAME, Looking, Row
+from mom_plugins_http.top.picture import GUESTS, HARM, NAME, Looking, Row
 from mom_plugins_http.top.terminal import Line, cell, shortened
 
 if TYPE_CHECKING:
