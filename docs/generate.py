@@ -46,7 +46,7 @@ from mom_core import (
     Verdict,
     hookspecs,
 )
-from mom_core.config.schema import CoreSettings
+from mom_core.config.configuration import CoreSettings
 from mom_core.plugins.discovery import LoadedPlugin, load_plugins
 from mom_core.settings import descriptions
 from mom_core.testing import snapshot

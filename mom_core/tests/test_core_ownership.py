@@ -113,7 +113,7 @@ def test_a_missing_secret_has_a_cure(tmp_path: Path) -> None:
 READS = """
 import os, sys
 from mom_core import MomError, read_secret
-import mom_core.ownership
+import mom_core.files
 from pathlib import Path
 os.setgroups([])
 os.setresgid(int(sys.argv[2]), int(sys.argv[2]), int(sys.argv[2]))

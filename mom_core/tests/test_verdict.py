@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mom_core import Clock, Condition, Engine, PluginSettings, Severity, Snapshot, Verdict, hookimpl
-from mom_core.engine.verdict import GAP_SECONDS, HeldConditions, ReportedCondition, judged
+from mom_core.engine.problems import GAP_SECONDS, HeldConditions, ReportedCondition, judged
 from mom_daemon.status_file import RunningStatus, status_of
 from mom_devkit import config_of
 

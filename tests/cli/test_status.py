@@ -18,7 +18,7 @@ def test_a_host_that_is_full_is_said_first_in_words_and_by_the_exit_code(mom: Mo
     pressure, meminfo = mom.root / "proc/pressure/memory", mom.root / "proc/meminfo"
     pressure.write_text(CALM)
     mom.configure("balloon: {}", "http: {}")
-    mom.waits["mom_core.engine.verdict.GAP_SECONDS"] = 3.0
+    mom.waits["mom_core.engine.problems.GAP_SECONDS"] = 3.0
     mom.begin()
     fine = mom("status")
     assert fine.returncode == 0, fine.stdout + fine.stderr

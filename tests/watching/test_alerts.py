@@ -23,7 +23,7 @@ from runbooks import Shown, commands
 from shorter_waits import mom_with
 from verbs_in_process import run_verb
 
-from mom_core.engine import verdict
+from mom_core.engine import problems as core_problems
 from mom_core.plugins import invoker
 from mom_devkit import wait_until
 from mom_plugins_balloon import harm, problems, sizes
@@ -39,7 +39,7 @@ GIB = 1 << 20
 WAITS = {
     f"{module.__name__}.{name}": getattr(module, name) / FASTER
     for module, names in (
-        (verdict, ("GAP_SECONDS", "PATIENCE_SECONDS")),
+        (core_problems, ("GAP_SECONDS", "PATIENCE_SECONDS")),
         (invoker, ("FIRST_RETRY_SECONDS", "LONGEST_RETRY_SECONDS")),
         (sizes, ("PATIENCE_SECONDS", "ASIDE_SECONDS")),
         (harm, ("KILLED_SECONDS",)),

@@ -21,8 +21,8 @@ from xml.etree import ElementTree
 import pytest
 
 from mom_core import Guest, GuestPattern, PluginContext, PluginSettings, Severity
+from mom_core.config.configuration import SECTIONS, CoreSettings, setting_names
 from mom_core.config.document import Document
-from mom_core.config.schema import SECTIONS, CoreSettings, setting_names
 from mom_devkit import check_plugin
 from mom_kvm import GuestDescription, GuestPlatform, PlatformProperties
 from mom_plugins_vdsm.momd.importer import CONTROLLERS, CONTROLS, GUEST_COLLECTORS, HOST_COLLECTORS, HYPERVISOR

@@ -56,7 +56,7 @@ from .model import (
     Target as Target,
     Verdict as Verdict,
 )
-from .ownership import read_secret as read_secret, untrusted as untrusted, user_name as user_name
+from .files import read_secret as read_secret, untrusted as untrusted, user_name as user_name
 from .settings import (
     Duration as Duration,
     ExistingFile as ExistingFile,

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from mom_core.errors import MomError, StateError
-from mom_core.files import is_there
+from mom_core.files import advice_when_denied, is_there, refuse_untrusted
 from mom_core.model import Entity, LedgerEntry, Outcome, Scope, Status, Value
-from mom_core.ownership import advice_when_denied, refuse_untrusted
 from mom_core.state_files import LaterVersionError, StateFile, UnreadableError
 from mom_core.values import is_usual_number
 

@@ -17,8 +17,7 @@ from types import TracebackType
 from typing import Final
 
 from mom_core.errors import MomError
-from mom_core.files import read_file
-from mom_core.ownership import refuse_untrusted
+from mom_core.files import read_file, refuse_untrusted
 
 LOCK_MODE: Final = 0o600
 

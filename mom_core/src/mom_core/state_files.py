@@ -23,8 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from mom_core.errors import StateError
-from mom_core.files import read_file, replace_file
-from mom_core.ownership import advice_when_denied
+from mom_core.files import advice_when_denied, read_file, replace_file
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter

@@ -27,7 +27,7 @@ from mom_core import (
     first_names,
     load_config,
 )
-from mom_core.engine.collect import SEE_DOCTOR
+from mom_core.engine.problems import SEE_DOCTOR
 from mom_core.files import DEFAULT_CONFIG, advice_when_denied
 from mom_core.ledger import FILE as LEDGER
 from mom_core.ledger import Ledger

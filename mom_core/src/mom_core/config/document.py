@@ -16,8 +16,7 @@ from typing import Final, NamedTuple, TypeAlias
 import yaml
 
 from mom_core.errors import ConfigError
-from mom_core.files import read_file
-from mom_core.ownership import OWN_IT, untrusted
+from mom_core.files import OWN_IT, read_file, untrusted
 from mom_core.texts import printable
 
 MAX_BYTES: Final = 1 << 20

@@ -9,9 +9,8 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from mom_core.config.configuration import Config, ConfiguredPlugin, GuestRule
+from mom_core.config.configuration import SECTIONS, Config, ConfiguredPlugin, CoreSettings, GuestRule, Model, setting_names, validated
 from mom_core.config.document import Document, KeyPath, mapping_document, read_document
-from mom_core.config.schema import SECTIONS, CoreSettings, Model, setting_names, validated
 from mom_core.config.wording import complain, unknown_key
 from mom_core.errors import ConfigError, MomError, PluginError
 from mom_core.files import DEFAULT_CONFIG

@@ -10,8 +10,8 @@ from pydantic import BaseModel, BeforeValidator, PlainValidator, SecretBytes, Se
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from mom_core.config.configuration import setting_names
 from mom_core.config.document import Document, KeyPath
-from mom_core.config.schema import setting_names
 from mom_core.errors import MomError
 from mom_core.plugins.discovery import suggestion
 from mom_core.settings import descriptions

@@ -11,7 +11,7 @@ from operator import attrgetter
 from typing import Any, Final, TypeAlias, TypeGuard
 
 from mom_core.columns import Columns
-from mom_core.engine.problems import contained
+from mom_core.engine.problems import SEE_DOCTOR, contained
 from mom_core.errors import HypervisorError
 from mom_core.model import FieldSpec, Guest, GuestTable, Host, Problem, Scope, Severity, Snapshot, Source
 from mom_core.plugins.bounded import located
@@ -23,8 +23,6 @@ from mom_core.values import Value, are_within_bounds, why_unfit
 LISTING = "guests"
 
 GUESTS_UNKNOWN = "the guests are unknown"
-
-SEE_DOCTOR: Final = "`mom doctor` says more"
 
 _IN_ORDER = attrgetter("name", "id")
 

@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from mom_core.engine import control
-from mom_core.engine.collect import GUESTS_UNKNOWN, SEE_DOCTOR, Collector, ask
-from mom_core.engine.problems import contained, few_of_each
+from mom_core.engine.collect import GUESTS_UNKNOWN, Collector, ask
+from mom_core.engine.problems import SEE_DOCTOR, HeldConditions, contained, few_of_each, own_conditions
 from mom_core.engine.restore import forget_gone
 from mom_core.engine.review import Proposal, apply_revisions, review
 from mom_core.engine.schedule import Clock, Tick
-from mom_core.engine.verdict import HeldConditions, own_conditions
 from mom_core.ledger import Ledger
 from mom_core.model import (
     CORE,

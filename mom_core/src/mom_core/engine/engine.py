@@ -16,10 +16,9 @@ from mom_core.config import Config
 from mom_core.context import Declarations, PluginContext, Service
 from mom_core.engine.collect import Collector
 from mom_core.engine.cycle import CycleSteps
-from mom_core.engine.problems import ProblemLog
+from mom_core.engine.problems import HeldConditions, ProblemLog
 from mom_core.engine.restore import restore
 from mom_core.engine.schedule import Clock, Schedule, Tick
-from mom_core.engine.verdict import HeldConditions
 from mom_core.errors import MomError
 from mom_core.hypervisor import Hypervisor
 from mom_core.ledger import Key, Ledger
