@@ -1,4 +1,4 @@
-"""Monitor and process of a guest, if several claim its ID."""
+"""Monitors and processes of a guest when several claim its ID, and the states in which mom may change it."""
 
 from typing import Any
 
@@ -35,3 +35,11 @@ def test_during_a_migration_within_the_host_the_guest_is_the_one_that_runs(old: 
     both = [guest("old", 1, status=old), guest("new", 2, status=new)]
     guests, _ = index_guests(both[::-1] if new_first else both)
     assert [known.path for known in guests.values()] == [runs]
+
+
+@pytest.mark.parametrize("status", ["inmigrate", "postmigrate", "finish-migrate", "save-vm", "shutdown", "internal-error", "new in QEMU"])
+def test_what_is_done_for_a_paused_guest_is_done_for_none_that_is_to_be_left_alone(status: str) -> None:
+    assert guest("web", 7, status="paused").obstacle(while_paused=True) == ""
+    assert guest("web", 7, status="paused").obstacle() == "the guest is paused"
+    assert guest("web", 7, status="paused", migration="active").obstacle(while_paused=True) == "the guest is being migrated"
+    assert guest("web", 7, status=status).obstacle(while_paused=True)

@@ -429,18 +429,6 @@ def test_another_client_is_not_kept_waiting_and_nothing_is_left_to_be_done_later
     assert not guest.asked["balloon"]
 
 
-def test_of_two_monitors_of_one_qemu_the_one_counts_that_no_other_client_holds(host: FakeHost, hypervisor: QemuHypervisor) -> None:
-    first = host.add("web")
-    second = host.add("web2", uuid=first.uuid)
-    assert listed(hypervisor)["web"].blocked == {}
-    first.hangs = True
-    for target in (700 * MIB, 600 * MIB):
-        (web,) = hypervisor.guests()
-        assert (web.id, web.blocked, hypervisor.duplicates) == (first.uuid, {}, {})
-        hypervisor.set_balloon(web.entity, target)
-        assert (second.size, first.size) == (target, 1024 * MIB)
-
-
 def test_a_guest_that_is_migrated_away_gets_memory_back_and_gives_none(host: FakeHost, hypervisor: QemuHypervisor) -> None:
     guest = host.add("web", size=600 * MIB, migration="active")
     (web,) = hypervisor.guests()

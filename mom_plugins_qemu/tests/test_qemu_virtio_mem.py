@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 from fake_monitors import MIB, FakeHost
 
-from mom_core import NotSupported, PluginContext, Value
-from mom_devkit import HandClock
+from mom_core import NotSupported, PluginContext
 from mom_plugins_qemu import QemuPlugin
 from mom_plugins_qemu.description import Description, VirtioMem, with_held_memory
 from mom_plugins_qemu.hypervisor import QemuHypervisor
@@ -110,30 +109,6 @@ def test_the_memory_of_a_device_without_an_id_is_the_guests_too_and_cannot_size_
         assert (found["balloon_cur"], found["balloon_max"], found["balloon_least"]) == (768 * MIB, 768 * MIB, 257 * MIB)
     assert "pinned" in guests["web"].properties
     assert guests["plain"].blocked == {}
-
-
-def test_while_memory_is_plugged_in_or_out_beside_a_balloon_that_is_told_and_no_longer_than_it_moves(
-    host: FakeHost, clock: HandClock
-) -> None:
-    named = device(plugged=256)
-    host.add("web", memory=512 * MIB, size=300 * MIB, memory_devices=[named])
-    hypervisor = host.hypervisor(monotonic=clock, wall=clock.wall)
-
-    def said() -> Value:
-        (web,) = hypervisor.guests()
-        return hypervisor.fields([web])[web.id].get("give_back")
-
-    assert said() is None
-    named["data"]["requested-size"] = 64 << 20
-    assert said() == "virtio-mem is plugging or unplugging the guest's memory"
-    clock.now += 50
-    assert said()
-    clock.now += 20
-    assert said() is None, "it does not finish that"
-    named["data"]["size"] = 128 << 20
-    assert said()
-    named["data"]["size"] = 64 << 20
-    assert said() is None
 
 
 def test_mom_itself_plugs_where_virtio_mem_sizes_a_guest(host: FakeHost) -> None:

@@ -27,7 +27,7 @@ import socket
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mom_helper import libvirt_orders
 from mom_helper.before import Before
@@ -36,7 +36,10 @@ from mom_helper.guests import HIERARCHIES, UNIFIED, Guests
 from mom_helper.kernel import Allowance, libc
 from mom_helper.orders import SOCKET
 from mom_helper.taker import move_piece, step_back
-from mom_helper.work import PAUSE_SECONDS, Done, OrderServer, Work, attend, parsed, peer_of
+from mom_helper.work import PAUSE_SECONDS, Done, Work, attend, parsed, peer_of
+
+if TYPE_CHECKING:
+    from mom_helper.libvirt_work import GuestWork
 
 _STATE: Final = {"--state": "/run/mom-helper/before"}
 _GROUPS: Final = {"--unified": HIERARCHIES[UNIFIED], "--memory": HIERARCHIES["memory"]}
@@ -105,7 +108,7 @@ class OrderLog:
             os.write(2, text.encode("ascii", "backslashreplace").replace(b"\n", b" ")[:500] + b"\n")
 
 
-def serve(listener: socket.socket, work: OrderServer, most: int = MOST_CONNECTIONS) -> None:
+def serve(listener: socket.socket, work: Work | GuestWork, most: int = MOST_CONNECTIONS) -> None:
     """Serve forever, with a child process for each connection. In a child process, return when its connection ends."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps children that exit
     new = Allowance(5, seconds=4)

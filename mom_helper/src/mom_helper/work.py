@@ -10,7 +10,7 @@ import struct
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Final, NamedTuple, Protocol, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from mom_helper.before import Before
 from mom_helper.declarations import Declared
@@ -41,16 +41,6 @@ class Done(NamedTuple):
 
 
 AnyOrder = TypeVar("AnyOrder", bound=Order | GuestOrder)
-
-
-class OrderServer(Protocol):
-    """Server on a socket to which only the user with the ID `user` may connect."""
-
-    user: int
-    log: Callable[[str], None]
-
-    def attend(self, connection: socket.socket) -> None:
-        """Execute a connection's requests."""
 
 
 class Work:

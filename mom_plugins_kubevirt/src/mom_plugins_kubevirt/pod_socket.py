@@ -213,39 +213,21 @@ async def _pass_requests(client: socket.socket, pod: socket.socket) -> None:
 
 
 async def _pass_answers(pod: socket.socket, client: socket.socket, refuse: Callable[[str], None]) -> None:
-    loop, messages = asyncio.get_running_loop(), Messages()
-    while data := await loop.sock_recv(pod, _CHUNK_BYTES):
-        if error := messages.error_in(data):
-            refuse(error)
+    while len(head := await _received(pod, _HEAD_BYTES)) == _HEAD_BYTES:
+        size = int.from_bytes(head, "big")
+        if size < _HEAD_BYTES:
+            refuse("its libvirt does not speak libvirt's protocol")
             return
-        await loop.sock_sendall(client, data)
-        await asyncio.sleep(len(data) / _BYTES_A_SECOND)
+        if size > MOST_BYTES:
+            refuse(f"its libvirt sends a message of {size} bytes, and the limit for one guest is {MOST_BYTES}")
+            return
+        await asyncio.get_running_loop().sock_sendall(client, head + await _received(pod, size - _HEAD_BYTES))
 
 
-class Messages:
-    """Parser of message boundaries in a pod's data."""
-
-    def __init__(self) -> None:
-        self._head = b""
-        self._left = 0
-        """Bytes of the current message that have not arrived yet."""
-
-    def error_in(self, data: bytes) -> str:
-        """Return why a message in this data must not be passed on; empty if the data is fine."""
-        at = 0
-        while at < len(data):
-            if self._left:
-                step = min(self._left, len(data) - at)
-                self._left, at = self._left - step, at + step
-                continue
-            step = min(_HEAD_BYTES - len(self._head), len(data) - at)
-            self._head, at = self._head + data[at : at + step], at + step
-            if len(self._head) < _HEAD_BYTES:
-                continue
-            size, self._head = int.from_bytes(self._head, "big"), b""
-            if size < _HEAD_BYTES:
-                return "its libvirt does not speak libvirt's protocol"
-            if size > MOST_BYTES:
-                return f"its libvirt sends a message of {size} bytes, and the limit for one guest is {MOST_BYTES}"
-            self._left = size - _HEAD_BYTES
-        return ""
+async def _received(source: socket.socket, count: int) -> bytes:
+    # The data is shorter only at its end.
+    data = b""
+    while len(data) < count and (more := await asyncio.get_running_loop().sock_recv(source, min(_CHUNK_BYTES, count - len(data)))):
+        data += more
+        await asyncio.sleep(len(more) / _BYTES_A_SECOND)
+    return data
