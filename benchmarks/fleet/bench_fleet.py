@@ -33,15 +33,14 @@ from processes import cpu_seconds  # only found from here on
 from tables import table  # as above
 
 from mom_core import PluginContext
+from mom_plugins_fleet.buckets import GROUPS, ROSTER
 from mom_plugins_fleet.client import Access
 from mom_plugins_fleet.host.agent import FleetAgent
 from mom_plugins_fleet.host.group_policies import GroupPolicies
 from mom_plugins_fleet.host.orders import HostOrders
 from mom_plugins_fleet.link import linked
 from mom_plugins_fleet.records import MOST_TOLD, Group, GroupStatus, HostedGuest, HostState, Member
-from mom_plugins_fleet.signatures import SeenRevisions
-from mom_plugins_fleet.signatures import Opened, Signer
-from mom_plugins_fleet.subjects import GROUPS, ROSTER
+from mom_plugins_fleet.signatures import Opened, SeenRevisions, Signer
 from mom_plugins_fleet.view import FleetView
 
 LOG = logging.getLogger("bench")

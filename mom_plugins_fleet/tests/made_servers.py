@@ -8,9 +8,8 @@ from typing import Any
 
 from memory_store import Memory
 
-from mom_plugins_fleet.buckets import Bucket
+from mom_plugins_fleet.buckets import Bucket, StoredEntry
 from mom_plugins_fleet.link import ConflictError, UnansweredError
-from mom_plugins_fleet.subjects import StoredEntry
 
 EPOCH = 1_800_000_000.0
 

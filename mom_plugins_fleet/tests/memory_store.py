@@ -5,9 +5,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from mom_plugins_fleet.buckets import Bucket
+from mom_plugins_fleet.buckets import Bucket, StoredEntry
 from mom_plugins_fleet.link import ConflictError, LinkError, Store
-from mom_plugins_fleet.subjects import StoredEntry
 
 
 class Memory(Store):

@@ -5,10 +5,9 @@ import time
 import pytest
 
 from mom_plugins_fleet.accounts import USER, new_seed
-from mom_plugins_fleet.buckets import Bucket
+from mom_plugins_fleet.buckets import COORDINATORS, Bucket, StoredEntry
 from mom_plugins_fleet.records import AuthorizedKeys, HostState, Member, Orders
 from mom_plugins_fleet.signatures import Signer
-from mom_plugins_fleet.subjects import COORDINATORS, StoredEntry
 from mom_plugins_fleet.view import FleetView
 
 SEED = "SUAKYRHVIOREXV7EUZTBHUHL7NUMHPMAS7QMDU3GTIUWEI5LDNOXD43IZY"

@@ -17,6 +17,7 @@ from memory_store import Memory
 from mom_core import PluginContext, StateError, StateFile
 from mom_devkit import wait_until
 from mom_kvm import Destination
+from mom_plugins_fleet.buckets import AUTHORIZED, COORDINATOR, COORDINATORS, GROUPS, LEASES, ORDERS, ROSTER, STATES, StoredEntry
 from mom_plugins_fleet.client import Access
 from mom_plugins_fleet.coordinator.coordinator import Coordinator
 from mom_plugins_fleet.coordinator.plan import ATTEMPTS
@@ -38,7 +39,6 @@ from mom_plugins_fleet.records import (
     Orders,
 )
 from mom_plugins_fleet.signatures import FORM, Opened, SeenRevisions, Signer, opened
-from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATOR, COORDINATORS, GROUPS, LEASES, ORDERS, ROSTER, STATES, StoredEntry
 from mom_plugins_fleet.view import ended
 
 LOG = logging.getLogger("test")

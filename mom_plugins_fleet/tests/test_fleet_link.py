@@ -9,10 +9,9 @@ import nats.errors
 import pytest
 from nats.js import JetStreamContext
 
-from mom_plugins_fleet.buckets import Bucket
+from mom_plugins_fleet.buckets import Bucket, StoredEntry
 from mom_plugins_fleet.link import ATTEMPTS, LinkError, Store
 from mom_plugins_fleet.records import HostState
-from mom_plugins_fleet.subjects import StoredEntry
 
 STANDS = {"Nats-Sequence": "7", "Nats-Time-Stamp": "2026-03-01T00:00:00.123456789Z"}
 AT = 1772323200.123456

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from mom_core import MomError, PluginContext, StateFile
 from mom_kvm import Destination
 from mom_plugins_fleet import FleetPlugin
+from mom_plugins_fleet.buckets import StoredEntry
 from mom_plugins_fleet.client import Access
 from mom_plugins_fleet.records import (
     LARGEST_RECORD,
@@ -31,7 +32,6 @@ from mom_plugins_fleet.records import (
     read,
 )
 from mom_plugins_fleet.signatures import Opened, Signer
-from mom_plugins_fleet.subjects import StoredEntry
 from mom_plugins_fleet.verbs.status import host_rows, print_hosts
 from mom_plugins_fleet.view import FleetView
 

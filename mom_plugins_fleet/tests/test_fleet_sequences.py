@@ -23,6 +23,7 @@ from made_servers import EPOCH, Link, MadeClock, Servers
 
 from mom_core import Guest, Host, Outcome, PluginContext, Report, Snapshot, StateFile, Status, Verdict
 from mom_kvm import Destination, GuestMoves, MoverAbilities
+from mom_plugins_fleet.buckets import ORDERS, ROSTER
 from mom_plugins_fleet.client import Access
 from mom_plugins_fleet.coordinator import coordinator
 from mom_plugins_fleet.host import agent
@@ -30,7 +31,6 @@ from mom_plugins_fleet.link import Store
 from mom_plugins_fleet.plugin import FleetPlugin
 from mom_plugins_fleet.records import Member
 from mom_plugins_fleet.signatures import FORM, SeenRevisions, Signer
-from mom_plugins_fleet.subjects import ORDERS, ROSTER
 from mom_plugins_fleet.verbs.status import planned
 from mom_plugins_fleet.view import FleetView
 

@@ -10,9 +10,9 @@ import pytest
 
 from mom_core import MomError, PluginContext
 from mom_kvm import Destination
+from mom_plugins_fleet.buckets import GROUPS
 from mom_plugins_fleet.records import LARGEST_RECORD, FleetRecord, Group, Member, Move, MoveState, OrderProgress, Orders
 from mom_plugins_fleet.signatures import FILE, FORM, LARGEST_HEADER, LOSS, WHAT, SeenRevisions, Signer, opened
-from mom_plugins_fleet.subjects import GROUPS
 
 MOVE = Move(guest="g", name="web", to="h2", destination=Destination.parse("qemu+tls://h2/system"), takes=1024, number=1, order=7)
 

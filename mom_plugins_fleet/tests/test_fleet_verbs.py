@@ -14,9 +14,9 @@ from memory_store import Memory
 from mom_core import ConfigError, MomError, load_config
 from mom_kvm import Destination
 from mom_plugins_fleet.accounts import FleetRoot
+from mom_plugins_fleet.buckets import AUTHORIZED, COORDINATOR, COORDINATORS, LEASES, ORDERS, ROSTER, STATES, StoredEntry
 from mom_plugins_fleet.records import AuthorizedKeys, GroupStatus, HostedGuest, HostState, Member, Move, Orders, read
 from mom_plugins_fleet.signatures import Signer
-from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATOR, COORDINATORS, LEASES, ORDERS, ROSTER, STATES, StoredEntry
 from mom_plugins_fleet.verbs.fleet import fleet
 from mom_plugins_fleet.verbs.server_setup import make_key
 from mom_plugins_fleet.verbs.status import host_rows, print_hosts

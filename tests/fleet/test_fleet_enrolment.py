@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from fleet_world import FleetWorld
 
+from mom_plugins_fleet.buckets import AUTHORIZED, COORDINATORS, ROSTER
 from mom_plugins_fleet.records import AuthorizedKeys, Member
 from mom_plugins_fleet.signatures import Signer, opened
-from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, ROSTER
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -6,9 +6,9 @@ import signal
 from fleet_world import FleetWorld
 
 from mom_kvm import Destination
+from mom_plugins_fleet.buckets import AUTHORIZED, COORDINATORS, GROUPS, ORDERS, ROSTER
 from mom_plugins_fleet.records import AuthorizedKeys, Group, Member, Move, Orders, read
 from mom_plugins_fleet.signatures import next_revision
-from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, ORDERS, ROSTER
 
 
 def started(fleet: FleetWorld, name: str, group: str) -> None:

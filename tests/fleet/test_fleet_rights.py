@@ -12,10 +12,9 @@ from fleet_world import LOG, FleetWorld
 from mom_kvm import Destination
 from mom_plugins_fleet import link
 from mom_plugins_fleet.accounts import FleetRoot
-from mom_plugins_fleet.buckets import Bucket
+from mom_plugins_fleet.buckets import AUTHORIZED, COORDINATORS, GROUPS, ORDERS, ROSTER, STATES, Bucket, direct, subject
 from mom_plugins_fleet.link import LinkError, Store, linked
 from mom_plugins_fleet.records import Group, HostState, Member, Move, MoveState, Orders
-from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, ORDERS, ROSTER, STATES, direct, subject
 
 
 @pytest.fixture(scope="module", autouse=True)

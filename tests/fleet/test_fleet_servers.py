@@ -12,12 +12,11 @@ from nats_servers import NatsServers
 
 from mom_plugins_fleet import accounts
 from mom_plugins_fleet.accounts import USER, FleetRoot, give, new_seed, resolver
-from mom_plugins_fleet.buckets import Bucket
+from mom_plugins_fleet.buckets import ROSTER, STATES, Bucket
 from mom_plugins_fleet.client import Access
 from mom_plugins_fleet.link import LinkError, Store, linked
 from mom_plugins_fleet.records import HostState, Member
 from mom_plugins_fleet.signatures import Signer, next_revision
-from mom_plugins_fleet.subjects import ROSTER, STATES
 
 pytestmark = pytest.mark.waits
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from fleet_world import FleetWorld
 
+from mom_plugins_fleet.buckets import GROUPS, ROSTER
 from mom_plugins_fleet.records import Group
 from mom_plugins_fleet.signatures import next_revision, opened
-from mom_plugins_fleet.subjects import GROUPS, ROSTER
 from mom_plugins_fleet.verbs.server_setup import make_server
 
 

@@ -9,11 +9,11 @@ import pytest
 from fleet_world import LOG, need_a_server, patiently
 from nats_servers import NatsServers
 
+from mom_plugins_fleet.buckets import ORDERS, ROSTER, STATES
 from mom_plugins_fleet.client import Access
 from mom_plugins_fleet.link import Store, linked
 from mom_plugins_fleet.records import HostState, Member, Orders
 from mom_plugins_fleet.signatures import Signer
-from mom_plugins_fleet.subjects import ORDERS, ROSTER, STATES
 from mom_plugins_fleet.view import FleetView
 
 WAIT_SECONDS = 60.0

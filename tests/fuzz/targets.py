@@ -26,10 +26,10 @@ from mom_core.testing import snapshot
 from mom_kvm import Destination
 from mom_kvm.statistics import convert
 from mom_plugins_fleet import FleetPlugin
+from mom_plugins_fleet.buckets import StoredEntry
 from mom_plugins_fleet.coordinator.plan import next_orders, places
 from mom_plugins_fleet.records import Group, HostedGuest, HostState, Member, Move, Orders, read
 from mom_plugins_fleet.signatures import opened
-from mom_plugins_fleet.subjects import StoredEntry
 from mom_plugins_fleet.verbs.status import host_rows, print_hosts
 from mom_plugins_fleet.view import FleetView
 from mom_plugins_guestagent.clients import AgentWay, Misbehaves, NoAnswer, RawAgent, Wire, ask_guestd

@@ -21,8 +21,8 @@ import nkeys  # type: ignore[import-untyped]  # untyped library
 from pydantic import TypeAdapter, ValidationError
 
 from mom_core import MomError, printable, read_secret, replace_file
+from mom_plugins_fleet.buckets import heard, inbox, used
 from mom_plugins_fleet.link import Store
-from mom_plugins_fleet.subjects import heard, inbox, used
 
 FLEET_ACCOUNT: Final = "MOM"
 

@@ -16,9 +16,8 @@ from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from mom_core import MomError, printable
-from mom_plugins_fleet.buckets import Bucket
+from mom_plugins_fleet.buckets import LEASES, Bucket, StoredEntry, buckets, inbox, is_deleted, subject
 from mom_plugins_fleet.client import Access, FleetClient
-from mom_plugins_fleet.subjects import LEASES, StoredEntry, buckets, inbox, is_deleted, subject
 
 ANSWER_SECONDS: Final = 5.0
 """Time limit for an answer, because the election of a bucket's leader takes 4 s."""

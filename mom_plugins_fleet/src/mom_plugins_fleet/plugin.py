@@ -226,9 +226,9 @@ class FleetPlugin:
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
+        from mom_plugins_fleet.buckets import ROSTER
         from mom_plugins_fleet.link import Store, ask
         from mom_plugins_fleet.signatures import opened
-        from mom_plugins_fleet.subjects import ROSTER
 
         subject = f"fleet {', '.join(map(printable, self._settings.servers))}"
 

@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from mom_kvm import Destination
-from mom_plugins_fleet.buckets import Bucket
+from mom_plugins_fleet.buckets import COORDINATOR, COORDINATORS, LEASES, Bucket, StoredEntry
 from mom_plugins_fleet.link import LinkError, Store
 from mom_plugins_fleet.records import AuthorizedKeys, FinishedMove, Group, HostedGuest, HostState, Member, Move, MoveState, Orders, shown
 from mom_plugins_fleet.signatures import SeenRevisions
-from mom_plugins_fleet.subjects import COORDINATOR, COORDINATORS, LEASES, StoredEntry
 
 SILENT_SECONDS: Final = 75.0
 """A host counts as silent this long after its last report: two missed heartbeats, by the reader's clock."""

@@ -14,12 +14,12 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from mom_core import MomError, printable
+from mom_plugins_fleet.buckets import COORDINATOR, LEASES, ORDERS, StoredEntry
 from mom_plugins_fleet.client import Access
 from mom_plugins_fleet.coordinator.plan import TargetHost, for_balance, next_orders, places
 from mom_plugins_fleet.link import ConflictError, LinkError, Store, linked
 from mom_plugins_fleet.records import MOST_TOLD, MoveState, Orders, shown
 from mom_plugins_fleet.signatures import SeenRevisions, Signer, next_revision, off_clock
-from mom_plugins_fleet.subjects import COORDINATOR, LEASES, ORDERS, StoredEntry
 from mom_plugins_fleet.view import FleetView
 
 # The servers never expire the lease: nats-server 2.9 may repeat expired keys after a restart.

@@ -16,13 +16,13 @@ from contextlib import suppress
 from typing import Final
 
 from mom_core import MomError
+from mom_plugins_fleet.buckets import AUTHORIZED, COORDINATORS, GROUPS, ORDERS, ROSTER, STATES
 from mom_plugins_fleet.client import Access
 from mom_plugins_fleet.host.group_policies import GroupPolicies
 from mom_plugins_fleet.host.orders import HostOrders
 from mom_plugins_fleet.link import LinkError, Store, linked
 from mom_plugins_fleet.records import HostState, MoveState, shown
 from mom_plugins_fleet.signatures import SeenRevisions
-from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, ORDERS, ROSTER, STATES
 
 RESYNC_SECONDS: Final = 30.0
 """Time between reads of all records, in case a message was lost."""

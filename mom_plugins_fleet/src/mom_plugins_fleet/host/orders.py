@@ -10,10 +10,10 @@ from typing import Final
 
 from mom_core import MomError, printable
 from mom_kvm import Destination
+from mom_plugins_fleet.buckets import AUTHORIZED, COORDINATORS, ORDERS, ROSTER
 from mom_plugins_fleet.link import LinkError, Store
 from mom_plugins_fleet.records import AuthorizedKeys, Kind, Member, Move, MoveState, OrderProgress, Orders, shown
 from mom_plugins_fleet.signatures import SeenRevisions
-from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, ORDERS, ROSTER
 
 BALANCE_SECONDS: Final = 300.0
 """Least time between two moves for balance, whatever a coordinator orders."""

@@ -17,9 +17,9 @@ import click
 
 from mom_core import MomError, printable
 from mom_daemon import as_caller, json_option, print_prose, print_text
+from mom_plugins_fleet.buckets import ORDERS, STATES
 from mom_plugins_fleet.link import Store
 from mom_plugins_fleet.records import Group, Member
-from mom_plugins_fleet.subjects import ORDERS, STATES
 from mom_plugins_fleet.verbs import server_setup
 from mom_plugins_fleet.verbs.changes import change, standing
 from mom_plugins_fleet.verbs.home import LOG, ROOT, FleetHome

@@ -15,10 +15,10 @@ from mom_core import MomError
 from mom_daemon import print_prose
 from mom_kvm import Destination
 from mom_plugins_fleet.accounts import FleetRoot, write_secret
+from mom_plugins_fleet.buckets import COORDINATORS
 from mom_plugins_fleet.link import Store
 from mom_plugins_fleet.records import AuthorizedKeys, Invitation, Member
 from mom_plugins_fleet.signatures import AHEAD_SECONDS, Opened, next_revision, opened
-from mom_plugins_fleet.subjects import COORDINATORS
 from mom_plugins_fleet.verbs import server_setup
 from mom_plugins_fleet.verbs.changes import ask_a_person, change, check_clock, named, show, sign, standing
 from mom_plugins_fleet.verbs.home import CA, OPERATORS, SERVERS, FleetHome, checked_key
