@@ -1,4 +1,4 @@
-"""Commands of root on a host where mom is another user. Files of that user do not control root's actions."""
+"""Commands of root among files of another user, and the other way round. Files of that user do not control root's actions."""
 
 import json
 import os
@@ -52,11 +52,16 @@ class Place:
 
 
 @pytest.fixture
-def place() -> Iterator[Place]:
+def open_folder() -> Iterator[Path]:
     """Return a folder that other users can read."""
     with tempfile.TemporaryDirectory(dir="/var/tmp") as made:
         Path(made).chmod(0o755)
-        yield Place(Path(made))
+        yield Path(made)
+
+
+@pytest.fixture
+def place(open_folder: Path) -> Place:
+    return Place(open_folder)
 
 
 def test_a_ledger_of_another_user_has_root_write_nothing_that_this_user_may_not(place: Place) -> None:
@@ -184,3 +189,49 @@ def test_a_verb_writes_where_the_owner_may_or_has_the_shell_do_it(place: Place, 
     assert "this command ran as user nobody" in done.stderr
     done = place.mom("report", str(kept), "--html", "-")
     assert (done.returncode, done.stdout[:15]) == (0, "<!doctype html>")
+
+
+# --- as another user, among root's files -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def of_root(open_folder: Path) -> Path:
+    """Return a folder where mom's state belongs to root."""
+    for name in ("state", "run"):
+        (open_folder / name).mkdir()
+    (open_folder / "state/ledger.json").write_text("{}")
+    (open_folder / "state/ledger.json").chmod(0o600)
+    folders = f"state_directory: {open_folder}/state\nrun_directory: {open_folder}/run\n"
+    (open_folder / "mom.yaml").write_text(f"{folders}plugins:\n  policy: {{}}\n  xmlrpc: {{listen: {open_folder}/s}}\n")
+    return open_folder
+
+
+def as_nobody(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [*seen_by(NOBODY), str(MOM), *words, "-c", str(folder / "mom.yaml")]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd="/", env={"HOME": "/", "PATH": PATH})
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o700])
+def test_a_ledger_of_root_is_a_finding_with_the_fix_whatever_its_folder_lets_be_seen(of_root: Path, mode: int) -> None:
+    (of_root / "state").chmod(mode)
+    done = as_nobody(of_root, "doctor", "--json")
+    assert done.returncode == 1
+    findings = json.loads(done.stdout)
+    (ledger,) = (finding for finding in findings if finding["subject"] == "ledger")
+    assert ledger["severity"] == "error"
+    assert ledger["message"] == f"the ledger {of_root}/state/ledger.json cannot be read: Permission denied"
+    assert "run this command as mom's user, not as nobody" in ledger["cure"]
+    assert ledger["cure"].endswith(f"if mom should run as nobody, chown -R nobody: {of_root}/state")
+    assert any(finding["subject"].startswith("XML-RPC") for finding in findings), "all else is looked at, too"
+
+
+def test_who_may_not_read_a_recording_is_told_who_may(of_root: Path) -> None:
+    (of_root / "state/recording").mkdir(mode=0o700)
+    with (of_root / "mom.yaml").open("a") as file:
+        file.write("  record: {}\n")
+    (found,) = (one for one in json.loads(as_nobody(of_root, "doctor", "--json").stdout) if one["subject"] == "recording")
+    assert found["message"] == f"{of_root}/state/recording: Permission denied"
+    assert "as the user that mom runs as" in found["cure"]
+    done = as_nobody(of_root, "report")
+    said = f"mom: cannot read {of_root}/state/recording: Permission denied (run as root, or as the user that recorded it)\n"
+    assert (done.returncode, done.stderr) == (1, said)
