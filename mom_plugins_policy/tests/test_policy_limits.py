@@ -130,7 +130,7 @@ def test_each_guest_has_steps_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(limits, "GUEST_STEPS", 5_000)
     guests: dict[str, dict[str, object]] = {f"g{number}": {"n": 1} for number in range(300)}
     text = "(def loop (n) (if (< n 1) 0 (loop (- n 1)))) (with Guests g (+ g.n (loop 100)))"
-    result = Policy.compile({"p": text}).evaluate(snapshot(guests=guests))  # type: ignore[arg-type]  # plain values
+    result = Policy.compile({"p": text}).evaluate(snapshot(guests=guests), seconds=60)  # type: ignore[arg-type]  # plain values
     assert not result.errors
     assert result.values[-1] == [1] * 300
 

@@ -43,7 +43,6 @@ from mom_plugins_policy.sources import Texts, read_paths, read_policies
 USUAL_CONFIG: Final = Path("/etc/mom/mom.yaml")
 
 _LONGEST_EXCERPT: Final = 200  # characters of a line
-_SHOWN: Final = 100  # mistakes
 
 files_argument = click.argument("paths", metavar="[FILE|DIRECTORY]...", nargs=-1, type=click.Path(path_type=Path))
 
@@ -77,10 +76,8 @@ class PolicyInputs:
         try:
             return Policy.compile(self.texts, with_fields_of(sample, self.declarations))
         except PolicyError as error:
-            for fault in error.faults[:_SHOWN]:
+            for fault in error.faults:
                 click.echo(self.with_excerpt(fault.source, fault.text), err=True)
-            if len(error.faults) > _SHOWN:
-                click.echo(f"mom: and {len(error.faults) - _SHOWN:,} more", err=True)
             sys.exit(2)
 
     def located(self, source: Source) -> str:

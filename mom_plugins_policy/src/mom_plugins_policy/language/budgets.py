@@ -124,10 +124,3 @@ class Budgets:
         self._weigh(values)
         self.build(_ELEMENT * len(values))
         return values
-
-    def compare(self, values: Sequence[Any_]) -> None:
-        """Count steps for comparing lists, in proportion to the shorter list."""
-        lists = [value for value in values if value.__class__ is list]
-        if len(lists) > 1:
-            weights = [self._weigh(item) for item in lists]
-            self.charge((sum(weights) - max(weights)) >> 2)

@@ -108,12 +108,12 @@ class _Coder:
         parts = form.items[1:]
         if not word.takes(len(parts)):
             return _failing(form, "arity", f"{form.items[0].name} takes {word.counted}, not {len(parts)}")
-        codes, compares, compute = self.codes_of(parts), word.compares, word.compute
+        codes, compute = self.codes_of(parts), word.compute
 
         def call(run: Evaluation) -> Any_:
             values = [code(run) for code in codes]
             try:
-                return run.computed(compute, values, compares=compares)
+                return run.computed(compute, values)
             except Exception as error:  # noqa: BLE001  # `located` classifies errors
                 raise run.located(error, form, parts, values) from None
 

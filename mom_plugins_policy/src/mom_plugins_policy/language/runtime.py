@@ -89,13 +89,13 @@ class Evaluation(Budgets):
             self.scope[name] = self.names.get(name, UNBOUND)
             self.names[name] = value
 
-    def computed(self, compute: Callable[..., Any_], values: Sequence[Any_], *, compares: bool) -> Any_:
+    def computed(self, compute: Callable[..., Any_], values: Sequence[Any_]) -> Any_:
         """Return a function's result. Raise `Trouble` if it exceeds the limits."""
         self.left -= 1
         if self.left < 0:
             self.refill()
-        if compares:
-            self.compare(values)
+        if values and values[0].__class__ is list:  # comparing long lists takes long
+            self.look()
         result = compute(*values)
         kind = result.__class__
         if kind is float or kind is bool or (kind is int and -SMALL < result < SMALL):

@@ -31,8 +31,6 @@ class FunctionWord(Word):
     """Types that the result may have. None: those of the arguments."""
     strict: int | None = 1
     """With this many arguments or more, a nil argument is an error. None: nil is never an error."""
-    compares: bool = False
-    """Whether the function compares its arguments, which takes steps for lists."""
     operator: str = ""
     """Operator that may stand for the name at the head of a list."""
     variable: bool = False
@@ -100,7 +98,7 @@ _FUNCTIONS = (
     FunctionWord(name="div", operator="/", least=2, most=2, meaning="quotient, always a float", compute=operator.truediv,
                  result=FLOAT),
     *(
-        FunctionWord(name=name, operator=sign, least=2, most=2, meaning=meaning, compute=compute, result=INT, compares=True)
+        FunctionWord(name=name, operator=sign, least=2, most=2, meaning=meaning, compute=compute, result=INT)
         for name, sign, meaning, compute in (
             ("lt", "<", "less than", operator.lt),
             ("gt", ">", "greater than", operator.gt),
@@ -109,9 +107,9 @@ _FUNCTIONS = (
         )
     ),
     FunctionWord(name="eq", operator="==", least=2, most=2, meaning="equal; never an error", compute=operator.eq, strict=None,
-                 result=INT, compares=True),
+                 result=INT),
     FunctionWord(name="neq", operator="!=", least=2, most=2, meaning="not equal; never an error", compute=operator.ne, strict=None,
-                 result=INT, compares=True),
+                 result=INT),
     FunctionWord(name="shl", operator="<<", least=2, most=2, meaning="shift to the left", compute=_shifted_left, result=INT),
     FunctionWord(name="shr", operator=">>", least=2, most=2, meaning="arithmetic shift to the right", compute=_shifted_right,
                  result=INT),
@@ -122,9 +120,9 @@ _FUNCTIONS = (
     FunctionWord(name="not", least=1, most=1, meaning="whether the argument is false", compute=operator.not_, strict=None,
                  result=INT),
     FunctionWord(name="min", least=1, most=None, meaning="the smallest argument; of equal arguments the first",
-                 compute=lambda *values: min(values), strict=2, compares=True),
+                 compute=lambda *values: min(values), strict=2),
     FunctionWord(name="max", least=1, most=None, meaning="the largest argument; of equal arguments the first",
-                 compute=lambda *values: max(values), strict=2, compares=True),
+                 compute=lambda *values: max(values), strict=2),
     FunctionWord(name="null", least=0, most=None, meaning="whether every argument is nil or empty", compute=_all_nothing, strict=None,
                  result=INT),
     FunctionWord(name="valid", least=0, most=None, meaning="whether no argument is nil", compute=_none_missing, strict=None,
