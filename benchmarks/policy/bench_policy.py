@@ -100,7 +100,7 @@ def measure(guests: int, rounds: int, *, classes: bool) -> dict[str, float]:
     policy = Policy.compile(texts)
     bare = crowded_host(guests, classes=classes)
     suggest = partial(suggestions, with_columns(bare), LawParameters(), HostWanted(), LIMITS, interval=5.0)
-    sizes = zip(bare.guests.values(), suggest().sizes, strict=True)
+    sizes = zip(bare.guests.values(), suggest()[0], strict=True)
     suggested = {guest.id: {**guest.fields, SUGGESTED: size.target} for guest, size in sizes}
     snap = snapshot(host=bare.host.fields, guests=suggested, properties={"host": {"name": "host", "interval": 5.0}})
     ways: dict[str, Callable[[], object]] = {

@@ -25,7 +25,7 @@ from mom_plugins_sim.world import World
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "real"))
 
-from compared import EMULATED_BALLOON, EMULATOR_MIB  # only found from here on
+from compare_real import EMULATED_BALLOON, EMULATOR_MIB  # only found from here on
 
 KIB = 1024
 PAGE_KIB = 4

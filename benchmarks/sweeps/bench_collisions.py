@@ -32,7 +32,7 @@ from plain_qemu import BALLOON, PlainGuest, ask, plain_host
 from tables import filled, results_in, table
 
 from mom_core import Entity, Scope
-from mom_plugins_balloon.parameters import SWEEP_KEEPS_KIB, SWEEP_WAIT_SECONDS, UNKNOWN_REACTION_SECONDS, LawParameters
+from mom_plugins_balloon.parameters import SWEEP_KEEPS_KIB, UNKNOWN_REACTION_SECONDS, LawParameters
 from mom_plugins_balloon.sweep.qemu_process import ProcessReading, QemuProcess
 from mom_plugins_balloon.sweep.records import SweepCost, SweepOutcome, SweepPlan
 from mom_plugins_balloon.sweep.sweep import Sweep, SweptBalloon
@@ -112,10 +112,10 @@ class Squeezed:
         held = size - stats["stat-free-memory"] / KIB
         reserved = size - stats["stat-total-memory"] / KIB
         backed = max(0.0, self._reading().resident - PROCESS_KIB)
-        above, hollow, wait = size - max(held + keeps, BURST_MIB * KIB + reserved), max(0.0, size - backed), SWEEP_WAIT_SECONDS
+        above, hollow = size - max(held + keeps, BURST_MIB * KIB + reserved), max(0.0, size - backed)
         gain = max(0.0, min(above, backed - held))
         bottom, usable = min(size, int(size - min(above, gain + hollow))), stats["stat-free-memory"] / KIB
-        return SweepPlan(size=size, bottom=bottom, gain=gain, hollow=hollow, wait=wait, usable=usable, cost=self.cost)
+        return SweepPlan(size=size, bottom=bottom, gain=gain, hollow=hollow, usable=usable, cost=self.cost)
 
     def statistics(self) -> dict[str, Any]:
         """Return the last statistics."""

@@ -15,7 +15,6 @@ LONGEST_SECONDS = 120.0
 """Time limit of a benchmark. Each takes a few seconds, but test machines are busy."""
 
 SMALL = {
-    "credit/bench_limits.py": "--guests 20 --changing 5 --rounds 3",
     "cycle/bench_cycle.py": "--guests 10 --cycles 2",
     "faults/campaign.py": "report --results {folder}",
     "fleet/bench_fleet.py": "--hosts 2 --guests 3 --seconds 2",
@@ -24,7 +23,6 @@ SMALL = {
     "policy/bench_policy.py": "--guests 10 --rounds 2",
     "qemu/bench_qemu.py": "--guests 20 --hanging 2 --rounds 2",
     "recording/bench_recording.py": "--guests 10 --cycles 5",
-    "simulator/growth.py": "--scenario reporting --seeds 1 --lasts 1m",
     "simulator/made_up_machines.py": "{folder} --machines 2",
     "squeeze/draw_law.py": "{folder}/law.svg",
     "squeeze/squeeze.py": "report --results {folder}",

@@ -1,7 +1,6 @@
 """Parts of benchmarks that need no real guests: configurations and evaluation of figures."""
 
 import json
-import pickle
 import subprocess
 import sys
 from dataclasses import asdict
@@ -13,7 +12,7 @@ import compare_laws
 import compare_real
 import squeeze
 import squeeze_report
-from compared import Course, simulated
+from compare_real import Course, simulated
 from tables import filled, results_in
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,13 +41,11 @@ def test_ksm_comparison_reports_stored_results(tmp_path: Path) -> None:
     assert picture.read_text(encoding="utf-8").startswith("<?xml")
 
 
-def test_stored_course_is_compared_with_the_simulator(tmp_path: Path) -> None:
+def test_simulated_course_is_like_itself(tmp_path: Path) -> None:
     course = Course(compare_real.MEMBERS, SECONDS, compare_real.ROOM_MIB, compare_real.LOADS)
-    capacity = 6 * 1024.0
-    first = simulated(course, capacity, tmp_path / "as-if-real")
-    (tmp_path / "real.pickle").write_bytes(pickle.dumps((course, first, capacity)))
-    shown = run("simulator/compare_real.py", "--again", tmp_path, "--picture", tmp_path / "both.png")
-    assert "| available | host | 0.0 | 0.0 |" in shown, "the same course, twice"
+    track = simulated(course, 6 * 1024.0, tmp_path / "simulated")
+    assert "| available | host | 0.0 | 0.0 |" in compare_real.tables(track, track, SECONDS)
+    compare_real.draw(track, track, SECONDS, tmp_path / "both.png")
     assert (tmp_path / "both.png").read_bytes().startswith(b"\x89PNG")
 
 
