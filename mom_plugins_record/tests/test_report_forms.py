@@ -17,7 +17,7 @@ from mom_plugins_record.report.accounts import Hour
 from mom_plugins_record.report.accounts_file import NAME, write
 from mom_plugins_record.report.command import report
 from mom_plugins_record.report.hours import AccountedHour, GuestHour, bin_of
-from mom_plugins_record.report.sizes import Fit, advise, growth_of, risk_of
+from mom_plugins_record.report.summary import Fit, advise, growth_of, risk_of
 
 GIB = float(1 << 20)
 FIRST = 490_008  # midnight, UTC

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -15,7 +14,7 @@ from typing import Final, NamedTuple
 import click
 
 from mom_core import MomError, UnitError, count_of, format_kib, load_config, parse_size, printable
-from mom_daemon import KeptPath, TableColumn, json_option, print_prose, print_table
+from mom_daemon import KeptPath, TableColumn, config_option, json_option, print_prose, print_table
 from mom_plugins_record.advise.ratio import CONFIDENCE, RISK, SoldAtRisk, sold_at_risk
 from mom_plugins_record.forecast.files import past_in
 from mom_plugins_record.forecast.past import PastGuest, PastHost
@@ -28,16 +27,9 @@ from mom_plugins_record.forecast.plugin import days_folder
     "--days", type=KeptPath(), multiple=True, metavar="FILE", help="Learned days (days.json) of this or another host; may be repeated."
 )
 @click.option("--memory", metavar="SIZE", help="Also print how many more guests of this size fit, such as 4GiB.")
-@click.option(
-    "-c",
-    "--config",
-    "config_path",
-    type=click.Path(exists=True, path_type=Path),
-    metavar="FILE",
-    help="Configuration with the forecast plugin.",
-)
+@config_option
 @json_option
-def advise(risk: str | None, days: tuple[Path, ...], memory: str | None, config_path: Path | None, as_json: bool) -> None:
+def advise(risk: str | None, days: tuple[Path, ...], memory: str | None, config_path: str | None, as_json: bool) -> None:
     """Advise how much memory to sell on this host at a stated risk, from the learned daily memory use of its guests.
 
     \b
@@ -54,7 +46,7 @@ def advise(risk: str | None, days: tuple[Path, ...], memory: str | None, config_
         each_kib = None if memory is None else parse_size(memory) / 1024
     except UnitError as error:
         raise click.UsageError(f"--memory: {error}") from None
-    pasts = [past_in(file) for file in days] or [past_in(days_folder(load_config(config_path or os.environ.get("MOM_CONFIG"))))]
+    pasts = [past_in(file) for file in days] or [past_in(days_folder(load_config(config_path)))]
     hosts = [sold_on(past, share, each_kib) for past in pasts]
     if as_json:
         click.echo(json.dumps(json_of(hosts, share), indent=2))

@@ -83,7 +83,7 @@ class DaysKeeper:
         self._learned = context.state_file(LEARNED, "the result of `mom forecast learn`, in", days_from, loss="it is not used")
         self._callers = Callers("mom forecast files", 1)
         self._lock = threading.Lock()
-        """Protects the guests' days, which the thread encodes one guest at a time."""
+        """Protects the guests' days while the thread encodes them."""
         self._write: Future[None] | None = None
         self._merged = self._due = False
         self._merge(self._file)
@@ -99,8 +99,8 @@ class DaysKeeper:
         if content is None:
             return False
         with self._lock:
-            count = self._days.merge(content)
-        self._context.log.info("merged the days of %d guests from %s", count, file.path)
+            self._days.merge(content)
+        self._context.log.info("merged the days of guests from %s", file.path)
         return True
 
     def see(self, snapshot: Snapshot, *, due: bool) -> None:
@@ -127,14 +127,11 @@ class DaysKeeper:
         self._callers.close(0.0)
 
     def _save(self) -> None:
-        days, texts, merged = self._days, list[str](), self._merged
+        merged = self._merged
         with self._lock:
-            guests = days.to_keep()
-        for guest in guests:
-            with self._lock:
-                texts.append(StateFile.as_json(kept_guest(guest)))
+            content = content_of(self._days)
         with suppress(StateError):  # the files report the error in each cycle
-            self._file.write_json(lambda: f'{StateFile.as_json(head_of(days))[:-1]},"guests":[{",".join(texts)}]}}')
+            self._file.write(content)
             if merged:
                 self._learned.remove()
                 self._merged = False
@@ -155,17 +152,15 @@ _MIDDLE: Final = 0x8000
 
 def content_of(days: HostDays) -> Mapping[str, Any]:
     """Return all days as JSON content."""
-    return {**head_of(days), "guests": [kept_guest(guest) for guest in days.to_keep()]}
+    return {
+        **{name: getattr(days, name) for name in ("margin", "usual", "host_kib", "promisable_kib")},
+        "day": days.calendar.day_seconds,
+        "host": days.host_name,
+        "guests": [_kept_guest(guest) for guest in days.to_keep()],
+    }
 
 
-def head_of(days: HostDays) -> Mapping[str, Any]:
-    """Return everything except the guests as JSON content."""
-    own = {name: getattr(days, name) for name in ("margin", "usual", "host_kib", "promisable_kib")}
-    return {**own, "day": days.calendar.day_seconds, "host": days.host_name}
-
-
-def kept_guest(guest: KnownGuest) -> Mapping[str, Any]:
-    """Return a guest's days as JSON content."""
+def _kept_guest(guest: KnownGuest) -> Mapping[str, Any]:
     days, past = guest.days, sorted(guest.past.by_day.items())
     return {
         "id": guest.id[:LONGEST_NAME],

@@ -41,9 +41,6 @@ first, then those absent for longest."""
 
 LONGEST_NAME: Final = 256
 
-ROOM_GUESTS: Final = 1000
-"""mom drops guests only when they exceed `MOST_GUESTS` by this number, because a search takes 5 ms."""
-
 JUMP_SECONDS: Final = 5.0
 """Smallest drift of the wall clock in a cycle, in seconds, that counts as a jump."""
 
@@ -211,11 +208,8 @@ class HostDays:
             left.pop(item.id, None)
             self._present.append(guest)
         self._interrupt(left.values())
-        for guest in left.values():
-            if not guest.is_known:  # a guest without days would displace one with days
-                del self.known[guest.id]
         self._columns = [[None] * len(ids) for _ in GUEST_FIELDS]
-        if len(self.known) > MOST_GUESTS + ROOM_GUESTS:
+        if len(self.known) > MOST_GUESTS:
             self.forget(now)
 
     def forget(self, now: float) -> None:
@@ -237,24 +231,17 @@ class HostDays:
     def _worth(guest: KnownGuest) -> tuple[bool, float]:
         return guest.days.slots >= SLOTS or len(guest.past.by_day) > 1, guest.present_at
 
-    def merge(self, learned: HostDays) -> int:
-        """Add days that `learned` knows better. Return the number of guests with changes."""
-        count = 0
+    def merge(self, learned: HostDays) -> None:
+        """Add days that `learned` knows better."""
         for identity, guest in learned.known.items():
-            own = self.known.get(identity)
-            if own is None:
-                self.known[identity] = guest
-                count += 1
-                continue
-            changed = own.past.merge(guest.past)
+            own = self.known.setdefault(identity, guest)
+            own.past.merge(guest.past)
             if own.days.slots < guest.days.slots:
-                own.days, changed = guest.days, True
-            count += changed
+                own.days = guest.days
         self.margin, self.usual = max(self.margin, learned.margin), max(self.usual, learned.usual)
         self.host_name = self.host_name or learned.host_name
         self.host_kib = learned.host_kib if self.host_kib is None else self.host_kib
         self.promisable_kib = learned.promisable_kib if self.promisable_kib is None else self.promisable_kib
-        return count
 
     def _interrupt(self, guests: Iterable[KnownGuest]) -> None:
         for guest in guests:

@@ -70,16 +70,14 @@ class GuestPast:
             self.by_day.setdefault(ordinal, PastDay(round(sold))).add(slot * PARTS // SLOTS, most, round(sold))
             self._drop_oldest()
 
-    def merge(self, other: GuestPast) -> bool:
-        """Add days that `other` has with fewer unknown values. Return whether any day changed."""
-        before = dict(self.by_day)
+    def merge(self, other: GuestPast) -> None:
+        """Add days that `other` has with fewer unknown values."""
         for ordinal, day in other.by_day.items():
             own = self.by_day.get(ordinal)
             if own is None or day.used.count(0) < own.used.count(0):
                 self.by_day[ordinal] = day
         self._drop_oldest()
         self.see_process(other.qemu_kib, self.vcpus or other.vcpus)
-        return self.by_day != before
 
     def _drop_oldest(self) -> None:
         while len(self.by_day) > MOST_DAYS:

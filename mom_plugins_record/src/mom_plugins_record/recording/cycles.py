@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, is_dataclass, replace
 from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, FiniteFloat, NonNegativeInt, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, ValidationError
 
 from mom_core import (
     Condition,
@@ -28,7 +28,6 @@ from mom_core import (
     Unit,
     Value,
     Verdict,
-    parse_duration,
     printable,
 )
 from mom_plugins_record.recording.groups import Corrupt
@@ -118,12 +117,8 @@ def checked(kind: type | tuple[type, ...], items: type | tuple[type, ...] = obje
     return AfterValidator(check)
 
 
-class _FailFast(FailFast):
-    __hash__ = object.__hash__
-
-
 Item = TypeVar("Item")
-Items: TypeAlias = Annotated[list[Item], _FailFast()]
+Items: TypeAlias = Annotated[list[Item], Field(fail_fast=True)]
 """List whose validation stops at the first invalid item."""
 
 
@@ -200,7 +195,7 @@ class _Cycle(_Strict):
     considered: Items[Place] | None
     revisions: Items[_Revision]
     outcomes: Items[_Outcome]
-    problems: Annotated[tuple[Problem, ...], _FailFast()]
+    problems: Annotated[tuple[Problem, ...], Field(fail_fast=True)]
     verdict: _Verdict | None
     memory: Any
 
@@ -288,13 +283,6 @@ def _read_guests(content: _Cycle) -> dict[str, Guest]:
     }
 
 
-USUAL_INTERVAL: Final = 5.0
-"""Interval in seconds if the configuration has none."""
-
-USUAL_HISTORY: Final = 10
-LONGEST_HISTORY: Final = 1000
-"""Without a valid setting, policies can look back at `USUAL_HISTORY` cycles. The largest valid number is `LONGEST_HISTORY`."""
-
 MOST_DECLARED: Final = 4096
 """Maximum number of declared fields, and of declared controls."""
 
@@ -314,21 +302,6 @@ class RecordedSession:
     policies: Mapping[str, str]
     fields: tuple[FieldSpec, ...]
     controls: tuple[ControlSpec, ...]
-
-    @property
-    def interval(self) -> float:
-        """Seconds between two cycles."""
-        interval = self.configuration.get("interval")
-        try:
-            return parse_duration(interval) if isinstance(interval, str) else USUAL_INTERVAL
-        except ValueError:
-            return USUAL_INTERVAL
-
-    @property
-    def history(self) -> int:
-        """Number of cycles that policies can look back at."""
-        history = self.configuration.get("history")
-        return history if isinstance(history, int) and 0 < history <= LONGEST_HISTORY else USUAL_HISTORY
 
 
 class _Session(_Strict):

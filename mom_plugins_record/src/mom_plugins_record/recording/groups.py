@@ -79,8 +79,9 @@ class RecordingFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._source = _open(path)
-        self._places, size = _groups_in(self._source)
-        if not self._places:
+        self.groups, self._size = _groups_in(self._source)
+        """Offsets of the groups in the file."""
+        if not self.groups:
             self._source.seek(0)
             other = re.match(re.escape(_FRAME) + rb"(\d+)\n", self._source.read(len(MARK) + 8))
             self.close()
@@ -88,16 +89,6 @@ class RecordingFile:
                 message = f"{path} has format {int(other[1])}, but this mom reads format {VERSION}"
                 raise MomError(message, hint="use the version of mom that wrote it")
             raise NoRecording(f"{path} is not a recording of mom", hint="give the path of a file or folder that the record plugin wrote")
-        self._places.append(size)
-
-    @property
-    def groups(self) -> int:
-        """Number of groups."""
-        return len(self._places) - 1
-
-    def at(self, group: int) -> int:
-        """Return the offset of a group in the file."""
-        return self._places[group]
 
     def close(self) -> None:
         """Close the file."""
@@ -105,7 +96,7 @@ class RecordingFile:
 
     def lines(self, group: int) -> Iterator[bytes]:
         """Yield the JSON of a group's lines. Raise `OSError`, or `Corrupt` after the last intact line of a damaged group."""
-        begins, ends = self._places[group : group + 2]
+        begins, ends = [*self.groups, self._size][group : group + 2]
         unpacker = zstandard.ZstdDecompressor(max_window_size=WINDOW).decompressobj()
         text = bytearray()
         for at in range(begins + len(MARK), ends, SLICE):
@@ -121,7 +112,7 @@ class RecordingFile:
             del text[:line]
             if len(text) > LARGEST_LINE:
                 raise Corrupt(f"a line is {TOO_LARGE}")
-        is_last = group + 1 == self.groups  # a growing file has no end
+        is_last = group + 1 == len(self.groups)  # a growing file has no end
         if (text or unpacker.unused_data) if unpacker.eof else not is_last:
             raise Corrupt("a group has no proper end")
 

@@ -170,8 +170,6 @@ class RecordPlugin:
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        from mom_plugins_record.report.accounts_file import NAME
-
         try:
             files = len(files_of(self.folder))
         except OSError as error:
@@ -180,9 +178,6 @@ class RecordPlugin:
         result = [Finding(Severity.OK, "recording", f"{count_of(files, 'file')} in {self.folder}")]
         if (full := lack_of_room(self.folder, self._settings.reserve)) is not None:
             result = [Finding(Severity.ERROR, "recording", full.message, full.hint)]
-        if (aside := self.folder / f"{NAME}.damaged").exists():
-            cure = "check the disk; delete the damaged file"
-            result.append(Finding(Severity.WARNING, "accounts", f"earlier accounts were damaged: they are in {aside}", cure))
         return result
 
     @staticmethod

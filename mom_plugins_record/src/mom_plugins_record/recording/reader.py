@@ -145,7 +145,7 @@ class Recording:
                         yield RecordedCycle(cycle.report, session.policies, cycle=cycle, session=session, gap=lost)
             except Corrupt as error:
                 broken = True
-                damage.note(file.path, file.at(group), f"cycles are lost: {error}")
+                damage.note(file.path, file.groups[group], f"cycles are lost: {error}")
         damage.cycles += broken  # at least one cycle; only the next group tells how many
 
 
@@ -167,7 +167,7 @@ def _heads(file: RecordingFile) -> tuple[Mapping[str, RecordedSession], Sequence
     # Return sessions keyed by checksum, and times of groups' first cycles (None if unreadable), with a final None.
     sessions: dict[str, RecordedSession] = {}
     times: list[float | None] = []
-    for group in range(file.groups):
+    for group in range(len(file.groups)):
         first = _head(file, group, sessions)
         times.append(None if first is None else first.report.time)
     return sessions, [*times, None]
@@ -186,10 +186,10 @@ def _groups_of(file: RecordingFile, since: float, until: float) -> range:
     # After a jump of the clock, groups may be missing.
 
     def begins(group: int) -> float:
-        heads = (_head(file, item, {}) for item in range(group, file.groups))
+        heads = (_head(file, item, {}) for item in range(group, len(file.groups)))
         return next((head.report.time for head in heads if head is not None), math.inf)
 
-    groups = range(file.groups)
+    groups = range(len(file.groups))
     return groups[max(0, bisect_right(groups, since, key=begins) - 1) : bisect_right(groups, until, key=begins)]
 
 

@@ -6,7 +6,6 @@ import csv
 import fnmatch
 import json
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -61,16 +60,11 @@ def export(path: Path, output: Path, guests: Sequence[str] = (), since: float = 
     try:
         if output.exists() and any(output.iterdir()):
             raise MomError(f"{output} is not empty", hint="give the path of another folder with -o")
-        output.absolute().parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.absolute().parent))
+        output.mkdir(mode=0o750, parents=True, exist_ok=True)
         try:
-            written = _write(recording, folder, guests, since, until)
-            folder.chmod(0o750)
-            if output.exists():
-                output.rmdir()
-            folder.rename(output)
+            written = _write(recording, output, guests, since, until)
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(output, ignore_errors=True)
             raise
     except OSError as error:
         raise MomError(f"cannot write {error.filename or output}: {error.strerror or error}") from error

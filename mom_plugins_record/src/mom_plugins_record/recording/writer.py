@@ -225,8 +225,6 @@ def _close_quietly(file: int) -> None:
 
 def lack_of_room(folder: Path, reserve: int) -> RecordingFull | None:
     """Return an error if fewer than `reserve` bytes are free on the disk; otherwise None, also if the free space is unknown."""
-    if not reserve:
-        return None
     try:
         disk = os.statvfs(folder)
     except OSError:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +16,7 @@ from mom_daemon import KeptPath, brief, json_option, print_prose
 from mom_kvm import SimulationSetup
 from mom_plugins_record.recording.reader import Recording
 from mom_plugins_record.recording.times import format_time, moment_of
-from mom_plugins_record.replay.comparison import Comparison, DecisionDifference, DecisionSeries, compare
+from mom_plugins_record.replay.comparison import Comparison, DecisionDifference, compare
 
 SHOWN: Final = 10
 """The text shows at most this many differences; `--json` shows all."""
@@ -39,25 +39,22 @@ _PATH: Final = click.Path(exists=True, path_type=Path)
 )
 @click.option("--from", "since", metavar="TIME", help="Start, such as 2026-11-20T08:00 (UTC, unless it has another zone).")
 @click.option("--to", "until", metavar="TIME", help="End, in the format of --from.")
-@click.option("--fail-on", metavar="LIST", help=f"Exit with code 1 for any of these, separated by commas: {', '.join(FAILURES)}.")
+@click.option("--fail-on", "failures", type=click.Choice(FAILURES), multiple=True, help="Exit with code 1 for this; may be repeated.")
 @json_option
-def replay(path: Path, policies: tuple[Path, ...], since: str | None, until: str | None, fail_on: str | None, as_json: bool) -> None:
+def replay(path: Path, policies: tuple[Path, ...], since: str | None, until: str | None, failures: tuple[str, ...], as_json: bool) -> None:
     """Evaluate a recording again, with its own policies or with others, to compare decisions.
 
     RECORDING is the folder of the `record` plugin, or one file of it. The command touches nothing real.
     """
-    failures = [name.strip() for name in fail_on.split(",")] if fail_on else []
-    for name in failures:
-        if name not in FAILURES:
-            raise click.UsageError(f"--fail-on: {printable(name)!r} is unknown; use {', '.join(FAILURES)}")
     begins, ends = moment_of(since, "--from", float("-inf")), moment_of(until, "--to", float("inf"))
     logging.getLogger("mom").addHandler(logging.NullHandler())  # evaluators log for a daemon
     recording = Recording(path)
     texts = _texts(recording, policies, begins) if policies else None
     result = compare(recording, texts, begins, ends)
-    failed = [failure for failure in failures if _occurs(failure, result)]
+    occurs = {"below-need": bool(result.now.below_need), "difference": result.identical < result.compared}
+    failed = [failure for failure in failures if occurs[failure]]
     if as_json:
-        click.echo(json.dumps({**_as_json(result), "failed": failed}, indent=2, default=str))
+        click.echo(json.dumps({**asdict(result), "failed": failed}, indent=2, default=str))
     else:
         for line in _lines(result, other=texts is not None):
             print_prose(brief(line, LONGEST_LINE), 4)  # names and texts come from the recording
@@ -72,12 +69,6 @@ def replay(path: Path, policies: tuple[Path, ...], since: str | None, until: str
         print_prose(line, 4, err=True)
     if failed or lost:
         raise click.exceptions.Exit(1)
-
-
-def _occurs(failure: str, result: Comparison) -> bool:
-    if failure == "difference":
-        return result.identical < result.compared
-    return bool(result.now.below_need)
 
 
 def _texts(recording: Recording, policies: Sequence[Path], since: float) -> dict[str, str]:
@@ -130,17 +121,3 @@ def _first_case(difference: DecisionDifference) -> str:
     then = "nothing" if difference.then is None else f"{difference.then} ({difference.then_from})"
     now = "nothing" if difference.now is None else f"{difference.now} ({difference.now_from})"
     return f"{format_time(difference.time)} (cycle {difference.number}): {then} then, {now} now"
-
-
-def _as_json(result: Comparison) -> Mapping[str, object]:
-    parts = ("differences", "then", "now")
-    return {
-        **{field.name: getattr(result, field.name) for field in fields(result) if field.name not in parts},
-        "most_different": [asdict(difference) for difference in result.most_different],
-        "then": _series_json(result.then),
-        "now": _series_json(result.now),
-    }
-
-
-def _series_json(series: DecisionSeries) -> Mapping[str, object]:
-    return {"decisions": series.decisions, "below-need": [asdict(case) for case in series.worst_first]}

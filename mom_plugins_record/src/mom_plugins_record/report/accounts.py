@@ -25,9 +25,6 @@ FAULT_SECONDS: Final = 130e-6
 
 EVICTIONS: Final = frozenset({"guest_migrate", "guest_pause", "guest_save", "guest_shutdown"})
 
-_HOURS_REMEMBERED: Final = 2
-"""Hours for which mom remembers the `touched` size of a guest that has left."""
-
 Hour = tuple[AccountedHour, list[GuestHour]]
 """Accounts of the host, and of its guests, for one hour."""
 
@@ -42,7 +39,6 @@ class _TrackedGuest:
     limited: bool = False
     given_back: Sequence[float] | None = None
     """KiB given back at the last sample, for each of `GIVEN_BACK`; None if unknown."""
-    hours_gone: int = 0
 
     def begin(self, hour: int) -> None:
         row = self.row
@@ -57,9 +53,7 @@ class Accounts:
 
     def __init__(self, touched: Mapping[str, GuestHour] | None = None) -> None:
         self._guests: dict[str, _TrackedGuest] = {}
-        self._gone = {
-            identity: _TrackedGuest(row, touched=row.latest["touched_kib"], hours_gone=1) for identity, row in (touched or {}).items()
-        }
+        self._gone = {identity: _TrackedGuest(row, touched=row.latest["touched_kib"]) for identity, row in (touched or {}).items()}
         self._over: list[Hour] = []
         self._host: AccountedHour | None = None
         self._listed = True
@@ -115,9 +109,7 @@ class Accounts:
         if (current := self.current()) is not None:
             self._over.append(current)
         self._host = AccountedHour(hour)
-        self._gone = {identity: item for identity, item in self._gone.items() if item.hours_gone < _HOURS_REMEMBERED}
-        for guest in self._gone.values():
-            guest.hours_gone += 1
+        self._gone = {identity: item for identity, item in self._gone.items() if any(item.row.sums.values())}
         for guest in (*self._guests.values(), *self._gone.values()):
             guest.begin(hour)
         return self._host
@@ -153,7 +145,6 @@ class Accounts:
         tracked = self._guests
         for identity in tracked.keys() - guests.keys():
             self._gone[identity] = tracked.pop(identity)
-            self._gone[identity].hours_gone = 0
         for identity in guests.keys() - tracked.keys():
             guest = guests[identity]
             item = self._gone.pop(identity, None) or _TrackedGuest(GuestHour(hour, guest.name, id=identity, incarnation=guest.incarnation))

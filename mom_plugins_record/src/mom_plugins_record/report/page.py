@@ -74,10 +74,6 @@ def plot(title: str, times: Sequence[float], areas: Mapping[str, Sequence[float]
     return f"<figure>{svg[svg.index('<svg') :]}</figure>"
 
 
-MOST_ROWS: Final = 2000
-"""Maximum number of guests in the table, so that the page fits into an e-mail. --json prints all."""
-
-
 _MOODS: Final = {"too small": ' class="bad"', "too large": ' class="good"'}
 
 
@@ -133,13 +129,11 @@ def _table(summary: ReportSummary) -> str:
     columns = columns_of(summary)
     heads = "".join(f"<th>{_text(column.heading)}</th>" for column in columns)
     rows = []
-    for line in summary.lines[:MOST_ROWS]:
+    for line in summary.lines:
         cells = [f"<td{_MOODS.get(cell := column.of(line), '')}>{_text(cell)}</td>" for column in columns]
         rows.append(f"<tr>{''.join(cells)}</tr>")
     table = f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
-    left = len(summary.lines) - len(rows)
-    more = f" {left} more rows with --json." if left else ""
-    return f'<div class="wide">{table}</div><p class="soft">Sizes in GiB.{more}</p>'
+    return f'<div class="wide">{table}</div><p class="soft">Sizes in GiB.</p>'
 
 
 def _in_a_line(text: str) -> str:

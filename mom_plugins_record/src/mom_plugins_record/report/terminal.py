@@ -11,8 +11,7 @@ import click
 from mom_core import count_of, lasting, printable
 from mom_daemon import print_prose
 from mom_plugins_record.recording.times import format_time
-from mom_plugins_record.report.sizes import Growth
-from mom_plugins_record.report.summary import Figures, ReportLine, ReportSummary, Worth
+from mom_plugins_record.report.summary import Figures, Growth, ReportLine, ReportSummary, Worth
 
 UNKNOWN: Final = "unknown"
 
@@ -172,8 +171,6 @@ def _limit_rows(summary: ReportSummary, host: Figures) -> Iterator[Row]:
     if host["promised_most_gib"]:
         yield "promised, at most", f"{size(host['promised_most_gib'])} of {size(host['promisable_gib'])}"
     yield "less available than wanted", seconds_text(host["below_wanted_seconds"])
-    yield "below the low watermark", seconds_text(host["below_low_seconds"])
-    yield "below the hard watermark", seconds_text(host["below_hard_seconds"])
     yield "tasks waited for memory", seconds_text(host["stalled_seconds"])
     if summary.growth is not None:
         yield "full, at this growth", growth_text(summary.growth, summary.until)
@@ -184,12 +181,10 @@ def growth_text(growth: Growth, last: float) -> str:
 
     :param last: end of the known time, in seconds since the epoch
     """
-    if growth.gib_each_week is None or growth.gib_each_week_least is None or growth.gib_each_week_most is None:
-        return f"{UNKNOWN}: {growth.why_unknown}"
-    least, most = _signed(growth.gib_each_week_least), _signed(growth.gib_each_week_most)
-    changes = f"needed memory changes by {_signed(growth.gib_each_week)} a week, {least} to {most} (95 %)"
     if growth.why_unknown:
-        return f"{UNKNOWN}: {growth.why_unknown}; {changes}"
+        return f"{UNKNOWN}: {growth.why_unknown}"
+    week, least, most = map(_signed, (growth.gib_each_week, growth.gib_each_week_least, growth.gib_each_week_most))
+    changes = f"needed memory changes by {week} a week, {least} to {most} (95 %)"
     if growth.full_on == last:
         return f"full now: {changes}"
     full = "not in two years" if growth.full_on is None else format_time(growth.full_on)[:10]
@@ -197,8 +192,8 @@ def growth_text(growth: Growth, last: float) -> str:
     return f"{full}{early}: {changes}"
 
 
-def _signed(gib: float) -> str:
-    return f"{'-' if gib < 0 else '+'}{size(abs(gib))}"
+def _signed(gib: float | None) -> str:
+    return UNKNOWN if gib is None else f"{gib:+,.2f} GiB"
 
 
 class ReportColumn(NamedTuple):
@@ -223,10 +218,7 @@ GUEST_COLUMNS: Final = (
     ReportColumn("risk", 1, lambda line: "-" if line.size.risk is None else f"{100 * line.size.risk:.2g} %"),
     _sized("used", 3, "used_average_gib"),
     _sized("used p95", 2, "used_p95_gib"),
-    _sized("used most", 4, "used_most_gib"),
     _sized("held", 2, "held_gib"),
-    _sized("held p95", 7, "held_p95_gib"),
-    _sized("had", 6, "had_gib"),
     _sized("given back", 5, "given_back_at_least_gib"),
     ReportColumn("waited", 3, lambda line: seconds_text(line.figures[_WAITED], "-")),
     ReportColumn("class", 8, lambda line: printable(line.service_class, 20)),
