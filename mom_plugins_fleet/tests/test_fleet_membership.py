@@ -8,6 +8,7 @@ from click.testing import CliRunner
 from mom_core import MomError, load_config
 from mom_plugins_fleet.records import Invitation
 from mom_plugins_fleet.verbs import join as membership
+from mom_plugins_fleet.verbs import server_setup
 from mom_plugins_fleet.verbs.fleet import fleet
 
 OPERATOR = "UAB2CB576PHBBPQ5ODORRZ2LYCMWPZGWGCN2KDK7DXOIMZASKUY3RLKK"
@@ -76,3 +77,12 @@ def test_a_disk_that_is_full_is_said(config: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(MomError, match="No space left on device"):
         membership.join(config, config.with_name("h1.join"))
     assert config.read_text() == TEXT
+
+
+def test_a_fleet_is_begun_by_paths_that_hold_in_every_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Path] = []
+    monkeypatch.setattr(server_setup, "make_server", lambda home, _: made.append(home))
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(fleet, ["--home", "nf", "init", "nats1", "--no-start"])
+    assert made == [tmp_path / "nf"]
+    assert f"nats-server -c {tmp_path}/nf/nats.conf" in " ".join(done.stdout.split())

@@ -426,6 +426,16 @@ def test_the_plan_shows_all_moves_of_a_drain_that_has_not_begun_and_changes_noth
         planned(fleet, ["x"])
 
 
+def test_the_plan_is_printed(capsys):
+    for plan, said in (
+        (planned(three_hosts(), ["a"]), "a accepts no guests: it is being drained"),
+        (planned(three_hosts()), "No guest would be moved: no host is drained."),
+        (planned(uneven()), "g0 would move from a to b"),
+    ):
+        print_plan(plan)
+        assert said in " ".join(capsys.readouterr().out.split())
+
+
 def test_what_hosts_tell_prints_nothing_but_text(fleet, capsys):
     evil = HostedGuest(id="x", name="\x1b[2Jevil", size=GIB, maximum=GIB)
     fleet.host("a", [evil, HostedGuest(id="y", name="y", size=GIB, maximum=GIB, stays="\x1b]0;x\x07")], draining=True)

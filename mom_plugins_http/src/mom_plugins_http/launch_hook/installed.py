@@ -62,22 +62,6 @@ class HookState(StrEnum):
     FOREIGN = "foreign"
 
 
-_ABOUT: Final = {
-    HookState.ABSENT: (
-        Severity.OK,
-        "{platform} does not ask mom for memory before a guest starts",
-        "to let mom make room: `mom hook install {platform}`",
-    ),
-    HookState.CURRENT: (Severity.OK, "{platform} asks mom before it starts {guests}", ""),
-    HookState.OTHER: (
-        Severity.WARNING,
-        "{path} is not executable, or was installed by another version of mom, or for another socket or wait time",
-        "`mom hook install {platform}`",
-    ),
-    HookState.FOREIGN: (Severity.OK, "{path} is not mom's: {platform} does not ask mom before a guest starts", ""),
-}
-
-
 @dataclass(frozen=True, slots=True)
 class Hook:
     """Launch hook of one platform. A guest's start waits at most `wait` seconds."""
@@ -125,11 +109,20 @@ class Hook:
     def finding(self) -> Finding:
         """Return a finding that says whether the platform asks mom before a guest starts."""
         try:
-            severity, text, cure = _ABOUT[self.state()]
+            state = self.state()
         except MomError as error:
             return Finding(Severity.WARNING, _SUBJECT, error.message, error.hint)
-        guests = "a guest" if self.platform is Platform.LIBVIRT else f"{len(self.users())} of its guests (hookscript)"
-        return Finding(severity, _SUBJECT, *(each.format(platform=self.platform, path=self.path, guests=guests) for each in (text, cure)))
+        install = f"`mom hook install {self.platform}`"
+        if state is HookState.OTHER:
+            fault = f"{self.path} is not executable, or was installed by another version of mom, or for another socket or wait time"
+            return Finding(Severity.WARNING, _SUBJECT, fault, install)
+        if state is HookState.CURRENT:
+            guests = "a guest" if self.platform is Platform.LIBVIRT else f"{len(self.users())} of its guests (hookscript)"
+            return Finding(Severity.OK, _SUBJECT, f"{self.platform} asks mom before it starts {guests}")
+        text = f"{self.platform} does not ask mom for memory before a guest starts"
+        if state is HookState.FOREIGN:
+            return Finding(Severity.OK, _SUBJECT, f"{text}: {self.path} is not mom's")
+        return Finding(Severity.OK, _SUBJECT, text, f"to let mom make room: {install}")
 
     def install(self) -> None:
         """Install or update the program.
