@@ -4,9 +4,8 @@ import asyncio
 import json
 import os
 import subprocess
-import sys
 import tracemalloc
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +13,6 @@ import pytest
 from agent_servers import LOADAVG, MEMINFO, PRESSURE, VMSTAT, QemuAgent, Servers, Speak, dripping, saying, silent, without_end
 
 from mom_core import Entity, GuestBusy, HypervisorError, NotSupported, Scope
-from mom_devkit.without_root import MomPower, StandInGuest, another_user
 from mom_plugins_guestagent.clients import AgentWay, GuestdWay, Misbehaves, NoAnswer, Wire
 from mom_plugins_guestagent.fields import judge
 from mom_plugins_guestagent.guestd import figures
@@ -292,48 +290,6 @@ def test_what_is_no_address_is_refused(text: str) -> None:
 
 
 # --- a socket for QEMU's user and root only -------------------------------------------------------------------------------
-
-ECHO = """
-import os, socket, sys
-listener = socket.socket(socket.AF_UNIX); listener.bind(sys.argv[1]); os.chmod(sys.argv[1], 0o600); listener.listen()
-print("listening", flush=True)
-while True:
-    connection = listener.accept()[0]
-    connection.sendall(connection.recv(100))
-"""
-
-
-@pytest.fixture
-def closed_socket(mom_open_folder: Path) -> Iterator[tuple[str, StandInGuest]]:
-    """Yield the path, and the process that listens there."""
-    mom_open_folder.chmod(0o777)
-    path = str(mom_open_folder / "agent")
-    try:
-        guest = StandInGuest([sys.executable, "-I", "-S", "-c", ECHO, path])
-    except OSError as error:
-        pytest.skip(f"no control groups can be made here: {error}")
-    try:
-        assert guest.process.stdout is not None
-        assert guest.process.stdout.readline() == b"listening\n"
-        yield path, guest
-    finally:
-        guest.close()
-
-
-@pytest.mark.processes
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may use another user's socket")
-def test_an_agents_socket_of_another_user_is_reached(closed_socket: tuple[str, StandInGuest], mom_power: MomPower) -> None:
-    path, guest = closed_socket
-
-    async def asked() -> bytes:
-        async with Wire(path, most_line=100, most_bytes=1000) as wire:
-            await wire.send(b"anybody there?\n")
-            return await wire.line()
-
-    with mom_power(guest.DECLARATION):
-        assert run(asked()) == b"anybody there?"
-    with another_user(), pytest.raises(NoAnswer, match="Permission denied"):
-        run(asked())
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="sockets of several users are needed")

@@ -41,7 +41,7 @@ def stat_line(pid: int, name: str, ticks: int, cpu: int, started: int = 4711) ->
 
 
 def process_tree(
-    pid: int, memory: Mapping[int, int], vcpus: Sequence[tuple[int, str, int]] = (), *, started: int = 4711, start: int = 0x7F0000000000
+    pid: int, memory: Mapping[int, int], vcpus: Sequence[tuple[int, int]] = (), *, started: int = 4711, start: int = 0x7F0000000000
 ) -> dict[str, str]:
     """Return the files of a QEMU process.
 
@@ -57,13 +57,11 @@ def process_tree(
         "7ffd90000000 default stack anon=1 dirty=1 N1=1 kernelpagesize_kB=4\n",
         f"{folder}/task/{pid}/comm": "qemu-system-x86\n",
         f"{folder}/task/{pid}/stat": stat_line(pid, "qemu-system-x86", 5, 0, started),
-        f"{folder}/task/{pid}/status": "Name:\tqemu-system-x86\nCpus_allowed_list:\t0-7\n",
     }
-    for vcpu, (cpu, allowed, ticks) in enumerate(vcpus):
+    for vcpu, (cpu, ticks) in enumerate(vcpus):
         task = f"{folder}/task/{pid + 1 + vcpu}"
         files[f"{task}/comm"] = f"CPU {vcpu}/KVM\n"
         files[f"{task}/stat"] = stat_line(pid + 1 + vcpu, f"CPU {vcpu}/KVM", ticks, cpu, started)
-        files[f"{task}/status"] = f"Name:\tCPU {vcpu}/KVM\nCpus_allowed:\tff\nCpus_allowed_list:\t{allowed}\n"
     return files
 
 

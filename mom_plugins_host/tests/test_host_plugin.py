@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mom_core import PluginContext, Problem, Report, Severity
+from mom_core import PluginContext, Problem, Severity
 from mom_core.testing import snapshot
 from mom_devkit import FakeHypervisor, host_of
 from mom_plugins_host.host import HostPlugin
@@ -97,9 +97,3 @@ def test_what_policies_have_to_do_without_is_stated_every_cycle(root: Path) -> N
     (problem,) = host.mom_problems(snapshot(host=host.mom_collect_host()))
     assert isinstance(problem, Problem)
     assert (problem.severity, "psi=1" in problem.hint) == (Severity.WARNING, True)
-
-
-def test_the_status_says_what_is_known_of_memory_swap_and_pressure_and_nothing_else() -> None:
-    taken = snapshot(host={"mem_available": 8 << 20, "mem_really_available": 4 << 20, "swap_usage": None, "psi_memory_some_avg10": 0.25})
-    parts = HostPlugin.mom_status(Report(1, taken.time, "enforce", taken, (), (), (), (), (), 0.01))
-    assert [part.text for part in parts] == ["memory 8.00 GiB", "available 4.00 GiB", "memory pressure 0.2 %"]

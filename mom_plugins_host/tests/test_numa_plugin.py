@@ -13,7 +13,7 @@ from mom_kvm import NodeTune
 from mom_plugins_host.numa import NumaPlugin
 from mom_plugins_host.numa.nodes import FIELDS
 
-VCPUS = [(1, "0-7", 500), (6, "0-7", 500)]
+VCPUS = [(1, 500), (6, 500)]
 
 
 @pytest.fixture

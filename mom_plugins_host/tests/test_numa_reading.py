@@ -33,13 +33,13 @@ def test_a_node_that_cannot_be_read_is_left_out(tmp_path: Path, damaged: str) ->
 
 def test_a_sample_tells_where_cpu_time_is_spent_since_the_one_before(tmp_path: Path) -> None:
     nodes_of = {cpu: cpu // 4 for cpu in range(8)}
-    root = tree(tmp_path, process_tree(1000, {0: 30, 1: 10}, [(0, "0-7", 100), (4, "0-7", 100)]))
+    root = tree(tmp_path, process_tree(1000, {0: 30, 1: 10}, [(0, 100), (4, 100)]))
     process = Process(root / "proc/1000")
     first = take_sample(process, nodes_of, None, 10.0)
     assert first is not None
     assert first.fields["numa_memory"] == [{"node": 0, "size": 120}, {"node": 1, "size": 44}]
     assert first.cpus == {0: 0.5, 1: 0.5}
-    tree(tmp_path, process_tree(1000, {0: 30, 1: 10}, [(0, "0-7", 1100), (4, "0-7", 100)]))
+    tree(tmp_path, process_tree(1000, {0: 30, 1: 10}, [(0, 1100), (4, 100)]))
     second = take_sample(process, nodes_of, first, 20.0)
     assert second is not None
     assert second.cpus == {0: 0.75, 1: 0.25}, "half of what was seen now, half of what was seen before"
@@ -47,9 +47,9 @@ def test_a_sample_tells_where_cpu_time_is_spent_since_the_one_before(tmp_path: P
 
 def test_another_process_of_the_same_number_begins_anew(tmp_path: Path) -> None:
     nodes_of = {0: 0, 4: 1}
-    root = tree(tmp_path, process_tree(1000, {0: 30}, [(0, "0-7", 5000)]))
+    root = tree(tmp_path, process_tree(1000, {0: 30}, [(0, 5000)]))
     first = take_sample(Process(root / "proc/1000"), nodes_of, None, 10.0)
-    tree(tmp_path, process_tree(1000, {0: 30}, [(4, "0-7", 9000)], started=9999))
+    tree(tmp_path, process_tree(1000, {0: 30}, [(4, 9000)], started=9999))
     second = take_sample(Process(root / "proc/1000"), nodes_of, first, 20.0)
     assert second is not None
     assert second.cpus == {1: 1.0}

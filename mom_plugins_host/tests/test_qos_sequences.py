@@ -1,4 +1,4 @@
-"""Limits from several sources that come and go in any order. Without changes, values rest; without sources, original values are restored."""
+"""Limits from several sources that come and go in any order. Values rest without changes, and return to the originals without sources."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -105,14 +105,3 @@ def test_run_left_by_a_failed_restore_is_not_another_program(tmp_path: Path) -> 
     node.other_sets(2, "run")
     node.hypervisor = None
     assert node.cycle() == []
-
-
-def test_restores_by_mom_are_not_another_program(tmp_path: Path) -> None:
-    node = Node(tmp_path)
-    before = int(node.stands("pages_to_scan"))
-    for _ in range(3):  # enforce, observe
-        assert node.cycle() == []
-        assert node.stands("pages_to_scan") == "500"
-        put_back(node.plugin, [LedgerEntry(HOST, "ksm_pages_to_scan", before, 500, "ksm", 0.0)], None)
-        assert node.stands("pages_to_scan") == str(before)
-    assert node.cycle() == []

@@ -128,12 +128,6 @@ def test_active_advisor_keeps_its_pages_and_the_error_names_the_remedy() -> None
     assert outcomes["run"].status is Status.APPLIED
 
 
-def test_unmerging_first_lets_merging_across_nodes_change_in_the_same_cycle() -> None:
-    kernel = Kernel(mergeable=100, run=1)
-    outcomes = decide(kernel, merge_across_nodes=0, run=2)
-    assert {outcome.status for outcome in outcomes.values()} == {Status.APPLIED}
-
-
 @pytest.mark.parametrize(("zero_pages", "said", "enough"), [(0, "1000 pages needs 3 MiB", 4001), (500, "1500 pages needs 5 MiB", 6001)])
 def test_unmerging_is_refused_without_memory_for_merged_and_empty_pages(zero_pages: int, said: str, enough: int) -> None:
     kernel = Kernel(mergeable=2000, run=1, ksm_zero_pages=zero_pages)

@@ -96,14 +96,6 @@ def test_shareable_memory_is_unknown_if_processes_are_hidden(root: Path) -> None
     assert plugin(root).mom_collect_host(None)["ksm_shareable"] == 4 << 20
 
 
-def test_hypervisor_with_its_own_ksm_reports_shareable_memory(root: Path) -> None:
-    qemu(root, 100, 1 << 20)
-    own = OwnKsm()
-    assert "ksm_shareable" not in plugin(root).mom_collect_host(own), "the host's processes are none of its guests"
-    own.files["shareable_kib"] = 5 << 20
-    assert plugin(root).mom_collect_host(own)["ksm_shareable"] == 5 << 20
-
-
 def test_hypervisors_own_ksm_replaces_the_kernels(root: Path, folder: Path) -> None:
     ksm, own = plugin(root), OwnKsm()
     assert ksm.mom_collect_host(own)["ksm_run"] == 0

@@ -25,14 +25,12 @@ from mom_core import (
     LedgerEntry,
     Outcome,
     PluginContext,
-    Refused,
     Report,
     Revision,
     Scope,
     Snapshot,
     Source,
     Status,
-    Target,
     Unit,
     Value,
 )
@@ -627,15 +625,6 @@ def test_a_mom_that_only_observes_lets_no_guest_go_on_though_the_operator_asks_f
     bench.cycle()
     assert bench.remembered == ["vm1: pause"]
     assert bench.hypervisor.stands[bench.identity("vm1")] is GuestState.PAUSED
-
-
-def test_a_guest_that_the_operator_has_paused_himself_is_not_taken_for_moms(tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
-    bench.hypervisor.pause(bench.entity("vm1"))
-    ours, theirs = (Target(bench.entity(name), "guest_pause") for name in ("vm2", "vm1"))
-    found = bench.plugin.mom_read(bench.hypervisor, [ours, theirs])
-    assert found[ours] == 0
-    assert isinstance(found[theirs], Refused)
 
 
 def test_a_guest_that_the_operator_lets_go_on_is_left_alone_by_the_next_mom_too_for_half_an_hour(

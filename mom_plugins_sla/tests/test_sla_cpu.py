@@ -47,32 +47,6 @@ def test_a_guest_that_has_no_class_any_more_gets_back_what_it_had_and_is_left_al
     assert world.weights_seen(tmp_path, 6, change) == [VAPOR, GOLD, OWN, OWN, 777, 777]
 
 
-@pytest.mark.parametrize(("lost", "seen"), [(99, [VAPOR] * 6), (5, [VAPOR] * 4 + [705, 705])])
-def test_what_another_process_has_set_as_the_class_goes_is_left_alone(tmp_path: Path, lost: int, seen: Sequence[int]) -> None:
-    world = World()
-
-    def change(number: int) -> None:
-        if number in {3, lost}:
-            world.guest_there.cpu = replace(world.guest_there.cpu, shares=700 + number)
-        if number == lost:
-            world.guest_there.properties = {}
-
-    assert world.weights_seen(tmp_path, 6, change) == seen
-
-
-def test_a_weight_that_is_asked_for_in_vain_costs_the_guest_nothing_of_what_it_had(tmp_path: Path) -> None:
-    world = World()
-
-    def change(number: int) -> None:
-        world.refuses = number in {3, 4}
-        if number == 3:
-            world.guest_there.properties = {"sla_class": "gold"}
-        if number == 6:
-            world.guest_there.properties = {}
-
-    assert world.weights_seen(tmp_path, 6, change) == [VAPOR, VAPOR, VAPOR, VAPOR, GOLD, OWN]
-
-
 def test_the_weight_stays_while_the_class_is_not_told(tmp_path: Path) -> None:
     world = World()
 

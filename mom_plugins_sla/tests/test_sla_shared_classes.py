@@ -43,6 +43,7 @@ def test_classes_of_the_file_come_and_change_and_go_while_mom_runs(tmp_path: Pat
     host.write("classes: {silver: {guarantee: 50%}}")
     assert host.classes() == {"web": 0.5, "db": 0.75}
     assert host.wrong == ""
+    assert f"`classes_file: {tmp_path / 'other.yaml'}`" in host.plugin.why_unused(tmp_path / "other.yaml")
     host.write("classes: {silver: {guarantee: 40%}, gold: {guarantee: 60%}}")
     assert host.classes() == {"web": 0.4, "db": 0.6}, "they come before the host's own and those that are ready"
     host.file.unlink()
@@ -104,16 +105,3 @@ def test_the_check_refuses_a_file_that_makes_no_sense_with_its_place(tmp_path: P
     (finding,) = host.plugin.mom_check()
     assert (finding.severity, finding.cure) == (Severity.ERROR, "correct the file")
     assert f"{host.file}:3:" in finding.message
-
-
-def test_another_plugin_hears_why_its_file_is_not_used(tmp_path: Path) -> None:
-    host = Host(tmp_path)
-    host.classes()
-    assert "there is no" in host.plugin.why_unused(host.file)
-    host.write("classes: {silver: {guarantee: 50%}}")
-    host.classes()
-    assert host.plugin.why_unused(host.file) == ""
-    assert f"`classes_file: {tmp_path / 'other.yaml'}`" in host.plugin.why_unused(tmp_path / "other.yaml")
-    host.write("classes: {silver: 5}")
-    host.classes()
-    assert "silver" in host.plugin.why_unused(host.file)

@@ -6,12 +6,9 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from mom_core import DefaultPolicy, PluginContext
-from mom_devkit import PluginRun, declared, run_plugins
+from mom_devkit import PluginRun, run_plugins
 from mom_kvm import field_number
 from mom_plugins_record.report.command import report
-from mom_plugins_sla import SlaPlugin
-from mom_plugins_sla.classes import SlaSettings
 
 GIB = 1 << 20
 SIM = {
@@ -77,11 +74,3 @@ def test_a_report_has_a_line_for_each_project(tmp_path: Path) -> None:
     done = CliRunner().invoke(report, [str(tmp_path / "recording"), "--by", "guest", "--tenant", "flavor=m1.large", "--json"])
     assert [line["name"] for line in json.loads(done.output)["lines"]] == ["large-001", "large-002"]
 
-
-def default_policies(**settings: object) -> dict[str, str]:
-    plugin = SlaPlugin(SlaSettings.model_validate(settings), PluginContext(name="sla"))
-    return {one.name: one.text for one in declared(plugin, DefaultPolicy)}
-
-
-def test_without_switches_there_are_no_policies() -> None:
-    assert default_policies() == {}
