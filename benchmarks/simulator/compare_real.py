@@ -65,7 +65,7 @@ HOLDING_SECONDS = 8.0
 LEAST_LEFT_MIB = 1536
 """Least memory that stays available on this host."""
 
-_TOLD = re.compile(r"DEMAND (-?[\d.]+) held=(\d+) lost=([\d.]+) filled=([\d.]+) kills=(\d+)")
+_TOLD = re.compile(r"DEMAND (-?[\d.]+) held=(\d+) lost=([\d.]+) filled=[\d.]+ kills=(\d+)")
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,6 @@ class Track:
     commands: list[tuple[float, str, float]] = field(default_factory=list)
     lost: dict[str, float] = field(default_factory=dict)
     killed: dict[str, int] = field(default_factory=dict)
-    filled: list[float] = field(default_factory=list)
 
 
 _FIELDS = {"size": "balloon_cur", "usable": "mem_usable", "unused": "mem_unused", "cache": "mem_disk_caches", "resident": "rss"}
@@ -247,8 +246,7 @@ def real(course: Course, lab: Lab, folder: Path) -> tuple[Track, Course, float]:
         told = _TOLD.findall(guest.printed)
         before = [line for line in told if float(line[0]) <= offsets[one.name]] or told[:1]
         track.lost[one.name] = float(told[-1][2]) - float(before[-1][2])
-        track.killed[one.name] = int(told[-1][4])
-        track.filled += sorted({float(line[3]) for line in told if float(line[3])})
+        track.killed[one.name] = int(told[-1][3])
         (folder / f"{one.name}.log").write_text(guest.printed)
         guest.destroy()
     return track, course.ahead(offsets), has
@@ -316,23 +314,15 @@ def _process(name: str, command: Sequence[str], folder: Path) -> Iterator[None]:
             process.wait()
 
 
-@dataclass(frozen=True)
-class Difference:
-    """Difference of a simulated series from the real one in MiB: mean (simulated less real), and root mean square."""
-
-    bias: float
-    rms: float
-
-
 def difference(
     real_series: Sequence[tuple[float, float]], simulated_series: Sequence[tuple[float, float]], begin: float, end: float
-) -> Difference:
-    """Return the difference of two series, compared at every second."""
+) -> tuple[float, float]:
+    """Return the mean difference (simulated less real) and its root mean square, by comparing the series at every second."""
     pairs = [(at(real_series, second), at(simulated_series, second)) for second in range(math.ceil(begin), math.floor(end))]
     gaps = [its - mine for mine, its in pairs if not math.isnan(its - mine)]
     if not gaps:
-        return Difference(math.nan, math.nan)
-    return Difference(statistics.fmean(gaps), math.sqrt(statistics.fmean(gap * gap for gap in gaps)))
+        return math.nan, math.nan
+    return statistics.fmean(gaps), math.sqrt(statistics.fmean(gap * gap for gap in gaps))
 
 
 def at(series: Sequence[tuple[float, float]], time_: float) -> float:
@@ -344,13 +334,12 @@ def at(series: Sequence[tuple[float, float]], time_: float) -> float:
 def rows(first: Track, second: Track, seconds: float) -> list[tuple[str, str, float, float, float]]:
     """Return rows of figure, guest, bias (MiB), and root mean square (MiB, and percent of the guest's size)."""
     table_rows = []
-    apart = difference(first.available, second.available, SETTLED, seconds)
-    table_rows.append(("available", "host", apart.bias, apart.rms, math.nan))
+    table_rows.append(("available", "host", *difference(first.available, second.available, SETTLED, seconds), math.nan))
     for kind in ("size", "usable", "unused", "cache", "resident"):
         for one in MEMBERS:
             mine, its = first.guests[one.name][kind], second.guests[one.name][kind]
-            apart = difference(mine, its, SETTLED, seconds)
-            table_rows.append((kind, one.name, apart.bias, apart.rms, 100 * apart.rms / one.mib))
+            bias, rms = difference(mine, its, SETTLED, seconds)
+            table_rows.append((kind, one.name, bias, rms, 100 * rms / one.mib))
     return table_rows
 
 
