@@ -430,7 +430,7 @@ def test_a_portion_is_a_size_or_a_share(text: str, size: int | None, share: floa
     [
         ("6", "has no unit"),
         ("101%", "is more than 100%"),
-        ("6GiB%", "is not a percentage"),
+        ("6GiB%", "is not a number with a unit"),
         ("six", "is not a number with a unit"),
         (None, "not a number with a unit"),
     ],

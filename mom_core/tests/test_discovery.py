@@ -145,12 +145,6 @@ def test_an_import_that_hangs_does_not_affect_other_plugins(shelf, monkeypatch):
 # --- invalid classes ---------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["Settings", "GuestSettings"])
-def test_settings_of_another_kind_are_refused(shelf, kind):
-    shelf.add_plugin("odd", f"{kind} = dict")
-    assert f"inner {kind}" in only_error("odd").message
-
-
 @pytest.mark.parametrize("requirement", ["mom-core>=99", "Mom.Core (==99.*)", "mom-core~=0.0.1", f"mom-core!={__version__}"])
 def test_a_plugin_for_another_core_is_refused(shelf, requirement):
     shelf.add_plugin("old", before="raise SystemExit('imported')", version="2.5", requires=["click>=1", requirement])

@@ -93,7 +93,7 @@ def holder(directory: Path) -> int:
     """Return the PID of the mom that uses this run directory; 0 if none."""
     path = directory / "mom.lock"
     try:
-        with open(path, "rb", opener=_without_waiting) as lock:
+        with open(path, "rb", opener=lambda _, flags: os.open(path, flags | os.O_NONBLOCK)) as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return _holder(path)[0]
@@ -102,10 +102,6 @@ def holder(directory: Path) -> int:
     except OSError:
         pass
     return 0
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def open_lock(path: Path) -> int:

@@ -49,7 +49,7 @@ _BYTES = {
     "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40, "PiB": 1 << 50,
     "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "PB": 10**15,
 }  # fmt: skip
-_QUANTITY = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*([A-Za-z]*)")
+_QUANTITY = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*([A-Za-z]*|%)")
 
 
 def _quantity(text: object, units: dict[str, float] | dict[str, int], example: str) -> float:
@@ -90,13 +90,9 @@ class Portion:
             return text
         if not isinstance(text, str) or not text.strip().endswith("%"):
             return cls(size=round(_quantity(text, _BYTES, _PORTION_EXAMPLE)))
-        shown = f"{text!r:.40}"
-        match = _QUANTITY.fullmatch(text.strip().removesuffix("%").strip())
-        if match is None or match[2]:
-            raise UnitError(f"{shown} is not a percentage", hint=f"write it like {_PORTION_EXAMPLE}")
-        percent = float(match[1])
+        percent = _quantity(text, {"%": 1.0}, _PORTION_EXAMPLE)
         if percent > 100:
-            raise UnitError(f"{shown} is more than 100%", hint="100% is the maximum")
+            raise UnitError(f"{text!r:.40} is more than 100%", hint="100% is the maximum")
         return cls(share=percent / 100)
 
     def kib_of(self, whole_kib: float | None) -> float | None:

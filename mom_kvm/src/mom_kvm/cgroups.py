@@ -150,13 +150,10 @@ class Hierarchies:
 
     def _own_group(self, mount: Mount, depth: int) -> Sequence[str]:
         if mount.folder not in self._own:
-            self._own[mount.folder] = _way_to_own(self._top_of(mount), depth)
+            top = self._top_of(mount)
+            ways = islice(_ways(top, depth), _MOST_SEARCHED)
+            self._own[mount.folder] = next((way for way in ways if _holds_mom("/".join((top, *way)))), ())
         return self._own[mount.folder]
-
-
-def _way_to_own(top: str, depth: int) -> Sequence[str]:
-    ways = islice(_ways(top, depth), _MOST_SEARCHED)
-    return next((way for way in ways if _holds("/".join((top, *way)), b"%d" % os.getpid())), ())
 
 
 def _ways(folder: str, depth: int) -> Iterator[Sequence[str]]:
@@ -175,8 +172,8 @@ def _ways(folder: str, depth: int) -> Iterator[Sequence[str]]:
             yield (name, *way)
 
 
-def _holds(folder: str, pid: bytes) -> bool:
-    return pid in read_kernel_file(f"{folder}/cgroup.procs", _PROCESSES_BYTES).split()
+def _holds_mom(folder: str) -> bool:
+    return b"%d" % os.getpid() in read_kernel_file(f"{folder}/cgroup.procs", _PROCESSES_BYTES).split()
 
 
 def _above(path: str) -> tuple[int, Sequence[str]]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Final, Generic, Protocol, TypeVar
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from mom_core import (
     Change,
@@ -54,12 +54,6 @@ _SHORTEST_WATCH_SECONDS: Final = 0.05
 """Minimum of the setting `watch`, except 0. Guests send statistics only once a second."""
 
 
-def _whole_seconds(seconds: float) -> float:
-    if seconds != int(seconds):
-        raise ValueError("must be whole seconds")
-    return seconds
-
-
 class ReportingHypervisor(Hypervisor, Protocol):
     """Hypervisor that reads guests' statistics when listing guests."""
 
@@ -85,7 +79,7 @@ class PluginOfGuests(Generic[H]):
     class Settings(PluginSettings):
         """Settings for guests' statistics."""
 
-        stats_period: Annotated[Duration, Field(ge=0, le=_LONGEST_PERIOD_SECONDS), AfterValidator(_whole_seconds)] = 1.0
+        stats_period: Annotated[Duration, Field(ge=0, le=_LONGEST_PERIOD_SECONDS, multiple_of=1)] = 1.0
         """Period of balloon statistics that mom sets for guests whose statistics are off. When mom exits, it switches the statistics off
         again. `0s`: mom sets no period."""
         watch: Annotated[Duration, Field(ge=0, le=10), LookThread.interval(_SHORTEST_WATCH_SECONDS)] = 0.25

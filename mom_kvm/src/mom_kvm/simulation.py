@@ -22,6 +22,8 @@ _RECORDER: Final = "record"
 
 _EVALUATOR: Final = "policy"
 
+_MEMORY: Final = Path("/dev/shm")  # noqa: S108  # simulations create temporary folders in it
+
 
 @runtime_checkable
 class SimulatedHost(Protocol):
@@ -59,7 +61,10 @@ class SimulationSetup:
         :param record: empty or missing folder for a recording
         """
         now = 0.0
-        with tempfile.TemporaryDirectory(prefix="mom-simulate-", dir=_memory()) as folder, _named_as_given(Path(folder) / "policy.d"):
+        with (
+            tempfile.TemporaryDirectory(prefix="mom-simulate-", dir=_MEMORY if _MEMORY.is_dir() else None) as folder,
+            _named_as_given(Path(folder) / "policy.d"),
+        ):
             config = load_config(_configuration(sim, self, interval, record, Path(folder)))
             with Engine(config, Clock(lambda: now, lambda: self.BEGINS + now), threaded=False) as engine:
                 hypervisor = engine.hypervisor
@@ -155,8 +160,3 @@ def _written(texts: Mapping[str, str], folder: Path) -> Path:
     for name, text in texts.items():
         (folder / f"{name.replace('/', '_')}.policy").write_text(text, encoding="utf-8")
     return folder
-
-
-def _memory() -> str | None:
-    path = Path("/dev/shm")  # noqa: S108  # the caller creates a temporary folder in it
-    return str(path) if path.is_dir() else None

@@ -95,7 +95,8 @@ class LookThread:
             began = time.thread_time()
             try:
                 for file, events in self._poll.poll(seconds):
-                    self._heard.get(file, _nothing)(events)
+                    if (heard := self._heard.get(file)) is not None:
+                        heard(events)
                 if self._ended.is_set():
                     return
                 seconds = self._look()
@@ -106,10 +107,6 @@ class LookThread:
                 pause = max(_SHORTEST_PAUSE_SECONDS, (time.thread_time() - began) * (1 / self._share - 1))
                 self._ended.wait(pause)
                 seconds = max(0.0, seconds - pause)
-
-
-def _nothing(_: int) -> None:
-    pass
 
 
 T = TypeVar("T")

@@ -227,15 +227,12 @@ def _fits(value: object, name: str, unit: Unit | None, plugin: Plugin, scope: Sc
         return False
     if value is None:
         return True
-    why = why_unfit(value, unit) or ("contains an incomplete UTF-16 character" if isinstance(value, str) and not _is_whole(value) else "")
+    why = why_unfit(value, unit)
+    if isinstance(value, str) and not value.isascii() and _HALF.search(value):  # files cannot store a lone surrogate
+        why = "contains an incomplete UTF-16 character"
     if why:
         problems.append(Problem(Source(plugin.name), f"its {scope} field {name} {why}"))
     return not why
-
-
-def _is_whole(text: str) -> bool:
-    # Files cannot store a lone surrogate.
-    return text.isascii() or _HALF.search(text) is None
 
 
 def _join(joined: Fields, more: Fields) -> None:
