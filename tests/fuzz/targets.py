@@ -49,7 +49,7 @@ from mom_plugins_record.recording.command import contents_of, print_contents
 from mom_plugins_vdsm.incarnations import FORM, Incarnations
 from mom_plugins_vdsm.jsonrpc import AnswerError, FrameError, parsed, read_frame
 from mom_plugins_vdsm.momd.importer import import_momd
-from mom_plugins_vdsm.rpc_codec import RefusedRequestError, read_call
+from mom_plugins_vdsm.rpc_verbs import read_call
 from mom_plugins_vdsm.statistics import Vm, read_vm
 
 SCRATCH: Final = Path(tempfile.gettempdir())
@@ -122,7 +122,7 @@ def recording(data: bytes) -> None:
 
 
 # The standard library raises the last four for invalid calls. The server answers with a fault.
-@target(RefusedRequestError, ExpatError, XmlRpcError, ValueError, TypeError, LookupError, AttributeError)
+@target(ExpatError, XmlRpcError, ValueError, TypeError, LookupError, AttributeError)
 def xmlrpc_call(data: bytes) -> None:
     """Read a call of a client of the XML-RPC server."""
     read_call(data)

@@ -13,10 +13,9 @@ from vdsm_pki import Ca, make_ca, write_pki
 
 from mom_core import PluginContext, StateFile
 from mom_kvm import Address
-from mom_plugins_vdsm.connection import VdsmConnection, VdsmConnectionSettings
+from mom_plugins_vdsm.connection import TlsFiles, VdsmConnection, VdsmConnectionSettings
 from mom_plugins_vdsm.hypervisor import HypervisorSettings, VdsmHypervisor
 from mom_plugins_vdsm.incarnations import FORM, Incarnations
-from mom_plugins_vdsm.tls import TlsFiles
 
 LOG = logging.getLogger("mom.plugin.vdsm")
 

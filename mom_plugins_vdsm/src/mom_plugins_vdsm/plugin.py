@@ -117,16 +117,13 @@ class VdsmPlugin:
     def mom_setup(self) -> None:
         # Only the first call connects: vdsm may be down now.
         # Late import: commands that only list plugins must be fast.
-        from mom_plugins_vdsm.connection import VdsmConnection, VdsmConnectionSettings
+        from mom_plugins_vdsm.connection import TlsFiles, VdsmConnection, VdsmConnectionSettings
         from mom_plugins_vdsm.hypervisor import HypervisorSettings, VdsmHypervisor
         from mom_plugins_vdsm.incarnations import FORM, Incarnations
-        from mom_plugins_vdsm.tls import TlsFiles
         from mom_plugins_vdsm.vdsm_conf import read_vdsm_conf
 
         context, settings = self._context, self._settings
-        conf = read_vdsm_conf(context.root)
-        for problem in conf.problems:
-            context.log.warning("%s", problem)
+        conf = read_vdsm_conf(context.root, context.log)
         loss = "mom treats all guests as newly started"
         file = context.state_file("guests.json", "the file of guests' starts", FORM, loss=loss)
         incarnations = Incarnations(file, boot_id(context.root / "proc"), _uptime, keep=context.serves)

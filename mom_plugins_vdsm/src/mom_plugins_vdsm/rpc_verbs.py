@@ -1,4 +1,4 @@
-"""MOM's RPC verbs, with the same parameters and answers as in MOM."""
+"""MOM's RPC verbs, with the same parameters and answers as in MOM; and their XML."""
 
 from __future__ import annotations
 
@@ -6,11 +6,74 @@ import logging
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
+from xmlrpc.client import Fault, Marshaller, loads
 
 from mom_core import DiskTune, MomError, PermissionDenied, PluginContext, Report, Scope, Value, as_items, printable
 from mom_kvm import PolicyProblem, PolicyState, PolicyTexts
-from mom_plugins_vdsm.rpc_codec import read_call, write_answer, write_fault
+
+_MOST_TAGS: Final = 1000
+"""Maximum number of tags in a call. A call with two strings has 18."""
+
+_NO_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""Matches a character that XML 1.0 forbids."""
+
+
+def read_call(body: bytes) -> tuple[str, tuple[Any, ...]]:
+    """Return the method and the parameters of a call.
+
+    :raises Exception: the body is not an XML-RPC call, or has a document type, entities, comments or too many tags
+    """
+    text = body.decode()
+    if "<!" in text or text.count("<") > _MOST_TAGS:
+        raise ValueError(f"a call has no document type, no entities, and at most {_MOST_TAGS} tags")
+    params, method = loads(text, use_builtin_types=True)
+    return method or "", params
+
+
+def _dump_whole(writer: Marshaller, value: int, write: Callable[[str], object]) -> None:
+    kind = "int" if -(1 << 31) <= value < 1 << 31 else "i8"
+    write(f"<value><{kind}>{value}</{kind}></value>\n")
+
+
+def _plain(value: object, nil: bool) -> object:
+    if _unknown(value):
+        return None if nil else ""
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        return float(value)
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item, nil) for name, item in value.items() if nil or not _unknown(item)}
+    if isinstance(value, list | tuple):
+        return [_plain(item, nil) for item in value]
+    return value if isinstance(value, int | float) else str(value)
+
+
+def _unknown(value: object) -> bool:
+    return value is None or (isinstance(value, float) and not math.isfinite(value))
+
+
+def write_answer(value: object, *, nil: bool) -> bytes:
+    """Return the answer to a call.
+
+    :param nil: send unknown values as nil; otherwise omit them from structs, and send empty strings elsewhere
+    """
+    return _response((_plain(value, nil),))
+
+
+def write_fault(text: str) -> bytes:
+    """Return a fault as in MOM, with code 1."""
+    return _response(Fault(1, text))
+
+
+def _response(content: Fault | tuple[Any, ...]) -> bytes:
+    writer = Marshaller(allow_none=True)
+    writer.dispatch = {**Marshaller.dispatch, int: _dump_whole}
+    text = _NO_XML.sub("\ufffd", writer.dumps(content))
+    # A parser turns a carriage return into a line feed, unless it is written as a character reference.
+    return f"<?xml version='1.0'?>\n<methodResponse>\n{text}</methodResponse>\n".replace("\r", "&#13;").encode()
+
+
+# --- verbs ---------------------------------------------------------------------------------------------------------------------
 
 _MAIN_POLICY: Final = "50_main_"
 """Name that MOM gives to a policy that is set without a name."""
@@ -114,7 +177,7 @@ class Verbs:
         snapshot = report.snapshot if report is not None else None
         host: dict[str, object] = dict(snapshot.host.fields) if snapshot is not None else {}
         for name in _NEEDED_BY_VDSM:
-            host[name] = _whole(host.get(name))
+            host[name] = _rounded(host.get(name))
         declared = [name for name in GUEST_FIELDS if (Scope.GUEST, name) in self._context.declarations.fields]
         unknown = dict.fromkeys(declared)
         guests: dict[str, object] = {}
@@ -233,7 +296,7 @@ def _without_invalid(texts: Mapping[str, str | None], problems: Sequence[PolicyP
     return {name: "\n".join(kept)} if kept != lines and any(line.startswith("(") for line in kept) else None
 
 
-def _whole(value: object) -> int:
+def _rounded(value: object) -> int:
     if not isinstance(value, int | float) or not math.isfinite(value):
         return 0
     return round(value)
