@@ -294,10 +294,3 @@ def test_kept_changes_that_are_certain_to_fail_by_now_are_dropped_and_the_files_
     assert after.names() == ["10_default", "50_use"]
     assert after.decided() == [1]
     assert "20 (set by vdsm):1:6: unknown-variable: there is no variable unknown to set" in caplog.text
-
-
-def test_a_kept_change_is_in_force_again_where_a_file_failed_already(tmp_path: Path) -> None:
-    first = Running(tmp_path, keep_changes=True)
-    first.policies.change({"20": "(set level 2)"}, who="vdsm")
-    (first.folder / "60_mine.policy").write_text("(nosuch 1)")
-    assert "20" in Running(tmp_path, keep_changes=True).names()

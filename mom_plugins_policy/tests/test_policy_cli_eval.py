@@ -97,15 +97,6 @@ def test_all_mistakes_in_the_policies_are_shown_at_once(tmp_path: Path) -> None:
 # --- bad input -----------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("verb", [("eval",), ("explain", "--host")], ids=lambda verb: verb[0])
-def test_a_file_that_is_no_text_is_misuse_and_nothing_else_happens(tmp_path: Path, verb: tuple[str, ...]) -> None:
-    path = tmp_path / "50_bad.policy"
-    path.write_bytes(b"1\n caf\xe9")
-    done = mom_policy(*verb, path)
-    assert (done.code, done.out) == (2, "")
-    assert f"{path}:2:5: byte 0xe9 is not UTF-8" in done.err
-
-
 BAD_SNAPSHOTS = {
     "": "not JSON: expecting value",
     f'{{"host": {{"x": {"9" * 5000}}}}}': "holds a number that is too long",

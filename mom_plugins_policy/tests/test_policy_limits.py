@@ -185,19 +185,6 @@ def test_any_snapshot_gives_errors_of_the_language_only(a: object, b: object, c:
         assert all(isinstance(decision.value, int | float | list) for decision in result.decisions)
 
 
-NO_LIMITS: list[list[Value]] = [[{"guaranteed": 5}], [{"maximum": [1]}], [{"current": "ab"}], [{"guaranteed": [["a", 1]]}], [5, None, "x"]]
-
-
-@pytest.mark.parametrize("tune", NO_LIMITS)
-def test_limits_of_disks_that_are_none_are_unknown_and_errors_about_them_have_a_place(tune: list[Value]) -> None:
-    taken = snapshot(host={"mem_free": 1}, guests={"vm1": {"io_tune": tune}})
-    kept = Policy.compile({"p": "(with Guests g { (valid g.io_tune) (g.Control 'x' 1) })"}).evaluate(taken)
-    assert (kept.errors, len(kept.decisions)) == ((), 1)
-    read = Policy.compile({"p": "(with Guests g\n (with g.io_tune t { (defvar m t.maximum) m.total_bytes_sec }))"}).evaluate(taken)
-    assert read.errors
-    assert all((fault.name, fault.line) == ("p", 2) for fault in read.errors)
-
-
 def test_evaluation_leaves_no_snapshot_to_the_garbage_collector() -> None:
     policy = Policy.compile({"p": '(def twice (x) (* 2 x))\n(with Guests g (g.Control "balloon_target" (twice g.balloon_cur)))'})
     taken = snapshot(guests={"vm1": {"balloon_cur": 100}})

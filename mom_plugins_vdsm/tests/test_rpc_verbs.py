@@ -221,14 +221,6 @@ def test_a_call_that_cannot_be_is_fault_1(serving, call, message):
     assert message in caught.value.faultString
 
 
-def test_without_an_evaluator_policies_are_a_fault_and_statistics_are_not(tmp_path):
-    with Serving(tmp_path, evaluator=False) as serving, client(serving.socket) as mom:
-        with pytest.raises(Fault, match="no plugin evaluates policies"):
-            mom.setPolicy("1")
-        assert mom.getStatistics()["guests"] == {}
-        assert mom.ping() is True
-
-
 CHANGES: list[Any] = [
     lambda mom: mom.setPolicy("(+ 1 2)"),
     lambda mom: mom.setNamedPolicy("01-parameters", "(set x 1)"),

@@ -137,10 +137,3 @@ def test_the_kernels_advisor_keeps_its_pages_and_the_doctor_says_so(tmp_path: Pa
     assert [(one.control, one.value) for one in machine.cycles(60)] == [("ksm_run", 1)]
     assert machine.number("pages_to_scan") == 1500
     assert any(one.subject == "KSM advisor" and one.severity is Severity.WARNING for one in machine.plugin.mom_doctor(None))
-
-
-@pytest.mark.parametrize("across", ["0", "1"])
-def test_the_operators_word_on_numa_nodes_stands(tmp_path: Path, across: str) -> None:
-    machine = Machine(tmp_path, {**KERNELS["5.10"], "merge_across_nodes": across}, equal=800, own=200)
-    machine.cycles(60)
-    assert (machine.folder / "merge_across_nodes").read_text().strip() == across

@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
 from mom_core import Decision, DefaultPolicy, PluginContext
 from mom_core.testing import snapshot
 from mom_daemon import declarations_of
-from mom_daemon.cli.frame import mom
 from mom_devkit import PluginRun, declared, run_plugins
 from mom_plugins_host.qos import QosPlugin
 from mom_plugins_host.qos.settings import QosSettings
@@ -111,20 +109,6 @@ def test_of_two_evaluators_the_first_in_the_configuration_has_a_control_that_bot
     assert all(f"the {first} plugin is listed before {second}" in one.reason for one in dropped)
     said = f"core: {first} and {second} both decide balloon_target: mom follows {first}, which is listed first under `plugins`"
     assert any(problem.startswith(said) for problem in run.problems)
-
-
-@pytest.mark.parametrize(("one", "other"), [("policy", "pypolicy"), ("pypolicy", "policy")])
-def test_config_check_and_doctor_say_which_evaluator_wins(tmp_path: Path, one: str, other: str) -> None:
-    folder = folder_with(tmp_path, "50_balloon.py", EXAMPLE)
-    settings = {"policy": "{}", "pypolicy": f"{{directory: {folder}}}"}
-    (tmp_path / "mom.yaml").write_text(
-        f"state_directory: {tmp_path}/state\nrun_directory: {tmp_path}/run\n"
-        f"mode: enforce\nplugins:\n  sim: {{}}\n  {one}: {settings[one]}\n  {other}: {settings[other]}\n  balloon: {{}}\n"
-    )
-    said = f"several plugins decide: {one}, then {other}; if two of them set the same control, mom ignores the later one"
-    for verb in (["config", "check", str(tmp_path / "mom.yaml")], ["doctor", "-c", str(tmp_path / "mom.yaml")]):
-        done = CliRunner().invoke(mom, verb)
-        assert said in " ".join(done.output.split()), done.output
 
 
 # --- the page -------------------------------------------------------------------------------------------------------------------------

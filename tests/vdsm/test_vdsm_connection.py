@@ -1,6 +1,5 @@
 """The connection to a faulty vdsm: every call ends in time, with a reason."""
 
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -52,15 +51,6 @@ def test_it_subscribes_first_with_a_destination_of_its_own(vdsm: Vdsm, connect: 
 @pytest.fixture
 def one(connect: Connect, vdsm: Vdsm) -> VdsmConnection:
     return connect(vdsm)
-
-
-def test_an_answer_that_comes_twice_or_is_nobodys_harms_nobody(vdsm: Vdsm, one: VdsmConnection) -> None:
-    vdsm.fault("Host.ping2", how="twice")
-    vdsm.fault("Host.ping2", how="unknown id")
-    assert ping(one) is True
-    assert ping(one) is True
-    assert ping(one) is True
-    assert vdsm.wire()["connections"] == 1
 
 
 # --- faults ---------------------------------------------------------------------------------------------------------------
@@ -119,23 +109,6 @@ def test_a_call_that_hangs_alone_leaves_the_connection_to_the_others(vdsm: Vdsm,
     assert vdsm.wire()["connections"] == 1
     vdsm.release()
     wait_until(late[0])
-
-
-def test_a_request_that_was_given_up_before_it_was_sent_is_never_sent(connect: Connect) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-
-        class Silent:
-            port = silent.getsockname()[1]
-
-        one = connect(Silent())
-        assert isinstance(refused(one, 0.2), GuestBusy)
-        with silent.accept()[0] as sock:
-            sock.sendall(b"CONNECTED\nversion:1.2\n\n\0")
-            wait_until(lambda: one.opened)
-            one.close(60.0)
-            frames = sock.recv(65536)
-        assert frames.startswith(b"CONNECT\n")
-        assert b"SEND\n" not in frames
 
 
 def test_a_vdsm_without_a_sign_of_life_is_given_up(vdsm: Vdsm, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:

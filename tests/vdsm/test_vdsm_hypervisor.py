@@ -69,12 +69,6 @@ def test_a_balloon_is_set_and_what_was_known_of_the_guest_is_read_anew(vdsm, hyp
     assert vdsm.calls("VM.setBalloonTarget") == [("VM.setBalloonTarget", {"vmID": "a", "target": 3_000_000})]
 
 
-def test_a_success_that_would_change_nothing_is_not_asked_for(vdsm, hypervisor):
-    vdsm.add({**A, "device": False})
-    with pytest.raises(NotSupported, match="no balloon device"):
-        hypervisor.set_balloon(ONE, 5000)
-
-
 def test_a_guest_that_vanished_is_gone_and_one_that_stopped_is_refused(vdsm, hypervisor):
     vdsm.add(A)
     hypervisor.guests()
@@ -128,17 +122,6 @@ def test_disks_of_a_guest_that_has_come_since_are_read(vdsm, hypervisor):
     wait_until(lambda: len(hypervisor.guests()) == 3)
     entities = [guest.entity for guest in hypervisor.guests()]
     assert hypervisor.io_tunes(entities).keys() == {"a", "b"}
-
-
-def test_a_disk_that_has_moved_since_is_limited_where_it_is_now(vdsm, hypervisor, monkeypatch):
-    vdsm.add(A)
-    hypervisor.guests()
-    hypervisor.io_tunes([ONE])
-    vdsm.add({**A, "disks": [{"name": "vda", "path": "/p/snapshot"}]})
-    later = hypervisor.context.monotonic() + hypervisor.settings.statistics_kept
-    monkeypatch.setattr(hypervisor.context, "monotonic", lambda: later)
-    hypervisor.set_io_tune(ONE, "vda", {"total_iops_sec": 9})
-    assert vdsm.machines()["a"]["disks"]["vda"]["total_iops_sec"] == 9
 
 
 # --- faults -------------------------------------------------------------------------------------------------------------

@@ -325,10 +325,8 @@ class VdsmConnection:
             except TimeoutError as error:
                 silence = "has not answered CONNECT" if self._session is None else "sends nothing, not even heartbeats"
                 raise HypervisorError(f"{peer} {silence}") from error
-            except OSError as error:
-                raise self._lost(error) from error
-            except EOFError as error:
-                raise self._lost(None) from error
+            except (OSError, EOFError) as error:
+                raise self._lost(error if isinstance(error, OSError) else None) from error
             except (FrameError, AnswerError) as error:
                 raise HypervisorError(f"{peer} sent an invalid message: {error}") from error
 

@@ -97,11 +97,8 @@ class RpcServer(BoundedServer[BoundedServer.Door]):
         kind = "text/xml" if status == HTTPStatus.OK else "text/plain"
         head = f"HTTP/1.1 {status} {status.phrase}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         async with asyncio.timeout(PATIENCE_SECONDS):
-            writer.write(head.encode("ascii"))
-            with memoryview(body) as view:  # in pieces, so that statistics are in memory only once
-                for start in range(0, len(body), _PIECE):
-                    writer.write(view[start : start + _PIECE])
-                    await writer.drain()
+            writer.writelines([head.encode("ascii"), body])
+            await writer.drain()
             writer.write_eof()
             with contextlib.suppress(asyncio.IncompleteReadError):  # the client has read the answer and disconnects
                 await _skip(reader, _MOST_AFTER)
