@@ -75,10 +75,9 @@ def test_without_a_plugin_that_makes_room_the_answer_is_no_refusal_of_the_guest(
 
 @pytest.mark.parametrize("kind", ["application/xml", "text/plain"])
 def test_a_description_that_no_plugin_understands_is_said_to_be_so(served: Served, kind: str) -> None:
-    answer = served.client.post("/v1/launches", content="<domain/>", headers={"content-type": kind})
-    assert (answer.status_code, answer.json()["detail"]) == (422, "no enabled plugin can read this description of a guest")
-    answer = served.client.post("/v1/launches", content=b"\xff", headers={"content-type": kind})
-    assert answer.status_code == 400
+    for content in (b"<domain/>", b"\xff"):
+        answer = served.client.post("/v1/launches", content=content, headers={"content-type": kind})
+        assert (answer.status_code, answer.json()["detail"]) == (422, "no enabled plugin can read this description of a guest")
 
 
 class Reader(LaunchReader):

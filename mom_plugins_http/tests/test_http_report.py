@@ -45,7 +45,7 @@ def test_a_report_can_have_some_fields_of_guests_only(served: Served) -> None:
     shown = [one["key"] for one in served.get("/v1/report")["guest_columns"]]
     assert guests["columns"] == ["id", "name", "blocked", "properties", *shown], "balloon_cur is among those that are always there"
     assert served.get("/v1/report?fields=balloon_cur,mem_unused")["guests"]["columns"] == [*guests["columns"], "mem_unused"]
-    assert "did you mean balloon_max" in served.get("/v1/report?fields=baloon_max", 400)["hint"]
+    assert "baloon_max" in served.get("/v1/report?fields=baloon_max", 400)["detail"]
 
 
 def test_a_mom_that_is_silent_is_given_up_as_by_other_verbs_and_said_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,7 +73,7 @@ class Api:
             if isinstance(answer, Response):
                 return answer
             body = answer if isinstance(answer, bytes) else json_text(answer)
-            return _Answer(body, route.status, peer.user, self._answers[peer.right])
+            return _Answer(body, route, peer.user, self._answers[peer.right])
         except ProblemError as error:
             return error.response()
         except MomError as error:
@@ -160,10 +160,10 @@ class Api:
 
 
 class _Answer(Response):
-    """JSON in pieces, so that the connections of slow clients hold little of it."""
+    """Answer in pieces, so that the connections of slow clients hold little of it."""
 
-    def __init__(self, body: bytes, status: int, user: str, room: Room) -> None:
-        super().__init__(body, status, {"cache-control": "no-store"}, "application/json")
+    def __init__(self, body: bytes, route: Route, user: str, room: Room) -> None:
+        super().__init__(body, route.status, {"cache-control": "no-store"}, route.media_type)
         self._user, self._room = user, room
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final
 
 from pydantic import Field
-from starlette.responses import Response
 from typing_extensions import TypedDict
 
 from mom_core import Scope, Severity
@@ -140,11 +139,11 @@ class CycleRoutes:
         """Return the state of mom: the report without guests, fields and decisions."""
         return self._published.status()
 
-    @Route("GET", "/metrics", str, media_type="text/plain")
-    async def metrics(self, call: ApiCall) -> Response:
+    @Route("GET", "/metrics", str, media_type=MEDIA_TYPE)
+    async def metrics(self, call: ApiCall) -> bytes:
         """Return metrics for Prometheus."""
         view = self._published.view()
-        return Response(view.answer("metrics", lambda: exposition(view)), media_type=MEDIA_TYPE)
+        return view.answer("metrics", lambda: exposition(view))
 
     @Route("GET", "/v1/configuration", Mapping[str, Any])
     async def configuration(self, call: ApiCall) -> object:
