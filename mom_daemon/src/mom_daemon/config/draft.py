@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -17,7 +17,7 @@ from mom_core import Config, GuestSettings, MomError, Suggestion, printable
 from mom_core.config.configuration import ConfiguredPlugin, CoreSettings, validated
 from mom_core.config.wording import is_secret
 from mom_core.plugins.bounded import describe
-from mom_core.plugins.discovery import LoadedPlugin, absent, available_plugins, load_plugins
+from mom_core.plugins.discovery import LoadedPlugin, available_plugins, load_plugins
 from mom_core.settings import descriptions
 from mom_daemon.config.setting_texts import default_texts, type_name, yaml_value
 from mom_daemon.plugins.declared import check_plugins, mistake, offered
@@ -33,22 +33,17 @@ class Draft:
 
     :param enabled: suggestions of the enabled plugins, in order
     :param left_out: why plugins failed or were dropped, keyed by plugin name
-    :param unasked: plugins that returned no suggestion
-    :param missing: packages for KVM hosts that are not installed
     """
 
     plugins: Mapping[str, LoadedPlugin]
     enabled: dict[str, Suggestion] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
-    unasked: list[str] = field(default_factory=list)
-    missing: Sequence[str] = ()
     text: str = ""
 
 
 def draft_config(root: Path, *, observe: bool = True) -> Draft:
     """Return a configuration with all installed plugins' suggestions."""
     draft = _fitting(root)
-    draft.missing = absent("kvm")
     lines = [
         f"# yaml-language-server: $schema={SCHEMA_FILE}",
         "# The configuration of mom, the memory overcommitment manager.",
@@ -95,9 +90,7 @@ def _ask(root: Path) -> Draft:
         except MomError as error:
             draft.left_out[name] = str(error)
         else:
-            if suggestion is None:
-                draft.unasked.append(name)
-            else:
+            if suggestion is not None:
                 draft.enabled[name] = suggestion
     draft.enabled = dict(sorted(draft.enabled.items(), key=lambda item: (item[1].order, item[0])))
     return draft
@@ -190,10 +183,7 @@ def _other_lines(draft: Draft) -> Iterator[str]:
     left_out = {name: reason for name, reason in draft.left_out.items() if name in draft.plugins}
     for name, reason in left_out.items():
         yield f"  # {yaml_value(name) + ': {}':<20} # installed: {printable(reason, 200)}"
-    yield from _comment(f"also installed, but not enabled: {', '.join(draft.unasked)}" if draft.unasked else "", "  ")
-    if draft.missing:
-        yield f"  # for KVM hosts, but not installed: {', '.join(draft.missing)}"
-    if left_out or draft.missing or draft.unasked:
+    if left_out:
         yield ""
 
 

@@ -19,7 +19,7 @@ from mom_core import Config, ConfigError, Finding, MomError, Severity, format_du
 from mom_core.config.document import KeyPath, dotted
 from mom_core.config.wording import marks_of
 from mom_core.files import DEFAULT_CONFIG
-from mom_core.plugins.discovery import available_plugins, how_to_install, load_plugins
+from mom_core.plugins.discovery import absent, available_plugins, how_to_install, load_plugins
 from mom_core.settings import FileMustExist
 from mom_daemon import VerbGroup, as_caller, brief, json_option, print_prose, print_text
 from mom_daemon.cli.options import config_argument
@@ -210,7 +210,8 @@ def init_command(output: str, force: bool, observe: bool, root: str) -> None:
     if not draft.enabled:
         for name, reason in draft.left_out.items():
             print_prose(f"mom: {name}: {reason}", 2, err=True)
-        missing = f"for a KVM host: {how_to_install(*draft.missing)}; " if draft.missing else ""
+        packages = absent("kvm")
+        missing = f"for a KVM host: {how_to_install(*packages)}; " if packages else ""
         raise MomError(NO_PLUGIN_FITS, hint=f"{missing}to try mom without a hypervisor: mom demo")
     if output == "-":
         print_text(draft.text)
@@ -258,8 +259,6 @@ def _tell_what_next(path: Path, draft: Draft, *, observe: bool) -> None:
         print_prose(f"  {name:<{width}}  {suggestion.reason}", 4)
     for name, reason in draft.left_out.items():
         print_prose(f"without {name}: {reason}", 2)
-    if draft.missing:
-        print_prose(f"to install the other packages for KVM hosts: {how_to_install(*draft.missing)}", 2)
     option = "" if path == DEFAULT_CONFIG else f" -c {shlex.quote(str(path))}"
     if observe:
         shows = f"mom status{option} shows what mom would do"
