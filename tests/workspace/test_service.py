@@ -32,20 +32,19 @@ def unit(path: Path) -> dict[str, dict[str, str]]:
     return sections
 
 
+OTHER_COMMANDS = {
+    "mom-vdsm.service": "/opt/mom/bin/momd -c /etc/vdsm/mom.conf",
+    "mom-helper.service": "/opt/mom/bin/python3 -I -m mom_helper serve --user mom",
+    "mom-libvirt-helper.service": "/opt/mom/bin/python3 -I -m mom_helper serve-libvirt --user mom",
+}
+"""Commands of units that do not start `mom`."""
+
+
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
 def test_a_unit_starts_a_command_that_exists(path: Path) -> None:
     program, *options = unit(path)["Service"]["ExecStart"].split()
-    if path.name == "mom-vdsm.service":
-        assert (program, options) == ("/opt/mom/bin/momd", ["-c", "/etc/vdsm/mom.conf"])
-        return
-    if path.name == "mom-helper.service":
-        assert [program, *options] == ["/opt/mom/bin/python3", "-I", "-m", "mom_helper", "serve", "--user", "mom"]
-        assert "serve --user NAME" in (mom_helper_main.__doc__ or "")
-        assert "mom_helper put-back" in unit(path)["Service"]["ExecStopPost"]
-        return
-    if path.name == "mom-libvirt-helper.service":
-        assert [program, *options] == ["/opt/mom/bin/python3", "-I", "-m", "mom_helper", "serve-libvirt", "--user", "mom"]
-        assert "serve-libvirt " in (mom_helper_main.__doc__ or "")
+    if path.name in OTHER_COMMANDS:
+        assert [program, *options] == OTHER_COMMANDS[path.name].split()
         return
     assert program == "/opt/mom/bin/mom"
     assert mom.get_command(click.Context(mom), options[0]) is not None
@@ -59,6 +58,7 @@ def test_the_helper_is_asked_at_the_socket_that_plugins_ask_at_by_moms_user_only
     assert (found["ListenSequentialPacket"], found["SocketMode"], found["SocketGroup"]) == (SOCKET, "0660", "mom")
     service = unit(ROOT / "packaging/mom-helper.service")["Service"]
     assert "User" not in service
+    assert "mom_helper put-back" in service["ExecStopPost"]
     assert f"/run/{service['RuntimeDirectory']}" in Path(str(mom_helper_main.__file__)).read_text()
     assert service["PrivateNetwork"] == "yes"
 
