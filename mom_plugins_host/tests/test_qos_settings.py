@@ -38,9 +38,9 @@ def test_limits_are_written_with_their_units() -> None:
     ("settings", "reason"),
     [
         ({"cpu_limit": 50}, "must be a percentage, such as 50%"),
-        ({"cpu_limit": "half%"}, "is not a percentage"),
+        ({"cpu_limit": "half%"}, "is not a number with a unit"),
         ({"cpu_limit": "150%"}, "is more than 100%"),
-        ({"cpu_limit": "nan%"}, "is not a percentage"),
+        ({"cpu_limit": "nan%"}, "is not a number with a unit"),
         ({"cpu_shares": 0}, "greater than or equal to 1"),
         ({"io_limit": {"total_bytes_sec": "1MiB", "read_bytes_sec": "1MiB"}}, "cannot be limited together"),
         ({"io_limit": {"total_iops_sec": 10**15 + 1}}, "less than or equal to 1000000000000000"),
