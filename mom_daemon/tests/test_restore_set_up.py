@@ -130,15 +130,12 @@ def test_sizes_are_shown_with_their_unit(config: Config, mom: Verb) -> None:
     assert "size no longer exists; its original value was 2.00 GiB" in mom("restore")[1]
 
 
-@pytest.mark.parametrize("way", [["--dry-run"], []], ids=["looked at", "put back"])
-@pytest.mark.parametrize(
-    ("form", "said"), [([], "The changes of an earlier run of mom are unknown.\n"), (["--json"], "null\n")], ids=["text", "json"]
-)
-def test_a_damaged_ledger_is_not_nothing_to_put_back(config: Config, mom: Verb, way: list[str], form: list[str], said: str) -> None:
+@pytest.mark.parametrize("options", [["--dry-run"], [], ["--json"]], ids=" ".join)
+def test_a_damaged_ledger_is_not_an_empty_one(config: Config, mom: Verb, options: list[str]) -> None:
     (config.state_directory / "ledger.json").parent.mkdir(parents=True, exist_ok=True)
     (config.state_directory / "ledger.json").write_text("[")
-    code, out, err = mom("restore", *way, *form)
-    assert (code, out) == (1, said)
+    code, out, err = mom("restore", *options)
+    assert (code, out) == (1, "")
     assert "is damaged" in err
 
 

@@ -37,8 +37,6 @@ from mom_daemon.supervision import IN_FORCE, config_as_left, take_keep
 
 NOTHING: Final = "Nothing to restore."
 
-UNKNOWN: Final = "The changes of an earlier run of mom are unknown."
-
 
 @click.command("restore")
 @config_argument
@@ -82,12 +80,7 @@ def restore_command(config_path: str | None, dry_run: bool, timeout: float, if_u
     with nullcontext() if dry_run else RunLock(config.run_directory, RESTORE_SECONDS):
         ledger = Ledger.open(config.state_directory, look=dry_run)
         if ledger.file.damage:
-            print_prose(f"mom: {ledger.file.damage}", 2, err=True)
-            if as_json:
-                click.echo("null")
-            else:
-                print_prose(UNKNOWN, 2)
-            sys.exit(1)
+            raise MomError(ledger.file.damage, hint="the changes of an earlier run of mom are unknown")
         entries = list(ledger.entries.values())
         if dry_run or not entries:
             _show_entries(config, entries, as_json)
