@@ -17,10 +17,9 @@ from memory_store import Memory
 from mom_core import PluginContext, StateError, StateFile
 from mom_devkit import wait_until
 from mom_kvm import Destination
-from mom_plugins_fleet.buckets import AUTHORIZED, COORDINATOR, COORDINATORS, GROUPS, LEASES, ORDERS, ROSTER, STATES, StoredEntry
+from mom_plugins_fleet.buckets import AUTHORIZED, COORDINATOR, COORDINATORS, GROUPS, LEASES, ORDERS, ROSTER, STATES
 from mom_plugins_fleet.client import Access
 from mom_plugins_fleet.coordinator.coordinator import Coordinator
-from mom_plugins_fleet.coordinator.plan import ATTEMPTS
 from mom_plugins_fleet.host.agent import FleetAgent
 from mom_plugins_fleet.host.group_policies import GroupPolicies
 from mom_plugins_fleet.host.orders import HostOrders
@@ -164,17 +163,6 @@ async def test_orders_that_no_coordinator_has_signed_are_made_anew(invented, lea
     assert orders_of(store, "h1") == Orders(epoch=c1.epoch)
 
 
-async def test_a_host_that_is_not_drained_is_left_no_orders_of_a_coordinator_that_was_removed(store, c1, agent):
-    await store.put(ROSTER, "h1", OPERATOR.signed("h1", Member(group="g"), 1))
-    await store.put(ORDERS, "h1", THIEF.signed("h1", Orders(epoch=1), 5))
-    assert await c1.acquire(store)
-    await c1.view.load(store)
-    await c1.decide(store)
-    assert orders_of(store, "h1") == Orders(epoch=c1.epoch)
-    await agent.orders.read(store)
-    agent.orders.follow()
-
-
 async def test_moves_under_way_are_not_forgotten_where_the_servers_have_lost_the_newest_leases(store, c1):
     await store.put(ROSTER, "h1", OPERATOR.signed("h1", Member(group="g", draining=True), 1))
     came = ended(MOVE.model_copy(update={"guest": "b"}), MoveState.DONE, time.time())
@@ -232,17 +220,6 @@ async def test_a_lease_is_taken_only_when_it_has_not_been_renewed_for_its_time(m
         await asyncio.sleep(0.02)
     await asyncio.sleep(0.05)
     assert await c1.acquire(store)
-
-
-async def test_a_coordinator_that_ends_takes_nobody_elses_lease_away(store, c1):
-    async with following(c1, store):
-        working = asyncio.create_task(c1.work(store))
-        await asyncio.sleep(0.05)
-        taken = await store.put(LEASES, COORDINATOR, b"c2")
-        working.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await working
-    assert (await store.read(LEASES, COORDINATOR)).revision == taken
 
 
 async def test_a_coordinator_renews_its_lease_until_another_one_has_it(monkeypatch, caplog, store, c1):
@@ -446,32 +423,6 @@ async def test_a_move_is_done_once_however_often_its_orders_are_said(agent, stor
         assert agent.orders.moves() == {}
     later = MOVE.model_copy(update={"order": 7})
     assert await told(agent, store, with_move(7, later)) == {"a": MoveState.ACCEPTED}, "and another move of the same guest is another"
-
-
-async def test_a_host_that_does_not_know_yet_whether_a_guest_may_leave_uses_up_no_attempt(store, c1):
-    answers: list[str | None] = [None]
-    agent = an_agent(accepts=lambda _: answers[0])
-    await drained(store, c1)
-    for _ in range(ATTEMPTS + 1):
-        await c1.decide(store)
-        await agent.orders.read(store)
-        agent.orders.follow()
-    assert [(move.number, move.state) for move in (c1.view.ordered("h1") or Orders()).moves] == [(1, MoveState.ORDERED)]
-    answers[0] = ""
-    agent.orders.follow()
-    assert [move.number for move in agent.orders.moves().values()] == [1]
-
-
-async def test_a_host_that_was_drained_after_it_read_its_orders_accepts_them(store, agent):
-    class DrainedMeanwhile(Memory):
-        async def read(self, bucket: str, key: str) -> StoredEntry:
-            entry = await super().read(bucket, key)
-            if bucket == ORDERS:
-                await self.put(ROSTER, "h1", OPERATOR.signed("h1", DRAINED, 2))
-            return entry
-
-    assert await told(agent, DrainedMeanwhile(), with_move(5, MOVE), Member(group="g1")) == {"a": MoveState.ACCEPTED}
-    assert agent.orders.draining
 
 
 async def test_a_host_lets_one_guest_leave_for_balance_at_a_time_whatever_is_ordered(monkeypatch, agent, store):

@@ -13,7 +13,7 @@ from mom_kvm import Destination, GuestMoves
 from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.host.agent import FleetAgent
 from mom_plugins_fleet.host.orders import HostOrders
-from mom_plugins_fleet.plugin import EMPTY_CYCLES, NO_MOVER, STILL_HERE_CYCLES
+from mom_plugins_fleet.plugin import EMPTY_CYCLES, STILL_HERE_CYCLES
 from mom_plugins_fleet.records import Move, MoveState
 
 
@@ -106,15 +106,6 @@ def test_what_an_earlier_run_of_mom_has_accepted_and_not_begun_is_not_done_when_
     assert host.result == (MoveState.FAILED, "guests may no longer leave the host")
 
 
-def test_a_move_that_is_under_way_goes_on_when_the_drain_is_ended(host: Host) -> None:
-    assert len(host.cycle()) == 1
-    host.orders.draining = False
-    assert host.cycle("being moved to qemu+tls://h2/system") == []
-    assert host.result is None
-    host.cycle(there=False)
-    assert host.result == (MoveState.DONE, "")
-
-
 def test_a_move_that_failed_is_said_with_its_reason(host: Host) -> None:
     host.cycle(error="of an earlier one")
     assert host.result is None
@@ -179,12 +170,3 @@ def test_a_guest_that_is_moved_already_is_not_taken_for_one_that_goes_where_the_
     assert host.plugin.accepts(move) is None, "orders that the servers have lost, or an operator, have begun that"
     host.cycle(there=False)
     assert host.plugin.accepts(move) == "the guest is not on the host"
-
-
-def test_guests_of_a_host_that_moves_none_are_told_to_stay_so_that_no_attempt_is_used_up() -> None:
-    host = Host(mover=False)
-    host.cycle()
-    state = host.plugin.state()
-    assert state is not None
-    assert {guest.stays for guest in state.guests} == {NO_MOVER}
-    assert host.plugin.accepts(host.orders.accepted[host.uuid]) == NO_MOVER

@@ -147,21 +147,6 @@ def test_a_promise_counts_where_its_guest_has_gone_before_that_host_tells_of_it_
 # --- arrivals --------------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_host_that_died_while_it_was_drained_keeps_no_other_ones_guests_from_leaving(fleet):
-    fleet.host("a", [guest("1"), guest("2")], draining=True)
-    fleet.host("t")
-    fleet.decide("a")
-    fleet.end("a", MoveState.ACCEPTED)
-    fleet.host("c", [guest("3")], draining=True)
-    now = time.time()
-    fleet.states.set_at.update(a=now, c=now, t=now)
-    assert fleet.decide("c")["3"] == "it waits: t receives at most 2 guests at a time, now from a"
-    fleet.states.set_at["a"] = now - LOST_SECONDS - 1
-    assert fleet.decide("c") == {}
-    assert fleet.moves("c") == [("3", "t")]
-    assert places(fleet)["t"].coming == 6 * GIB, "it may be back"
-
-
 @pytest.mark.parametrize(("state", "waits"), [(MoveState.ORDERED, False), (MoveState.ACCEPTED, True)])
 def test_no_guest_waits_for_those_of_a_host_that_tells_how_it_is_and_follows_no_orders(fleet, state, waits):
     fleet.host("t", available=60)
@@ -364,21 +349,6 @@ def test_balance_goes_on_without_a_host_that_died(died, state):
     assert isinstance(balanced(fleet), str), "it may only be away for a moment"
     fleet.states.set_at[died] -= LOST_SECONDS + 1
     assert balanced(fleet) == ("id-g0", "a", "b")
-
-
-def test_what_was_ordered_for_balance_is_taken_back_when_the_operator_wants_it_no_more():
-    fleet = uneven()
-    found = for_balance(fleet, places(fleet), "g")
-    assert not isinstance(found, str)
-    fleet.orders.records["a"] = (1, Orders(moves=(found[1],)))
-    fleet.decide("a")
-    assert fleet.moves("a") == [("g0", "b")]
-    fleet.host("a", fleet.guests("a").values())
-    fleet.decide("a")
-    assert fleet.moves("a") == [("g0", "b")], "the host may have accepted it, and refuses it else"
-    fleet.end("a", MoveState.FAILED)
-    fleet.decide("a")
-    assert fleet.moves("a") == []
 
 
 def test_a_guest_that_was_not_moved_for_balance_is_not_tried_again_within_a_day_whoever_coordinates():

@@ -90,10 +90,6 @@ def test_a_host_that_counts_in_thousands_of_digits_is_not_believed_and_all_other
     assert h2["guests"] == 3
 
 
-def test_what_a_newer_mom_adds_is_left_out() -> None:
-    assert read(Member, b'{"group": "g", "colour": "red"}').group == "g"
-
-
 def test_a_state_from_a_stranger_counts_for_nothing() -> None:
     view = FleetView()
     view.members.records["h1"] = (1, Member(group="g"))

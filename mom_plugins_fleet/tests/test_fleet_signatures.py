@@ -11,8 +11,8 @@ import pytest
 from mom_core import MomError, PluginContext
 from mom_kvm import Destination
 from mom_plugins_fleet.buckets import GROUPS
-from mom_plugins_fleet.records import LARGEST_RECORD, FleetRecord, Group, Member, Move, MoveState, OrderProgress, Orders
-from mom_plugins_fleet.signatures import FILE, FORM, LARGEST_HEADER, LOSS, WHAT, SeenRevisions, Signer, opened
+from mom_plugins_fleet.records import FleetRecord, Group, Member, Move, Orders
+from mom_plugins_fleet.signatures import FILE, FORM, LOSS, WHAT, SeenRevisions, Signer, opened
 
 MOVE = Move(guest="g", name="web", to="h2", destination=Destination.parse("qemu+tls://h2/system"), takes=1024, number=1, order=7)
 
@@ -75,14 +75,6 @@ def test_nonsense_is_not_signed_also_where_a_trusted_key_is_none(data: bytes) ->
         opened(Group, "g", data, {by for by, _ in SIGNATURES})
 
 
-def test_the_largest_record_can_be_signed() -> None:
-    signer = new_signer()
-    room = LARGEST_RECORD - len(Group(policies={"60_fleet_x": ""}).packed())
-    data = signer.signed("g" * 63, Group(policies={"60_fleet_x": "x" * room}), (1 << 62) - 1)
-    assert LARGEST_RECORD < len(data) <= LARGEST_RECORD + LARGEST_HEADER + 1
-    assert opened(Group, "g" * 63, data, {signer.public}).record.policies == {"60_fleet_x": "x" * room}
-
-
 def test_a_host_takes_nothing_that_is_older_than_what_it_has_used_also_after_a_restart(tmp_path: Path) -> None:
     operator = new_signer()
     old, new = (operator.signed("h1", Member(group=group), revision) for group, revision in (("old", 5), ("new", 6)))
@@ -102,9 +94,3 @@ def test_a_stolen_key_cannot_sign_the_last_revision_there_is(tmp_path: Path) -> 
     last = stolen.signed("h1", Member(group="evil"), (1 << 62) - 1)
     with pytest.raises(MomError, match="ahead of the clock"):
         revisions(tmp_path).open(Member, "h1", last, {stolen.public})
-
-
-def test_how_far_moves_are_is_known_after_a_restart(tmp_path: Path) -> None:
-    done = OrderProgress("g", 7, MoveState.DONE)
-    revisions(tmp_path).note([done])
-    assert revisions(tmp_path).moves == {("g", 7): done}

@@ -126,17 +126,6 @@ def test_a_huge_body_is_refused_without_being_kept(served: Served) -> None:
     assert told(connect(served.path, head)).startswith(b"HTTP/1.1 413")
 
 
-@pytest.mark.long
-def test_a_listener_that_does_not_keep_up_is_let_go(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    patient(monkeypatch, 0.3)
-    served = serve()
-    sock = connect(served.path, b"GET /v1/events HTTP/1.1\r\nhost: mom\r\n\r\n")
-    events = served.service._events
-    wait_until(lambda: events.streams)
-    wait_until(lambda: served.engine.cycle() and not events.streams)
-    sock.close()
-
-
 def test_ending_takes_less_than_it_may_also_with_clients(served: Served) -> None:
     held = [connect(served.path, b"GET /v1/events HTTP/1.1\r\nhost: mom\r\n\r\n" if n % 2 else b"GET") for n in range(40)]
     served.get("/v1/status")
@@ -171,19 +160,6 @@ def test_a_body_in_chunks_is_refused_by_its_head(served: Served) -> None:
     assert time.process_time() - began < 2
     assert told(connect(served.path, head)).startswith(b"HTTP/1.1 400")
     assert still_answers(served)
-
-
-def test_half_requests_of_those_who_may_nothing_end_no_connection_of_those_who_may(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mom_plugins_http.server.server.MOST_CLIENTS", 8)
-    served = serve()
-    with connect(served.path, b"GET /v1/status HTTP/1.1\r\nhost: mom\r\n") as root, contextlib.ExitStack() as strangers:
-        time.sleep(0.3)
-        monkeypatch.setattr(LocalAccess, "peer", lambda self, found: Peer("user nobody, process 1", Right.NOTHING, local=True))
-        for _ in range(50):
-            strangers.enter_context(connect(served.path, b"GET /v1/sta"))
-        time.sleep(0.3)
-        root.sendall(b"connection: close\r\n\r\n")
-        assert root.recv(100).startswith(b"HTTP/1.1 200")
 
 
 HALF_SENT = b"POST /v1/page-sessions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n"

@@ -45,18 +45,6 @@ def test_what_must_not_start_is_told_why(serve: Serve) -> None:
     assert served.get("/v1/reservations")["items"] == []
 
 
-def test_by_default_it_starts_all_the_same(served: Served) -> None:
-    told = ask(served, query="?patience=0", name="web", memory="1TiB")
-    assert told["state"] == "starts"
-    assert "cannot reserve" in told["note"]
-
-
-def test_before_the_first_cycle_nothing_is_refused(serve: Serve) -> None:
-    told = ask(serve(cycles=0, plugins=REFUSES), name="web", memory="1GiB")
-    assert told["state"] == "starts"
-    assert "mom has not looked at the host yet" in told["note"]
-
-
 @pytest.mark.parametrize(
     ("body", "message"),
     [({"name": "", "memory": "1GiB"}, "`name`: "), ({"name": "a"}, "`memory`: "), ({"name": "a", "memory": "8GiB", "wait": 5}, "`wait`: ")],

@@ -1,6 +1,5 @@
 """Reservations through the API: impossible ones are refused at once with all figures; others are made, watched and released."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from threading import Event
@@ -12,7 +11,6 @@ from served_mom import Serve, Served
 
 from mom_core import Entity, MomError, PluginContext, Scope
 from mom_kvm import Admissions, Reservation, Reservations
-from mom_plugins_http.cli.client import ApiRefusedError, coded
 from mom_plugins_http.routes.events import News
 
 GIB = 1 << 20
@@ -141,9 +139,3 @@ def test_a_service_that_does_not_answer_costs_no_report(served: Served, failing:
     report = served.engine.cycle()
     assert served.get("/v1/report")["cycle"]["number"] == report.number
     back.set()
-
-
-def test_a_name_that_is_no_text_or_empty_is_asked_for_as_it_was_typed_or_refused() -> None:
-    assert coded(os.fsdecode(b"a/\xff")) == "a%2F%FF"
-    with pytest.raises(ApiRefusedError, match="the name is empty"):
-        coded("")

@@ -22,7 +22,6 @@ from mom_plugins_http.cli.client import Client
 from mom_plugins_http.top.picture import Looking, Picture, Row, picture_of
 from mom_plugins_http.top.screen import brief_verdict, screen
 from mom_plugins_http.top.table import sparkline
-from mom_plugins_http.top.terminal import shortened
 from mom_plugins_http.top.verb import Feed
 
 NOTHING_NEW = Report(1, 0.0, "enforce", snapshot(), (), (), (), (), [PluginReport("sim", PluginReport.State.OK, {}, 1, 0)], 0.1)
@@ -174,14 +173,6 @@ def test_what_mom_did_is_told_in_sentences_with_where_it_was_decided_on_a_narrow
     assert "policies set 61_try, by root" in text
 
 
-def test_long_names_of_one_kind_can_be_told_apart() -> None:
-    rows = [Row(f"id{n}", f"ci-runner-customer-a-{n:03}") for n in range(8)]
-    names = [line.split()[0] for line in text_of(Looking(), picture(*rows), (40, 24)) if line.startswith("ci-")]
-    assert len(set(names)) == 8
-    assert names[3] == "ci-run…a-003"
-    assert cell_len(shortened("数据库服务器生产环境第一号主节点备份节点", 12)) <= 12
-
-
 def test_a_line_that_hardly_moves_is_flat() -> None:
     assert sparkline([0, 50, 100]) in {"▁▄█", "▁▅█"}
     assert sparkline([1000.0, 1000.5, 1000.0]) == "▁▁▁"
@@ -258,14 +249,6 @@ def test_each_condition_has_a_line_on_the_smallest_usual_terminal() -> None:
     assert [line[: len(start)] for line, start in zip(told, starts, strict=True)] == starts
     assert all(cell_len(line) < 80 for line in told)
     assert brief_verdict(with_conditions(killed), 200, 24)[0][0][0].endswith("for 3 min 5 s, over for 12 s")
-
-
-@pytest.mark.parametrize(("available", "told"), [(3, "available, 4.00G too little (7.00G wanted)"), (9, "available, 7.00G wanted")])
-def test_a_narrow_terminal_says_how_much_is_wanted_and_how_much_is_missing(available: int, told: str) -> None:
-    fields = {"mem_available": 96 << 20, "mem_really_available": available << 20, "mem_watermark_high": 7 << 20}
-    line = text_of(Looking(), picture(host={"name": "h", "fields": fields}))[1]
-    assert line.endswith(told)
-    assert cell_len(line) < 80
 
 
 def test_what_is_unknown_is_neither_none_nor_zero() -> None:
