@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
-from mom_core import DiskTune, Value, format_kib, lasting, printable
+from mom_core import DiskTune, format_kib, lasting, printable
 from mom_daemon import About, Explainer, Sentence
 from mom_plugins_host.cgroup import groups
 from mom_plugins_host.credit.control import CREDIT, DELAY
@@ -74,23 +74,15 @@ class LimitsExplainer(Explainer):
 
     def sentences(self, about: About) -> Iterator[str]:
         """Yield the sentences."""
-        yield from _cpu_sentences(about)
-        yield from _disk_sentences(about.guest.items(DISKS_NOW) or ())
-
-
-def _cpu_sentences(about: About) -> Iterator[str]:
-    quota, period, agreed = about.number(QUOTA), about.number(PERIOD), about.number(USER_LIMIT)
-    if quota is not None and period and quota > 0:
-        yield f"Each of its vCPUs may use {100 * quota / period:.0f} % of a CPU."
-    if agreed is not None and agreed < _ALL_CPUS_PERCENT:
-        yield f"The agreed CPU time is {agreed:g} % of the host's CPUs."
-
-
-def _disk_sentences(disks: Sequence[Mapping[str, Value]]) -> Iterator[str]:
-    for disk in disks:
-        limits = [f"{key} {value:,}" for key in DiskTune.LIMITS if isinstance(value := disk.get(key), int) and value > 0]
-        if limits:
-            yield f"Its disk {printable(str(disk.get('name')), 60)} is limited: {', '.join(limits)}."
+        quota, period, agreed = about.number(QUOTA), about.number(PERIOD), about.number(USER_LIMIT)
+        if quota is not None and period and quota > 0:
+            yield f"Each of its vCPUs may use {100 * quota / period:.0f} % of a CPU."
+        if agreed is not None and agreed < _ALL_CPUS_PERCENT:
+            yield f"The agreed CPU time is {agreed:g} % of the host's CPUs."
+        for disk in about.guest.items(DISKS_NOW) or ():
+            limits = [f"{key} {value:,}" for key in DiskTune.LIMITS if isinstance(value := disk.get(key), int) and value > 0]
+            if limits:
+                yield f"Its disk {printable(str(disk.get('name')), 60)} is limited: {', '.join(limits)}."
 
 
 class ColdExplainer(Explainer):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -51,13 +51,6 @@ _MOST_OF_CYCLE: Final = 0.8
 _SHORTEST_SECONDS: Final = 0.2
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    paces: Mapping[str, int] = field(default_factory=dict)  #: in KiB/s
-    offers: Mapping[str, law.ColdOffer] = field(default_factory=dict)
-    words: str = ""
-
-
 class OffloadPlugin:
     """Controller of guests' cold memory in the host's swap."""
 
@@ -73,7 +66,7 @@ class OffloadPlugin:
         self._followed: dict[str, FollowedGuest] = {}
         self._stores: Sequence[SwapStore] = ()
         self._budget = WriteBudget(settings.disk_writes >> 10, context.monotonic())
-        self._plan = _Plan()
+        self._offers: Mapping[str, law.ColdOffer] = {}
         self._working = False
         self._decided_at: float | None = None
         self._seconds = 0.0
@@ -150,13 +143,14 @@ class OffloadPlugin:
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:
-        self._plan = self._planned(snapshot)
-        for identity, pace in self._plan.paces.items():
+        paces, why = self._planned(snapshot)
+        for identity, pace in paces.items():
             guest = snapshot.guests[identity]
-            words = f"{self._plan.words}: mom swaps out memory that the guest has not touched for long, before it reclaims memory in use"
+            words = f"{why}: mom swaps out memory that the guest has not touched for long, before it reclaims memory in use"
             yield Decision(guest.entity, OFFLOAD, pace, words, self._source)
 
-    def _planned(self, snapshot: Snapshot) -> _Plan:
+    def _planned(self, snapshot: Snapshot) -> tuple[Mapping[str, int], str]:
+        """Return paces in KiB/s, keyed by guest id, and the reason."""
         now = snapshot.monotonic
         seconds = self._context.interval if self._decided_at is None else max(_SHORTEST_SECONDS, now - self._decided_at)
         self._decided_at = now
@@ -179,7 +173,8 @@ class OffloadPlugin:
         self._working = bool(paces) and need.lack_kib > 0
         for identity in offers:
             self._followed[identity].reason = "" if identity in paces else why or "other guests' cold memory costs less, and is enough"
-        return _Plan(paces, offers, need.words or "mom moves cold memory ahead of need")
+        self._offers = offers
+        return paces, need.words or "mom moves cold memory ahead of need"
 
     def _within_swap_limit(self, entry: FollowedGuest, offer: law.ColdOffer, cycle: float) -> law.ColdOffer | None:
         limit = None if self._moves_itself else entry.way.swap_limit
@@ -254,7 +249,7 @@ class OffloadPlugin:
         for decision in decisions:
             if decision.control != OFFLOAD or decision.entity.id not in snapshot.guests:
                 continue
-            pace, offer = as_whole(decision.value), self._plan.offers.get(decision.entity.id)
+            pace, offer = as_whole(decision.value), self._offers.get(decision.entity.id)
             if pace is None or pace < 0:
                 yield Revision(decision, None, "invalid pace: use a whole number of KiB per second")
             elif pace > 0 and offer is None:

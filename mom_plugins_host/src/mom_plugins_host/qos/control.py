@@ -6,7 +6,7 @@ restore them. A decision contains only the items that change. Otherwise, mom wou
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -70,38 +70,41 @@ def completed_disks(value: Value, present: Sequence[Item]) -> list[Item]:
     :param value: a list of `{name, path, limits…}`; the path identifies a disk without a name
     :raises Refused: for unknown disks and invalid limits
     """
-    disks, named = [dict(item) for item in present], set()
-    for item in as_items(value) or ():
-        disk = _match(item, disks, ("name", "path"), "disk")
-        named.add(disk["name"])
-        for key, limit in item.items():
-            if key in {"name", "path"} or limit is None:
-                continue
-            if key not in DiskTune.LIMITS:
-                raise Refused(f"{printable(str(key))} is not a limit of a disk; the limits are {', '.join(DiskTune.LIMITS)}")
-            disk[key] = _number(limit, key)
-        check_disk(printable(str(disk["name"])), {key: as_whole(disk[key]) or 0 for key in DiskTune.LIMITS})
-    return [disk for disk in disks if disk["name"] in named]
+    return _completed(value, present, ("name", "path"), "disk", _change_disk)
 
 
 def completed_interfaces(value: Value, present: Sequence[Item]) -> list[Item]:
     """Return a decision's interfaces with all limits, like `completed_disks`. An empty direction has no limit."""
-    interfaces, named = [dict(item) for item in present], set()
+    return _completed(value, present, ("name",), "network interface", _change_interface)
+
+
+def _completed(value: Value, present: Sequence[Item], keys: Sequence[str], kind: str, change: Callable[[Item, Item], None]) -> list[Item]:
+    devices, named = [dict(item) for item in present], set()
     for item in as_items(value) or ():
-        interface = _match(item, interfaces, ("name",), "network interface")
-        named.add(interface["name"])
-        for key, limits in item.items():
-            if key == "name" or limits is None:
-                continue
-            if key not in DIRECTIONS or not isinstance(limits, Mapping):
-                raise Refused(f"{printable(str(key))} is not a direction (inbound, outbound) with limits")
-            unknown = [name for name in limits if name not in BANDWIDTH or (name == "floor" and key == "outbound")]
-            if unknown:
-                raise Refused(f"{printable(str(unknown[0]))} is not an {key} limit of a network interface")
-            numbers = {name: _number(limit, f"{key} {name}") for name, limit in limits.items() if limit is not None}
-            check_bandwidth(printable(str(interface["name"])), key, numbers)
-            interface[key] = dict(numbers)
-    return [interface for interface in interfaces if interface["name"] in named]
+        device = _match(item, devices, keys, kind)
+        named.add(device["name"])
+        change(device, {key: limit for key, limit in item.items() if key not in keys and limit is not None})
+    return [device for device in devices if device["name"] in named]
+
+
+def _change_disk(disk: Item, limits: Item) -> None:
+    for key, limit in limits.items():
+        if key not in DiskTune.LIMITS:
+            raise Refused(f"{printable(str(key))} is not a limit of a disk; the limits are {', '.join(DiskTune.LIMITS)}")
+        disk[key] = _number(limit, key)
+    check_disk(printable(str(disk["name"])), {key: as_whole(disk[key]) or 0 for key in DiskTune.LIMITS})
+
+
+def _change_interface(interface: Item, directions: Item) -> None:
+    for key, limits in directions.items():
+        if key not in DIRECTIONS or not isinstance(limits, Mapping):
+            raise Refused(f"{printable(str(key))} is not a direction (inbound, outbound) with limits")
+        unknown = [name for name in limits if name not in BANDWIDTH or (name == "floor" and key == "outbound")]
+        if unknown:
+            raise Refused(f"{printable(str(unknown[0]))} is not an {key} limit of a network interface")
+        numbers = {name: _number(limit, f"{key} {name}") for name, limit in limits.items() if limit is not None}
+        check_bandwidth(printable(str(interface["name"])), key, numbers)
+        interface[key] = dict(numbers)
 
 
 def _match(item: Mapping[str, Value], present: Sequence[Item], keys: Sequence[str], kind: str) -> Item:
