@@ -115,5 +115,5 @@ def sweep_of(
     entity: Entity = ENTITY,
 ) -> Sweep:
     """Return a sweep of the guest, with functions in place of the guest's own."""
-    balloon = SweptBalloon(resize or guest.resize, (lambda: guest.size) if reports_size else None, statistics)
+    balloon = SweptBalloon(resize or guest.resize, lambda: guest.size if reports_size else None, statistics or (lambda: None))
     return Sweep(entity, "1", plan or plan_of(guest), balloon, guest.read, clock=guest.clock, pause=pause or guest.pause)

@@ -142,6 +142,18 @@ def test_guest_with_old_statistics_is_not_swept(bench: Bench) -> None:
     assert bench.hypervisor.commands == []
 
 
+def test_guest_whose_sweeps_are_in_vain_for_two_minutes_rests_for_as_long(bench: Bench) -> None:
+    gives: list[int] = [0, 0, 0, 0, 0, 300 * MIB, 0]
+    rests: list[int] = []
+    bench.hypervisor.sweep_balloon = lambda guest, bottom: gives[len(rests)]
+    for _ in gives:
+        bench.write()
+        rest = bench.columns().get("sweep_rest", [0])[0]
+        rests.append(round(rest))
+        bench.later += 50.0 if rests[-1] != 120 else 200.0
+    assert rests == [2, 2, 2, 120, 120, 0, 2]
+
+
 def test_sweep_under_way_is_a_field_of_the_guest(bench: Bench) -> None:
     bench.write()
     assert [*wait_until(lambda: bench.columns().get("sweep_under_way"))] == [1, None, None]

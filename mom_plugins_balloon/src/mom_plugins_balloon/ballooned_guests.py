@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Container, Mapping, Sequence, Set
 from dataclasses import replace
 from operator import is_
@@ -13,7 +14,7 @@ from mom_plugins_balloon.balloon_state import UnfinishedRequest
 from mom_plugins_balloon.memory import GuestMemory
 from mom_plugins_balloon.names import CONTROL, OBSTACLE, PINNED, RESTS, SET_BY, START_REST
 from mom_plugins_balloon.promises import PromisesKept
-from mom_plugins_balloon.remembered import Remembered, arrival_of, remember
+from mom_plugins_balloon.remembered import GuestArrival, Remembered, remember
 from mom_plugins_balloon.seen import guest_memories
 from mom_plugins_balloon.sizes import CLOCK_SLACK_SECONDS, SizeRequest
 
@@ -136,8 +137,11 @@ class BalloonedGuests:
         pasts = self.of_all(guests)
         new = [(guest, past) for guest, past in zip(guests, pasts, strict=True) if past.arrival is None]
         for guest, past in new:
-            came = self.earlier is not None and self.earlier.get(guest.id) != guest.incarnation
-            arrival = arrival_of(now, self._age_of(guest), self._start_rest, came=came, had_guests=self._had_guests)
+            age = self._age_of(guest)
+            if self.earlier is not None and self.earlier.get(guest.id) != guest.incarnation:
+                arrival = GuestArrival(self._had_guests, now - (age or 0.0), math.inf)
+            else:
+                arrival = GuestArrival(old_at=-math.inf if age is None else now - age + self._start_rest)
             note = self.asked_before.pop(guest.id, None)
             asks = note is not None and note.incarnation == guest.incarnation and past.request is None
             self._pasts[guest.id] = past._replace(

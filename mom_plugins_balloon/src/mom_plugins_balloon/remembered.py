@@ -45,18 +45,6 @@ class GuestArrival(NamedTuple):
         return self if is_known or at + start_rest <= now else GuestArrival(True, self.started, at + start_rest, at)
 
 
-def arrival_of(now: float, age: float | None, start_rest: float, *, came: bool, had_guests: bool) -> GuestArrival:
-    """Return the record of a guest that mom sees for the first time.
-
-    :param age: age of the guest's process; None if unknown
-    :param came: whether the guest started after mom
-    :param had_guests: whether mom has seen other guests before
-    """
-    if came:
-        return GuestArrival(had_guests, now - (age or 0.0), math.inf)
-    return GuestArrival(old_at=-math.inf if age is None else now - age + start_rest)
-
-
 class KilledPrograms(NamedTuple):
     """Programs that a guest's kernel has killed. Kills before the first report do not count."""
 

@@ -111,6 +111,10 @@ REST_SECONDS: Final = {
 }  # fmt: skip
 """Time until the next sweep, keyed by the end of the last sweep. Bursts and CPU shortage last seconds, a stuck balloon much longer."""
 
+IN_VAIN_SHARE: Final = 0.25
+IN_VAIN_SECONDS: Final = 120.0
+"""If a guest's sweeps all gain less than `IN_VAIN_SHARE` of their plans in this time, mom pauses them as long."""
+
 SHOWN_SECONDS: Final = 60.0
 
 MISSED_SECONDS: Final = 600.0
@@ -124,6 +128,7 @@ class SweepHistory:
     last: SweepOutcome | None = None
     cost: SweepCost = field(default_factory=SweepCost)
     rests_until: float = -math.inf
+    in_vain_since: float = math.inf  #: time since which no sweep gained enough
     missed: float = 0.0  #: KiB that sweeps since `missed_since` were planned to gain and did not
     missed_since: float = -math.inf
 
@@ -137,8 +142,13 @@ class SweepHistory:
 
     def after(self, outcome: SweepOutcome, now: float) -> SweepHistory:
         """Return the history after one more sweep."""
-        rests_until = outcome.ended + REST_SECONDS.get(outcome.end, 0.0)
-        history = replace(self, last=outcome, cost=outcome.cost, rests_until=rests_until)
+        pause, since = REST_SECONDS.get(outcome.end, 0.0), self.in_vain_since
+        if outcome.gave > IN_VAIN_SHARE * outcome.plan.gain:
+            since = math.inf
+        elif pause:
+            since = min(since, outcome.ended)
+            pause = max(pause, IN_VAIN_SECONDS) if outcome.ended - since >= IN_VAIN_SECONDS else pause
+        history = replace(self, last=outcome, cost=outcome.cost, rests_until=outcome.ended + pause, in_vain_since=since)
         if not outcome.missed:
             return history
         if now - self.missed_since < MISSED_SECONDS:

@@ -19,9 +19,9 @@ class SweptBalloon:
     """Commands and queries for one guest's balloon. All raise `HypervisorError`."""
 
     resize: Callable[[int], None]  #: asks the guest for a size in KiB
-    size: Callable[[], float | None] | None = None  #: returns the guest's size in KiB while its balloon moves; None if unknown
-    #: Returns the time of the last statistics (s since the epoch), and the usable KiB.
-    statistics: Callable[[], tuple[float, float] | None] | None = None
+    size: Callable[[], float | None] = lambda: None  #: returns the guest's size in KiB while its balloon moves; None if unknown
+    #: Returns the time of the last statistics (s since the epoch), and the usable KiB; None if unknown.
+    statistics: Callable[[], tuple[float, float] | None] = lambda: None
 
 
 @dataclass(eq=False)
@@ -105,8 +105,6 @@ class Sweep:
         now = self.clock()
         if now <= self._fresh_until:
             return
-        if self.balloon.statistics is None:
-            raise SweepOver(SweepEnd.LATE)
         (first, _), until = self._statistics(), now + constants.NEXT_STATISTICS_SECONDS
         while self.clock() < until:
             self._pause(constants.ASK_SECONDS)
@@ -121,7 +119,7 @@ class Sweep:
         raise SweepOver(SweepEnd.LATE)
 
     def _statistics(self) -> tuple[float | None, float | None]:
-        return (None if self.balloon.statistics is None else self.balloon.statistics()) or (None, None)
+        return self.balloon.statistics() or (None, None)
 
     def _await_turn(self, turns: threading.Semaphore) -> None:
         while not turns.acquire(timeout=constants.ASK_SECONDS):
@@ -178,7 +176,7 @@ class Sweep:
         while True:
             activity = self._watch.watch(constants.POLL_SECONDS)
             idle = activity.busy < constants.STILL_MOVES
-            if idle and self.balloon.size is not None:
+            if idle:
                 size = self.balloon.size()
                 idle = size is None or size - self._lowest <= constants.ARRIVED_KIB
             if idle:
