@@ -38,7 +38,10 @@ def become_owner_for(context: click.Context) -> None:
     if os.geteuid() != 0 or runs_as_caller(context):
         return
     kept = [path for parameter in context.command.params if isinstance(parameter.type, KeptPath) for path in _paths(context, parameter)]
-    context.meta[_OWNER] = _become(_owner_on_the_way(kept), kept) if kept else _become_configured_owner(named_config(context))
+    if kept:
+        context.meta[_OWNER] = _become(_owner_on_the_way(kept), kept)
+    else:
+        context.meta[_OWNER] = become_owner(*_folders_of(named_config(context)))
 
 
 def became(context: click.Context) -> Owner | None:
@@ -52,19 +55,13 @@ def _paths(context: click.Context, parameter: click.Parameter) -> list[Path]:
     return [] if value is None else [value] if isinstance(value, Path) else list(value)
 
 
-def _become_configured_owner(config_path: str | None) -> Owner | None:
-    return become_owner(*(_folders_of(config_path) or (STATE_DIRECTORY, RUN_DIRECTORY)))
-
-
-def _folders_of(path: str | None) -> tuple[Path, Path] | None:
-    # None if the file is unreadable or invalid, or if another user could have written it.
+def _folders_of(path: str | None) -> tuple[Path, Path]:
+    # The usual folders if the file is unreadable or invalid, or if another user could have written it.
     file = DEFAULT_CONFIG if path is None else Path(path)
-    try:
-        if untrusted(file):
-            return None
-        settings = Document.parse(read_file(file, MAX_BYTES).decode("utf-8", "replace"), str(file)).value
-    except (OSError, ConfigError):
-        return None
+    settings: object = None
+    with suppress(OSError, ConfigError):
+        if not untrusted(file):
+            settings = Document.parse(read_file(file, MAX_BYTES).decode("utf-8", "replace"), str(file)).value
     named = settings if isinstance(settings, Mapping) else {}
     return Path(str(named.get("state_directory") or STATE_DIRECTORY)), Path(str(named.get("run_directory") or RUN_DIRECTORY))
 
