@@ -283,13 +283,13 @@ def test_that_no_policy_decides_is_a_problem_until_one_does(tmp_path: Path) -> N
 
 def test_a_folder_that_is_not_there_or_vanishes_is_a_problem_in_each_cycle(tmp_path: Path) -> None:
     it = running(tmp_path, {"10.policy": "(+ 1 2)"}, shadow=tmp_path / "tryal")
-    said = f"{tmp_path}/tryal is missing: no policies are on trial"
+    said = f"no policies are read from {tmp_path}/tryal: it is no folder"
     assert [one.message for one in it.mom_check()] == [said]
     assert [(one.message, one.severity) for one in found(it)[1]] == [(said, Severity.WARNING)]
     (tmp_path / "tryal").mkdir()
     (tmp_path / "policy.d").rename(tmp_path / "x")
     it.mom_reload()()
-    assert [one.message for one in found(it)[1]] == [f"{tmp_path}/policy.d is missing: your policies are not read"]
+    assert [one.message for one in found(it)[1]] == [f"no policies are read from {tmp_path}/policy.d: it is no folder"]
     (tmp_path / "x").rename(tmp_path / "policy.d")
     it.mom_reload()()
     assert found(it)[1] == []

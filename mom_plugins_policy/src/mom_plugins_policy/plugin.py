@@ -1,4 +1,4 @@
-"""Plugin `policy`: reads policies and defaults, and evaluates them in each cycle."""
+"""Plugin `policy`: reads policies and defaults, and evaluates them in each cycle, also policies on trial."""
 
 from __future__ import annotations
 
@@ -34,7 +34,6 @@ from mom_plugins_policy.changes import DEFAULT, OVERLAY, ChangingPolicies, Read
 from mom_plugins_policy.language.errors import Fault, PolicyError
 from mom_plugins_policy.language.policy import Policy, Result
 from mom_plugins_policy.notes import NoteStore
-from mom_plugins_policy.shadow import Shadow
 from mom_plugins_policy.sources import files_refused, read_policies
 
 USUAL_FOLDER: Final = Path("/etc/mom/policy.d")
@@ -43,6 +42,60 @@ USUAL_FOLDER: Final = Path("/etc/mom/policy.d")
 _LOGGED: Final = 10  # most remarks of the checks to log at load
 _CHANGES: Final = "changes.json"
 _EVALUATION, _TRIAL = 0.4, 0.2  # time limits as parts of the deadline, so that mom can report the slow policy
+
+
+_SHOWN: Final = 5  # errors of one evaluation
+
+
+class Shadow:
+    """Trial of a folder's policies. In the trial, each replaces the policy in force with the same name.
+
+    :param seconds: time limit of an evaluation
+    """
+
+    def __init__(self, folder: Path, context: PluginContext, seconds: float) -> None:
+        self.notes = NoteStore(context, "shadow-notes.json", "policies on trial")
+        self._folder = folder
+        self._context = context
+        self._seconds = seconds
+        self._texts: Mapping[str, str] = {}
+        self._policy: Policy | None = None
+        self._beside = ""
+        self._trouble: Sequence[Problem] = ()
+
+    def read(self) -> Callable[[], None]:
+        """Read the folder; return a function that activates its policies. Raise `ConfigError` if a policy is invalid."""
+        policies = read_policies(self._folder, None).usable()
+
+        def commit() -> None:
+            self._texts, self._beside = policies.texts, ""
+
+        return commit
+
+    def evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot], in_force: PolicyState) -> list[Decision.Trial | Problem]:
+        """Evaluate the policies on trial; return their decisions and errors."""
+        if self._beside != in_force.version:
+            self._compile(in_force)
+        if self._policy is None:
+            return [*self._trouble]
+        result = self._policy.evaluate_with(self.notes, snapshot, history, self._seconds)
+        report: list[Decision.Trial | Problem] = [Decision.Trial(result.decisions)]
+        for fault in result.errors[:_SHOWN]:
+            source = fault.source._replace(name=f"shadow {fault.source.name}")
+            report.append(Problem(source, f"{fault.kind}: {fault.message}", fault.entity, Severity.WARNING))
+        return report
+
+    def _compile(self, in_force: PolicyState) -> None:
+        self._beside, self._trouble = in_force.version, ()
+        texts = {**{name: policy.text for name, policy in in_force.texts.items()}, **self._texts}
+        try:
+            self._policy = Policy.compile(texts, self._context.declarations)
+        except PolicyError as error:
+            self._policy = None
+            message = f"the shadow policies cannot be used: {printable(str(error.faults[0]), 300)}"
+            hint = f"`mom policy check {self._folder}`"
+            self._trouble = [Problem(Source(self._context.name), message, severity=Severity.WARNING, hint=hint)]
+            self._context.log.error("%s", message)
 
 
 class PolicyPlugin:
@@ -187,14 +240,9 @@ class PolicyPlugin:
         return Read(texts, declared, own.problems)
 
     def _absent_folders(self) -> Iterator[Problem]:
-        settings = self._settings
-        for folder, setting, lost in (
-            (settings.directory, "directory", "your policies are not read"),
-            (settings.shadow, "shadow", "no policies are on trial"),
-        ):
+        for folder, setting in ((self._settings.directory, "directory"), (self._settings.shadow, "shadow")):
             if folder is not None and folder != USUAL_FOLDER and not folder.is_dir():
-                message = f"{folder} is {'not a folder' if folder.exists() else 'missing'}: {lost}"
-                hint = f"create the folder, or change `{setting}`"
+                message, hint = f"no policies are read from {folder}: it is no folder", f"create the folder, or change `{setting}`"
                 yield Problem(Source(self._context.name), printable(message, 400), severity=Severity.WARNING, hint=hint)
 
     def _usable_defaults(self, own: Mapping[str, str], declared: Declarations) -> tuple[dict[str, PolicyState.Text], list[Problem]]:

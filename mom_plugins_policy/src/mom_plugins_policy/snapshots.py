@@ -63,36 +63,24 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     return f"did you mean {close[0]}?" if close else ""
 
 
-def read_form(path: Path) -> SnapshotForm:
-    """Read a JSON file (`-`: standard input). Raise `ConfigError` if it is unreadable or invalid."""
+def read_snapshot(path: Path) -> Snapshot:
+    """Read a snapshot from a JSON file (`-`: standard input). Raise `ConfigError` if it is unreadable, or with all mistakes."""
     file = "standard input" if str(path) == "-" else str(path)
     text = text_of(path, LONGEST, "a snapshot is a JSON file; `mom policy snapshot --example` prints one")
     try:
-        values = json.loads(text.removeprefix("\ufeff"))
+        document = Document(file, json.loads(text.removeprefix("\ufeff")))
     except json.JSONDecodeError as error:
-        raise ConfigError(
-            [ConfigError.Problem(file, error.lineno, error.colno, f"not JSON: {error.msg[0].lower()}{error.msg[1:]}")]
-        ) from None
+        message = f"not JSON: {error.msg[0].lower()}{error.msg[1:]}"
+        raise ConfigError([ConfigError.Problem(file, error.lineno, error.colno, message)]) from None
     except (RecursionError, ValueError):
         raise ConfigError([ConfigError.Problem(file, 0, 0, "is nested too deep, or holds a number that is too long")]) from None
-    return checked_form(values, file)
-
-
-def checked_form(values: object, file: str) -> SnapshotForm:
-    """Check the values that were read from `file`. Raise `ConfigError` with all mistakes."""
-    document = Document(file, values)
     form = read_settings(document, SnapshotForm)
     for name in form.properties:
         if name != Host.ID and not any(name in sample.guests for sample in (form, *form.history)):
             document.complain(("properties", name), "there is no such guest")
     if document.problems:
         raise ConfigError(document.problems)
-    return form
-
-
-def read_snapshot(path: Path) -> Snapshot:
-    """Read a snapshot from a JSON file. Raise `ConfigError` if it is unreadable or invalid."""
-    return read_form(path).made()
+    return form.made()
 
 
 def as_json(source: Snapshot) -> dict[str, Any]:

@@ -72,19 +72,12 @@ class DeclaredNames:
     def method(self, entity: EntityKey | None, method: str, name: str, values: Sequence[Value], places: Sequence[Form]) -> None:
         """Check a method call whose first argument is the name of a field, property or control."""
         place = places[0]
-        if method in ("Stat", "StatAvg"):
-            self._statistic(entity, name, place)
+        if method in ("Stat", "StatAvg") and entity is not None:
+            self.field(place, entity.scope, name, attribute=False)
         elif method == "Prop" and entity is not None:
             self._property(entity.scope, name, place)
         elif method in ("Control", "GetControl"):
             self._control(entity, name, values, places)
-
-    def _statistic(self, entity: EntityKey | None, name: str, place: Form) -> None:
-        if entity is not None:
-            self.field(place, entity.scope, name, attribute=False)
-        elif not any(self.declares(scope, name) for scope in Scope):
-            hint = self.like(name, lambda: [field for _, field in self._fields])
-            self._say("unknown-field", place, f"no plugin declares the field {printable(name, 60)}", hint)
 
     def average(self, place: Form, name: str) -> None:
         """Remark on the average of a field whose value may be unknown."""
