@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mom_core import MomError, PluginContext
-from mom_kvm import Admissions, PolicyState, PolicyTexts
+from mom_kvm import ClassFiles, PolicyState, PolicyTexts
 from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.records import Group
 from mom_plugins_fleet.signatures import Opened
@@ -91,7 +91,7 @@ class ClassesRead:
     ],
 )
 def test_a_host_says_why_it_does_not_use_them(tmp_path: Path, record: Group, readers: list[str], said: str) -> None:
-    offers = {Admissions: tuple(map(ClassesRead, readers))}
+    offers = {ClassFiles: tuple(map(ClassesRead, readers))}
     plugin = FleetPlugin(FleetPlugin.Settings(host="h1"), PluginContext(name="fleet", state_directory=tmp_path, offers=offers))
     assert said in plugin.group.why_classes_unused(record)
     assert bool(said) == bool(plugin.group.why_classes_unused(record))

@@ -28,7 +28,7 @@ from .knobs import Knob as Knob, KnobPlugin as KnobPlugin
 from .late_hooks import late_hook as late_hook
 from .root_helper import Helper as Helper
 from .run_summary import RunSummary as RunSummary
-from .services.guests import Admission as Admission, Admissions as Admissions
+from .services.guests import Admission as Admission, Admissions as Admissions, ClassFiles as ClassFiles
 from .services.guests import (
     GuestMoves as GuestMoves,
     HostDrain as HostDrain,

@@ -27,7 +27,7 @@ from mom_core import (
     hookimpl,
     printable,
 )
-from mom_kvm import Admission, Admissions, Promises, Reservations, late_hook, seen_lately
+from mom_kvm import Admission, Admissions, ClassFiles, Promises, Reservations, late_hook, seen_lately
 from mom_plugins_sla.admission import NewGuests, admission_of, figures_of
 from mom_plugins_sla.classes import ALLOWED, ORDINARY, Assigned, ClassAssignment, ServiceClass, SharedClasses, SlaGuestSettings, SlaSettings
 
@@ -116,7 +116,7 @@ class SlaPlugin:
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
-        return {Admissions: self}
+        return {Admissions: self, ClassFiles: self}
 
     def _policies(self) -> Mapping[str, str]:
         # They need the qos plugin.
@@ -138,7 +138,7 @@ class SlaPlugin:
         return "" if shared is None or not shared.wrong else f"the last valid classes stay in force: {shared.wrong}"
 
     def why_unused(self, path: Path) -> str:
-        """Return why the classes in the file `path` are not applied, or an empty string (`Admissions`)."""
+        """Return why the classes in the file `path` are not applied, or an empty string (`ClassFiles`)."""
         shared = self._shared
         if shared is None or self._settings.classes_file != path:
             return f"no plugin reads the file: the {self._context.name} plugin needs `classes_file: {path}`"

@@ -46,8 +46,12 @@ class Admissions(Protocol):
         :raises MomError: the class is unknown, a number is invalid, or mom has not looked at the host lately
         """
 
+
+class ClassFiles(Protocol):
+    """Reader of files with service classes. Thread-safe; does not wait."""
+
     def why_unused(self, path: Path) -> str:
-        """Return why the service classes in a file are not in force; empty if they are. Return without waiting."""
+        """Return why the service classes in a file are not in force; empty if they are."""
 
 
 class Promises:

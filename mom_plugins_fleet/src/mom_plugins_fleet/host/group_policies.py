@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from pydantic import TypeAdapter
 
 from mom_core import MomError, PluginContext, StateError, printable, replace_file
-from mom_kvm import Admissions, PolicyTexts
+from mom_kvm import ClassFiles, PolicyTexts
 from mom_plugins_fleet.records import CLASSES, FLEET_POLICY, Group, GroupStatus, Name, shown
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ class GroupPolicies:
         """Return why the group's classes are unused; empty if they are used."""
         if not record.classes:
             return ""
-        readers = self._context.services(Admissions)
+        readers = self._context.services(ClassFiles)
         reasons = [reader.why_unused(self._classes) for reader in readers]
         reasons = reasons or [f"no plugin reads them: enable the sla plugin, with `classes_file: {self._classes}`"]
         return "" if "" in reasons else reasons[0][:400]
