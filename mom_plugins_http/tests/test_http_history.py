@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from mom_plugins_http.cli import verbs
+from mom_plugins_http.cli.client import Client
 from mom_plugins_http.cli.verbs import history_command
 
 
@@ -25,14 +25,14 @@ class Answers:
 
 
 def test_the_most_important_fields_come_first_and_what_is_never_known_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verbs.Client, "configured", lambda *_: Answers())
+    monkeypatch.setattr(Client, "configured", lambda *_: Answers())
     run = CliRunner().invoke(history_command, ["web"])
     assert run.exit_code == 0, run.output
     assert run.output.splitlines()[0].split() == ["time", "balloon_cur", "rss", "swap_in", "aardvark"]
 
 
 def test_the_hosts_memory_is_not_headed_by_a_field_that_is_called_available(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verbs.Client, "configured", lambda *_: Answers())
+    monkeypatch.setattr(Client, "configured", lambda *_: Answers())
     heads, row, *_ = CliRunner().invoke(history_command, ["host"]).output.splitlines()
     assert heads.split() == ["time", "memory", "available"]
     assert "96.00 GiB" in row
