@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from full_disk import largest_file
 from recordings import opened, read, simulated, written
 
-from mom_core import Engine, MomError, PluginContext, Report, Severity
+from mom_core import Engine, PluginContext, Report, Severity
 from mom_devkit import config_of
 from mom_plugins_record import RecordPlugin
 from mom_plugins_record.recording.command import record
@@ -86,21 +86,6 @@ def test_stale_nfs_file_is_begun_anew(tmp_path: Path, reports: list[Report], mon
     writer.close()
     assert len(files_of(tmp_path / "r")) == 2
     assert read(tmp_path / "r")[0] == reports[:2]
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "is not a recording"),
-        (b"hello, world, this is no recording", "is not a recording"),
-        (MARK.replace(b"3\n", b"99\n"), "has format 99"),
-    ],
-)
-def test_a_file_that_is_no_recording_is_refused(tmp_path, content, message):
-    path = tmp_path / "x.momrec"
-    path.write_bytes(content)
-    with pytest.raises(MomError, match=message):
-        read(path)
 
 
 def test_the_plugin_records_what_the_engine_does(recording, reports):

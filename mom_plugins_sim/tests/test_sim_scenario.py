@@ -268,15 +268,3 @@ def test_a_policy_that_fails_is_said_and_is_no_success(tmp_path: Path) -> None:
     assert as_json.exit_code == 1
     (failure,) = json.loads(as_json.stdout)[0]["failures"]
     assert failure.startswith("60_moon:1:")
-
-
-def test_simulation_begins_at_midnight(tmp_path: Path) -> None:
-    policy = tmp_path / "60_night.policy"
-    policy.write_text('(if (< Host.time_hour 6) (Host.Control "ksm_pages_to_scan" 5000) nil)')
-    path = write(tmp_path)
-    shown = run(path, "--policy", policy, "--hours", 0.05)
-    assert shown.exit_code == 0, shown.output
-    reports = list(run_scenario(read_scenario(path), path, SimulationSetup("x", (policy,)), None, 60.0))
-    fields = reports[-1].snapshot.host.fields
-    assert [fields[f"time_{part}"] for part in ("year", "month", "day", "hour", "minute", "second")] == [2026, 1, 1, 0, 1, 0]
-    assert any(one.control == "ksm_pages_to_scan" and one.value == 5000 for one in reports[-1].decisions)

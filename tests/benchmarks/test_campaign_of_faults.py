@@ -4,7 +4,6 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import campaign
-import fault_report
 import pytest
 from fault_kinds import KINDS
 from fault_scene import what_is_missing
@@ -86,22 +85,3 @@ def test_seed_determines_faults() -> None:
     assert not any(one.kind.touches & other.kind.touches or one.kind.alone or other.kind.alone for one, other in pairs)
     later = campaign.chosen(3, 300, list(KINDS))
     assert (later.number, later.kind.name) == all_of_them[-1][-1], "whatever was done before"
-
-
-def result(number: int, kind: str, recovery: float | None = 2.0, **more: Any) -> dict[str, Any]:
-    return {"seed": 1, "number": number, "kind": kind, "recovery": recovery, "broke": [], **more}
-
-
-def test_table_has_a_line_per_kind() -> None:
-    found = [
-        *(result(number, "mom-killed", number / 10) for number in range(1, 101)),
-        result(101, "disk-full", None, broke=["late"], late="after 30 s …"),
-        result(102, "disk-full", not_tried="no disk"),
-    ]
-    lines = fault_report.table_of(found).splitlines()
-    assert lines[2] == "| mom is killed, and started again | 100 | 0 | 5.0 | 9.9 | 10.0 | 3 |"
-    assert lines[3].startswith("| the disk of mom's ledger and log is full | 1 | 1 |")
-    assert lines[4].startswith("| all | 101 | 1 | 5.0 | 9.9 | 10.0 |")
-    summary = fault_report.summary(found)
-    assert "101 faults of 2 kinds, 1 of which broke something (late: 1)" in summary
-    assert "1 more could not be tried" in summary

@@ -5,7 +5,6 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import bench_collisions
 import compare_laws
@@ -47,23 +46,6 @@ def test_simulated_course_is_like_itself(tmp_path: Path) -> None:
     assert "| available | host | 0.0 | 0.0 |" in compare_real.tables(track, track, SECONDS)
     compare_real.draw(track, track, SECONDS, tmp_path / "both.png")
     assert (tmp_path / "both.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_collisions_are_grouped_by_begin_of_the_burst() -> None:
-    found: list[dict[str, Any]] = [
-        {"before": None, "filled": 2.2, "killed": 0},
-        {"before": 0.0, "filled": 2.2, "killed": 0, "end": "at-work", "gave": 0, "seconds": 0.0},
-        {"before": 0.4, "filled": 2.5, "killed": 0, "end": "grew", "gave": 300 << 10, "seconds": 0.8, "reaction": 0.3},
-        {"before": 0.6, "filled": None, "killed": 1, "end": "grew", "gave": 500 << 10, "seconds": 1.2, "reaction": 0.3},
-    ]
-    lines = bench_collisions.report(found).splitlines()
-    assert lines[0].startswith("3 sweeps of real guests")
-    assert "Programs killed: 1. The slowest burst took inf s, and without a sweep 2.20 s." in lines[0]
-    assert "at most 1.20 s, and gave at most 500 MiB" in lines[0]
-    assert lines[-2:] == [
-        "| before the sweep | 1 | 0 | 2.20 | 2.20 | `at-work` 1 |",
-        "| 0.3 to 0.6 s after the sweep began | 2 | 400 | inf | inf | `grew` 2 |",
-    ]
 
 
 def test_collisions_on_the_page_are_current() -> None:

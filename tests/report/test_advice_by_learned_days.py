@@ -85,10 +85,3 @@ def test_what_does_not_go_together_is_said(arguments: Sequence[str], message: st
     refused = asked(*arguments)
     assert refused.exit_code == 2
     assert message in refused.output
-
-
-def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "days.json").write_text("{}")
-    damaged = asked("--days", tmp_path / "days.json")
-    assert damaged.exit_code != 0
-    assert "the file of guests' daily memory use" in str(damaged.exception)

@@ -4,10 +4,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import pytest
-import squeeze_report
 from guest_hosts import GuestHost
 from guests_told import Listener, lines, quantile, work
 from merit import Moment, taken_at_work, taken_unfelt
@@ -28,19 +27,6 @@ def said(since: float, met: int, *, filled: float = 0, bursts: int = 0, kills: i
 def test_lines_are_found_among_other_output_of_the_console() -> None:
     (told,) = lines(b"GUEST up\r\n[    1.0] noise\r\n" + said(10, 99, fast=98, slow=1) + b"DEMAND 11.0 held=1", at=5.0)
     assert (told.at, told.ran, told.met, told.swap, told.took) == (5.0, 10.0, 99, 2048, {2.0: 98, 200.0: 1})
-
-
-def test_incomplete_line_is_read_the_next_time(tmp_path: Path) -> None:
-    path = tmp_path / "log"
-    whole = said(10, 99)
-    path.write_bytes(whole[:20])
-    listener = Listener(path)
-    listener.listen(1.0)
-    assert not listener.heard
-    with path.open("ab") as file:
-        file.write(whole[20:])
-    listener.listen(2.0)
-    assert [told.met for told in listener.heard] == [99]
 
 
 def heard(*told: tuple[float, bytes]) -> Listener:
@@ -84,10 +70,6 @@ def test_memory_taken_after_a_kill_does_not_count() -> None:
     assert taken_at_work([moment(1, 100), moment(2, 200, kills=1), moment(3, 300)]) == 100
 
 
-def test_squeeze_that_harms_from_the_start_takes_nothing() -> None:
-    assert taken_at_work([moment(1, 100, 0.5)]) == 0.0
-
-
 def felt(time: float, taken: float, p99_ms: float | None, burst: float | None, kills: int = 0) -> Moment:
     return replace(moment(time, taken, kills=kills), p99_ms=p99_ms, burst=burst)
 
@@ -96,40 +78,6 @@ def felt(time: float, taken: float, p99_ms: float | None, burst: float | None, k
 def test_memory_that_slows_guests_does_not_count_as_unfelt(slower: tuple[float | None, float]) -> None:
     trace = [felt(1, 100, 4.0, 1.0), felt(2, 200, 8.0, None), felt(3, 300, *slower), felt(4, 150, 4.0, 1.0)]
     assert taken_unfelt(trace, 4.0) == 200
-
-
-def test_memory_taken_unfelt_after_a_kill_does_not_count() -> None:
-    assert taken_unfelt([felt(1, 100, 4.0, 1.0), felt(2, 150, 9.0, 1.0, kills=1), felt(3, 200, 4.0, 1.0)], 4.0) == 100
-
-
-RUN: dict[str, Any] = {
-    "mix": "bursty",
-    "manager": "mom",
-    "ended": "manager refuses",
-    "seconds": 600,
-    "kills": 0,
-    "taken": 9500,
-    "burst": 1.5,
-    "burst_worst": 1.9,
-    "p99_ms": 90.0,
-    "work": 0.99,
-    "swap": 3,
-    "manager_cpu_percent": 0.8,
-    "burst_unsqueezed": 1.4,
-    "burst_worst_unsqueezed": 1.5,
-    "p99_ms_unsqueezed": 80.0,
-    "host": {"cpus": 2, "memory_gib": 24.0, "kernel": "6.1", "guests": "software emulation"},
-}
-
-
-def test_table_has_a_row_for_each_manager_and_one_unsqueezed() -> None:
-    table = squeeze_report.main_table(
-        [RUN, {**RUN, "taken": 9300}, {**RUN, "manager": "pve", "ended": "guest workload killed", "kills": 2}], "bursty"
-    )
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
-    assert [row[0] for row in rows[2:]] == ["Proxmox VE's law", "mom", "unsqueezed"]
-    assert rows[3][:4] == ["mom", "2", "9,400 (9,300 to 9,500)", "manager refuses at 600 s"]
-    assert rows[2][3] == "2 killed at 600 s"
 
 
 def squeezed_since(met: int) -> Squeeze:

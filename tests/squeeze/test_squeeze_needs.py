@@ -1,17 +1,12 @@
 """Memory that guests need, and the largest amount that could be taken."""
 
-import gzip
-import json
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-import squeeze_report
 from guests_told import Listener, lines
 from merit import Inside, Moment
-from mixes import read_mixes
 from needs import Needs, backed_mib, calm, could_be_taken, inside_of, kernel, needs_in
 
 SMAPS = """\
@@ -111,24 +106,3 @@ def test_needs_are_the_peak_of_programs_kernels_and_processes_less_merged_memory
     assert needs == Needs(programs=4050, kernels=12 * 92, processes=12 * 107, merged=470, free=12 * 18)
     assert needs.total == 5968
     assert could_be_taken(15570, 500, needs) == 9102
-
-
-OLD: dict[str, Any] = {"mix": "bursty", "manager": "mom", "ended": "host exhausted", "seconds": 597, "kills": 0, "taken": 9000}
-MIXES = {"bursty": read_mixes()["bursty"]}
-PROTOCOL = MIXES["bursty"].protocol
-
-
-def kept(folder: Path, name: str, trace: list[Moment]) -> dict[str, Any]:
-    (folder / "traces").mkdir(exist_ok=True)
-    with gzip.open(folder / "traces" / name, "wt") as file:
-        file.writelines(json.dumps(one.as_json()) + "\n" for one in trace)
-    return OLD | {"held_before": 9570, "trace": name}
-
-
-def test_runs_without_details_have_no_bound(tmp_path: Path) -> None:
-    guests = {f"worker-{index:02d}": REST for index in range(12)}
-    runs = [OLD, kept(tmp_path, "old.gz", [moment(600, {})]), kept(tmp_path, "new.gz", [moment(1, guests), moment(600, guests)])]
-    (bound,) = squeeze_report.bounds(tmp_path, runs, "bursty", PROTOCOL)
-    assert (bound.capacity, bound.could, bound.taken) == (15570, 9102, 9000)
-    assert bound.percent == pytest.approx(98.9, abs=0.1)
-    assert squeeze_report.bounds(tmp_path, runs, "tiny", PROTOCOL) == []

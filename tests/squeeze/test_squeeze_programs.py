@@ -34,9 +34,3 @@ def test_nothing_counts_as_taken_while_a_program_is_slow_or_after_a_kill() -> No
     ]
     assert programs.taken_within_bound(trace, UNSQUEEZED) == 100
     assert programs.result(trace, {}, {}) == {}
-
-
-def test_the_bound_is_of_all_runs_together() -> None:
-    p99s = (20.0, 90.0, 30.0)
-    runs = [{"latencies_unsqueezed": {"pgbench": [3.0, p99], "redis": [2.0, p99], "sort": [1.0, 1.0]}} for p99 in p99s]
-    assert programs.usual(runs) == {"pgbench": [3.0, 30.0], "redis": [2.0, 30.0]}
