@@ -15,7 +15,7 @@ from random_programs import Writer, program
 from mom_core import Declarations, Severity, Source
 from mom_core.testing import snapshot
 from mom_kvm import PolicyProblem
-from mom_plugins_policy import Fault, Policy, PolicyError
+from mom_plugins_policy import Policy, PolicyError
 from mom_plugins_policy.checks import RULES, check
 from mom_plugins_policy.language import limits
 from mom_plugins_policy.language.code import _Coder
@@ -146,11 +146,11 @@ def test_the_checks_take_time_in_proportion_to_the_text(name: str) -> None:
     )
 
 
-def faults_of(text: str) -> Sequence[Fault]:
+def faults_of(text: str) -> Sequence[PolicyProblem]:
     try:
         Policy.compile({"p": text})
     except PolicyError as error:
-        return error.faults
+        return error.problems
     return ()
 
 

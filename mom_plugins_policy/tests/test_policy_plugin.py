@@ -260,12 +260,12 @@ def test_a_guests_trouble_is_a_problem_of_that_guest(tmp_path: Path) -> None:
 def test_policies_with_which_mom_would_not_start_are_found_by_the_check_of_the_configuration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "POLICIES", 2)
+    monkeypatch.setattr(limits, "TEXT", 35)
     bad, many = tmp_path / "policy.d/60_a.policy", tmp_path / "policy.d/80_c.policy"
     directory = folder(tmp_path, {bad.name: "(+ 1 2)\n(+ 1 (", "70_b.policy": "(+ 1 2)", many.name: "(+ 1 2)"})
     it = plugin(tmp_path, directory=directory, shadow=folder(tmp_path / "shadow", {}))
-    (finding,) = it.mom_check()
-    assert (finding.severity, "there are 3 policies, but only 2 are allowed" in finding.message) == (Severity.ERROR, True)
+    *_, finding = it.mom_check()
+    assert (finding.severity, "the policies have more than 35 characters" in finding.message) == (Severity.ERROR, True)
     many.unlink()
     (finding,) = it.mom_check()
     assert finding.message.startswith(f"{bad}:2:6: ")

@@ -34,7 +34,7 @@ def test_row_04_a_text_that_is_no_string_is_refused(text: Any) -> None:
 def test_row_05_each_policy_is_complete_by_itself() -> None:
     with pytest.raises(PolicyError) as caught:
         Policy.compile({"10_first": '(defvar a "', "20_second": '")'})
-    assert [(fault.kind, fault.name) for fault in caught.value.faults] == [("syntax", "10_first"), ("syntax", "20_second")]
+    assert [(fault.kind, fault.name) for fault in caught.value.problems] == [("syntax", "10_first"), ("syntax", "20_second")]
 
 
 def test_row_07_positions_count_lines_of_comments_and_strings_in_their_own_policy() -> None:

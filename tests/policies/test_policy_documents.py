@@ -12,7 +12,7 @@ from mom_daemon.cli.frame import run
 from mom_plugins_policy import Policy, PolicyError
 from mom_plugins_policy.checks import check
 from mom_plugins_policy.cli.inputs import with_fields_of, written_value
-from mom_plugins_policy.language.errors import KINDS, Fault
+from mom_plugins_policy.language.errors import KINDS
 from mom_plugins_policy.language.reader import read
 from mom_plugins_policy.snapshots import EXAMPLE, read_snapshot
 
@@ -50,7 +50,7 @@ class Answer(NamedTuple):
     """Values of an input, and its new errors."""
 
     values: list[Any]
-    errors: list[Fault]
+    errors: list[Any]
 
 
 class Session:
@@ -67,7 +67,7 @@ class Session:
         try:
             policy = Policy.compile({**self.inputs, name: text}, self.declared)
         except PolicyError as error:
-            return Answer([], list(error.faults))
+            return Answer([], list(error.problems))
         result = policy.evaluate(self.taken)
         values = [value for form, value in zip(policy.program.forms, result.values, strict=False) if form.text.name == name]
         errors = [fault for fault in result.errors if (fault.kind, fault.source, fault.guest) not in self.faults]

@@ -92,7 +92,7 @@ class Shadow:
             self._policy = Policy.compile(texts, self._context.declarations)
         except PolicyError as error:
             self._policy = None
-            message = f"the shadow policies cannot be used: {printable(str(error.faults[0]), 300)}"
+            message = f"the shadow policies cannot be used: {printable(str(error.problems[0]), 300)}"
             hint = f"`mom policy check {self._folder}`"
             self._trouble = [Problem(Source(self._context.name), message, severity=Severity.WARNING, hint=hint)]
             self._context.log.error("%s", message)

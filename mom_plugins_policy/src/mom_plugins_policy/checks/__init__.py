@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from mom_core import Declarations
 from mom_kvm import PolicyProblem
-from mom_plugins_policy.checks.remarks import RULES, remarks_on_names
+from mom_plugins_policy.checks.declared import RULES, remarks_on_names
 from mom_plugins_policy.checks.walk import Walk
 from mom_plugins_policy.language.errors import PolicyError
 from mom_plugins_policy.language.policy import Policy

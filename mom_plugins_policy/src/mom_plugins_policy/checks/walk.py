@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from mom_core import Declarations, Scope, Severity, count_of
 from mom_kvm import PolicyProblem
-from mom_plugins_policy.checks.declared import DeclaredNames
+from mom_plugins_policy.checks.declared import DeclaredNames, remark
 from mom_plugins_policy.checks.knowledge import (
     CONDITIONS,
     NIL_VALUE,
@@ -26,7 +26,6 @@ from mom_plugins_policy.checks.knowledge import (
     constant,
     either,
 )
-from mom_plugins_policy.checks.remarks import remark
 from mom_plugins_policy.language.analysis import Definition, Program
 from mom_plugins_policy.language.errors import PYTHON_MESSAGES, kind_of
 from mom_plugins_policy.language.syntax import Form, FormKind, abridged

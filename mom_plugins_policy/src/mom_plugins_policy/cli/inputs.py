@@ -76,8 +76,8 @@ class PolicyInputs:
         try:
             return Policy.compile(self.texts, with_fields_of(sample, self.declarations))
         except PolicyError as error:
-            for fault in error.faults:
-                click.echo(self.with_excerpt(fault.source, fault.text), err=True)
+            for problem in error.problems:
+                click.echo(self.with_excerpt(problem.source, f"{problem.kind}: {problem.message}"), err=True)
             sys.exit(2)
 
     def located(self, source: Source) -> str:

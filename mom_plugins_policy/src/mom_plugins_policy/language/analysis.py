@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from mom_core import Scope
-from mom_plugins_policy.language.errors import Fault
+from mom_kvm import PolicyProblem
 from mom_plugins_policy.language.syntax import Form, FormKind, all_in
 from mom_plugins_policy.language.words.forms import DEFINING, WORDS, FormWord, Parts
 from mom_plugins_policy.language.words.functions import CALLABLES
@@ -45,7 +45,7 @@ class Program:
     ineffective: list[Form] = field(default_factory=list)
     """Names of definitions that have no effect, because the names are words of the language."""
     callables: bool = False
-    faults: list[Fault] = field(default_factory=list)
+    problems: list[PolicyProblem] = field(default_factory=list)
     parts: dict[int, Parts] = field(default_factory=dict)
     """Parts of well-formed special forms, keyed by form index."""
 
@@ -124,7 +124,7 @@ def analyse(forms: Sequence[Form]) -> Program:
 class _Survey:
     def __init__(self, program: Program) -> None:
         self.program = program
-        self._suspicions: list[tuple[str, Fault]] = []
+        self._suspicions: list[tuple[str, PolicyProblem]] = []
         self._numbers = count()
         # (form, enclosing function, whether the form is always evaluated)
         self._todo: list[tuple[Form, Definition | None, bool]] = []
@@ -132,7 +132,7 @@ class _Survey:
         while self._todo:
             self._visit(*self._todo.pop())
         # If the head may be a variable, only the evaluation shows whether the form is special.
-        program.faults = [fault for head, fault in self._suspicions if head not in program.bound]
+        program.problems = [problem for head, problem in self._suspicions if head not in program.bound]
 
     def _push(self, forms: Sequence[Form], owner: Definition | None, *, always: bool = False) -> None:
         self._todo.extend((form, owner, always) for form in reversed(forms))
@@ -158,7 +158,7 @@ class _Survey:
             return
         parts = word.parts(form)
         if word.flaws is not None:
-            self._suspicions.extend((name, Fault("malformed", *at.source, why)) for at, why in word.flaws(form, parts))
+            self._suspicions.extend((name, PolicyProblem(*at.source, "malformed", why)) for at, why in word.flaws(form, parts))
         if parts is not None:
             self._special(form, parts, owner, always=always, plain=word.plain)
         elif word.extension:

@@ -54,21 +54,16 @@ class Fault:
 
 
 class PolicyError(MomError):
-    """Error that makes policies unusable. `faults` contains all faults; the other attributes describe the first."""
+    """Error that makes policies unusable. `problems` contains all mistakes; the other attributes describe the first."""
 
-    def __init__(self, faults: Sequence[Fault]) -> None:
-        self.faults = tuple(faults)
-        first = self.faults[0]
-        self.kind, (self.name, self.line, self.column) = first.kind, first.source
+    def __init__(self, problems: Sequence[PolicyProblem]) -> None:
+        self.problems = tuple(problems)
+        first = self.problems[0]
+        self.kind, self.name, self.line, self.column = first.kind, first.name, first.line, first.column
         super().__init__(first.message)
 
-    @property
-    def problems(self) -> tuple[PolicyProblem, ...]:
-        """Faults as `PolicyProblem`."""
-        return tuple(PolicyProblem(fault.name, fault.line, fault.column, fault.kind, fault.message) for fault in self.faults)
-
     def __str__(self) -> str:
-        return "\n".join(str(fault) for fault in self.faults)
+        return "\n".join(str(problem) for problem in self.problems)
 
 
 class Trouble(Exception):

@@ -2,10 +2,8 @@
 
 from typing import Final
 
-POLICIES: Final = 500
-"""Number of policies, including the plugins' default policies. Real hosts have some dozens."""
 TEXT: Final = 1 << 20
-"""Characters of all policies together."""
+"""Characters of all policies together, including their names."""
 TEXT_BYTES: Final = 4 * TEXT  # UTF-8 has up to four bytes per character
 FORMS: Final = 50_000
 """Atoms and lists of all policies together."""

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from mom_core import Decision, Declarations, Guest, Host, Scope, Snapshot, Unit, Value, printable
+from mom_kvm import PolicyProblem
 from mom_plugins_policy.language import limits
 from mom_plugins_policy.language.analysis import Definition, Program, analyse
 from mom_plugins_policy.language.code import code_of
@@ -223,40 +224,37 @@ class Policy:
         """Compile policies in name order as one program.
 
         :param declarations: None accepts all controls, and all fields in a snapshot or its history
-        :raises PolicyError: with all faults
+        :raises PolicyError: with all mistakes
         """
-        if len(texts) > limits.POLICIES:
-            message = f"there are {len(texts):,} policies, but only {limits.POLICIES:,} are allowed"
-            raise PolicyError([Fault("limit", max(texts), 0, 0, message)])
-        faults: list[Fault] = []
+        problems: list[PolicyProblem] = []
         forms: list[Form] = []
         empty: list[str] = []
         size = index = 0
         for name in sorted(texts):
             text = texts[name]
             if wrong := _wrong_name(name):
-                faults.append(Fault("malformed", name, 0, 0, wrong))
+                problems.append(PolicyProblem(name, 0, 0, "malformed", wrong))
                 continue
             if not isinstance(text, str):
-                faults.append(Fault("type", name, 0, 0, "a policy must be a string"))
+                problems.append(PolicyProblem(name, 0, 0, "type", "a policy must be a string"))
                 continue
-            size += len(text)
+            size += len(name) + len(text)
             if size > limits.TEXT:
-                faults.append(Fault("limit", name, 0, 0, f"the policies have more than {limits.TEXT:,} characters"))
+                problems.append(PolicyProblem(name, 0, 0, "limit", f"the policies have more than {limits.TEXT:,} characters"))
                 break
             try:
                 read_forms = read(name, text, first_index=index)
             except PolicyError as error:
-                faults.extend(error.faults)
+                problems.extend(error.problems)
                 continue
             index += sum(1 for _ in all_in(read_forms))
             forms.extend(read_forms)
             if not read_forms:
                 empty.append(name)
         program = analyse(forms)
-        faults.extend(program.faults)
-        if faults:
-            raise PolicyError(sorted(faults, key=lambda fault: (fault.name, fault.line, fault.column)))
+        problems.extend(program.problems)
+        if problems:
+            raise PolicyError(sorted(problems))
         return cls(program, empty, declarations)
 
     @cached_property

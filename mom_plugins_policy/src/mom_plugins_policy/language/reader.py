@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 from mom_core import printable
+from mom_kvm import PolicyProblem
 from mom_plugins_policy.language import limits
-from mom_plugins_policy.language.errors import Fault, PolicyError
+from mom_plugins_policy.language.errors import PolicyError
 from mom_plugins_policy.language.syntax import Form, FormKind, SourceText
 
 TOKEN = re.compile(
@@ -122,4 +123,4 @@ def _no_token(source: SourceText, position: int) -> PolicyError:
 
 
 def _refusal(kind: str, source: SourceText, offset: int, message: str) -> PolicyError:
-    return PolicyError([Fault(kind, *source.source(offset), message)])
+    return PolicyError([PolicyProblem(*source.source(offset), kind, message)])
