@@ -3,10 +3,12 @@
 import asyncio
 import json
 import os
+import socket
 import subprocess
 import tracemalloc
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import pytest
@@ -290,6 +292,21 @@ def test_what_is_no_address_is_refused(text: str) -> None:
 
 
 # --- a socket for QEMU's user and root only -------------------------------------------------------------------------------
+
+
+def test_helper_connects_to_a_socket_that_mom_may_not_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = socket.socketpair()
+    theirs.sendall(b"hello\n")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    monkeypatch.setattr("mom_plugins_guestagent.clients.Helper.reached", lambda: object())
+    monkeypatch.setattr("mom_plugins_guestagent.clients.Address", lambda path: SimpleNamespace(connect=lambda: ours))
+
+    async def first_line() -> bytes:
+        async with Wire("/run/guest", most_line=100, most_bytes=1000) as wire:
+            return await wire.line()
+
+    with theirs:
+        assert run(first_line()) == b"hello"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="sockets of several users are needed")
