@@ -11,7 +11,7 @@ from mom_core import MomError
 from mom_kvm import Destination
 from mom_plugins_fleet.coordinator.plan import LOST_SECONDS, RECENT_SECONDS, for_balance, needs_of, next_orders, places
 from mom_plugins_fleet.records import FinishedMove, HostedGuest, HostState, Member, Move, MoverState, MoveState, Orders
-from mom_plugins_fleet.verbs.status import planned, print_plan
+from mom_plugins_fleet.verbs.status import host_rows, planned, print_hosts, print_plan
 from mom_plugins_fleet.view import SETTLES_SECONDS, SILENT_SECONDS, FleetView, ended
 
 GIB = 1 << 20
@@ -142,6 +142,19 @@ def test_a_promise_counts_where_its_guest_has_gone_before_that_host_tells_of_it_
     assert places(fleet)["b"].promised == 120 * GIB, "libvirt lists a guest there while it comes"
     fleet.host("b", [own, guest("x", 30, held=5, guarantee=0)], total=130, available=120)
     assert places(fleet)["b"].promised == 120 * GIB, "and its mom may not know yet what is promised to it"
+
+
+def test_orders_that_are_left_of_a_host_that_was_removed_keep_no_room(fleet):
+    fleet.host("a", [guest("x", 30)], draining=True)
+    fleet.host("b", available=64)
+    free = places(fleet)["b"].room
+    fleet.decide("a")
+    assert places(fleet)["b"].room == free - 30 * GIB
+    del fleet.members.records["a"]
+    fleet.members.damaged["a"] = "it is not signed"
+    assert places(fleet)["b"].room == free - 30 * GIB, "what a thief has overwritten is not removed"
+    del fleet.members.damaged["a"]
+    assert places(fleet)["b"].room == free
 
 
 # --- arrivals --------------------------------------------------------------------------------------------------------------------------
@@ -394,6 +407,29 @@ def test_the_plan_shows_all_moves_of_a_drain_that_has_not_begun_and_changes_noth
     assert planned(three_hosts())["moves"] == []
     with pytest.raises(MomError, match="no host x"):
         planned(fleet, ["x"])
+
+
+def test_it_is_said_why_hosts_take_no_guests(fleet, capsys):
+    for name in "abcde":
+        fleet.host(name, draining=name == "e")
+    fleet.members.records["a"] = (1, Member(group="g"))
+    fleet.members.records["b"] = (1, fleet.members.records["b"][1].model_copy(update={"cordoned": True, "balance": True}))
+    fleet.states.records["c"] = (1, HostState(mode="observe", problems=1))
+    for silent in "de":
+        fleet.states.set_at[silent] -= SILENT_SECONDS + 1
+    plan = planned(fleet)
+    reasons = {
+        "a": "it has no address",
+        "b": "it is cordoned",
+        "c": "its memory, or its available",
+        "d": "it is silent",
+        "e": "it is being",
+    }
+    assert [why for name, why in reasons.items() if not plan["closed"][name].startswith(why)] == []
+    assert plan["stay"] == [("e", "all guests", "the host is silent: it gets no orders")]
+    print_hosts(host_rows(fleet))
+    said = capsys.readouterr().out
+    assert [part for part in ("cordoned, balance", "c has 1 problem: see mom status", "observe") if part not in said] == []
 
 
 def test_the_plan_is_printed(capsys):
