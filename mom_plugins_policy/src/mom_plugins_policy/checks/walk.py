@@ -82,7 +82,7 @@ class Walk:
                 self._survived(partial(self._value, form))
             self._afterwards = True
             for definition in self.program.functions():
-                if definition.number not in self._active:
+                if definition.form.index not in self._active:
                     self._survived(partial(self._body, definition, [replace(self._unknown) for _ in definition.parameters]))
         except RecursionError:
             pass  # too deep; keep the remarks so far
@@ -344,17 +344,17 @@ class Walk:
         return replace(self._unknown)
 
     def _body(self, definition: Definition, values: Sequence[Value]) -> Value:
-        if self._active[definition.number] >= _CALLS:
+        if self._active[definition.form.index] >= _CALLS:
             self._forget_assigned(definition.body)
             return replace(self._unknown)
-        self._active[definition.number] += 1
+        self._active[definition.form.index] += 1
         try:
             with self._now.scoped():
                 for parameter, value in zip(definition.parameters, values, strict=True):
                     self._now.bind(parameter, value)
                 return self._value(definition.body)
         finally:
-            self._active[definition.number] -= 1
+            self._active[definition.form.index] -= 1
 
     def _builtin(self, form: Form, word: FunctionWord, arguments: Sequence[Form]) -> Value:
         self._arity(form, form.items[0].name, word, len(arguments))

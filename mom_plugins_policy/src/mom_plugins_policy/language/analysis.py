@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from itertools import count
 
 from mom_core import Scope
 from mom_kvm import PolicyProblem
@@ -26,7 +25,6 @@ class Definition:
     name: str
     parameters: tuple[str, ...]
     body: Form
-    number: int
     unconditional: bool
     assigned: set[str] = field(default_factory=set)
     calls: set[str] = field(default_factory=set)
@@ -125,7 +123,6 @@ class _Survey:
     def __init__(self, program: Program) -> None:
         self.program = program
         self._suspicions: list[tuple[str, PolicyProblem]] = []
-        self._numbers = count()
         # (form, enclosing function, whether the form is always evaluated)
         self._todo: list[tuple[Form, Definition | None, bool]] = []
         self._push(program.forms, None, always=True)
@@ -177,6 +174,6 @@ class _Survey:
             if parts.defined.name in program.words:
                 program.ineffective.append(parts.defined)
                 return
-            owner = Definition(form, parts.defined.name, tuple(names), parts.evaluated[0], next(self._numbers), always)
+            owner = Definition(form, parts.defined.name, tuple(names), parts.evaluated[0], always)
             program.definitions.setdefault(parts.defined.name, []).append(owner)
         self._push(parts.evaluated, owner, always=always and plain and parts.defined is None)
