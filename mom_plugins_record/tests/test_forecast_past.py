@@ -82,18 +82,6 @@ def test_what_is_older_than_the_last_eight_weeks_is_dropped() -> None:
     assert len(json.dumps(kept(past)["guests"])) < 8192
 
 
-def test_days_are_learned_after_wrong_clocks() -> None:
-    ahead, behind = 300 * SLOTS, -19_000 * SLOTS
-    past = seen((0, GIB), (ahead, 2 * GIB), (SLOTS, 3 * GIB), (behind, 4 * GIB), (SLOTS + 2, GIB), (2 * SLOTS, GIB))
-    days, first = again(past).days(), FIRST.toordinal()
-    assert [day - first for day in days] == [-19_000, 0, 1, 2, 300]
-    assert [used[0] for used in days.values()] == pytest.approx([4 * GIB, GIB, 3 * GIB, GIB, 2 * GIB], rel=0.02)
-    assert days[first + 1][1] == pytest.approx(GIB, rel=0.02)
-    for day in range(3, MOST_DAYS + 3):
-        past.take_in(INDEX + day * SLOTS, GIB, 4 * GIB)
-    assert [day - first for day in past.days()] == [*range(4, MOST_DAYS + 3), 300]
-
-
 def test_largest_memory_of_qemu_itself_is_kept() -> None:
     past = seen((0, GIB))
     for kib in (90_000, 70_000, None):

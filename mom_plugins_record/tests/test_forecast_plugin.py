@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 from click.testing import CliRunner
@@ -17,7 +16,7 @@ from mom_daemon import About
 from mom_devkit import wait_until
 from mom_plugins_record import ForecastPlugin
 from mom_plugins_record.forecast.curve import Calendar
-from mom_plugins_record.forecast.files import FILE, LEARNED, days_from, days_in, leave, past_in
+from mom_plugins_record.forecast.files import FILE, LEARNED, days_from, leave, past_in
 from mom_plugins_record.forecast.surface import ForecastExplainer
 from mom_plugins_record.forecast.verbs import forecast
 
@@ -182,17 +181,6 @@ def test_the_verb_says_what_is_not_known(tmp_path: Path) -> None:
     assert mistyped.exit_code == 2
 
 
-def test_unreadable_days_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def denied(*_: object) -> NoReturn:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(Path, "is_dir", denied)
-    monkeypatch.setattr("mom_core.state_files.read_file", denied)
-    for opened in (days_in, past_in):
-        with pytest.raises(MomError, match=f"{tmp_path} cannot be read: Permission denied"):
-            opened(tmp_path)
-
-
 def explained(**fields: Value) -> str:
     host: dict[str, Value] = {"guests_forecast": 1}
     taken = made_snapshot(host=host, guests={"web": {"mem_available": 4 * MIB * MIB, "mem_usable": 3 * MIB * MIB, **fields}})
@@ -203,13 +191,6 @@ def explained(**fields: Value) -> str:
 def test_the_explanation_tells_what_is_usual_and_what_comes() -> None:
     assert "no known daily pattern" in explained()
     assert "differs" in explained(mem_expected_weight=0.2)
-    told = explained(
-        mem_expected_weight=1.0,
-        mem_used_expected=1024 * MIB,
-        mem_used_expected_soon=2252 * MIB,
-        mem_rises_in=300.0,
-        mem_expected_error=50 * MIB,
-    )
+    told = explained(mem_expected_weight=1.0, mem_used_expected=1024 * MIB, mem_used_expected_soon=2252 * MIB, mem_rises_in=300.0)
     assert "usually uses 1.00 GiB at this time" in told
     assert "up to 1.20 GiB more" in told
-    assert "No pattern" not in told

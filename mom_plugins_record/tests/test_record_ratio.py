@@ -79,14 +79,6 @@ def test_what_moves_guests_together_is_not_averaged_away() -> None:
     assert sold(learned(*map(together, range(20)))) < 0.9 * sold(learned(*map(uneven, range(20))))
 
 
-def test_less_risk_and_more_unevenness_let_less_be_sold() -> None:
-    guests = learned(*map(together, range(20)))
-    by_risk = [sold(guests, risk) for risk in (0.3, 0.03, 0.003)]
-    assert by_risk == sorted(by_risk, reverse=True)
-    assert by_risk[0] > by_risk[2]
-    assert sold(learned(*(lambda day, part, one=one: together(one, 0.6)(day, part) for one in range(20)))) < by_risk[1]
-
-
 def test_working_days_count_though_most_days_are_idle() -> None:
     busy = sold(learned(*[lambda day, part: 3.0 if day % 7 < 5 else 0.5] * 20))
     assert busy <= SOLD / needed_kib(3 * GIB, SOLD)
@@ -184,10 +176,3 @@ class TestWhatIsSaid:
         assert sold_on(known, 0.01).for_guests_kib == pytest.approx(0.95 * 64 * GIB)
         with pytest.raises(MomError, match="the memory of kvm-07 was unknown"):
             sold_on(replace(known, host_kib=None), 0.01)
-
-    def test_that_it_is_not_known_and_why(self) -> None:
-        host = sold_on(of_host(learned(always(2), days=5)), 0.01)
-        assert list(lines_of(host, 0.01)) == [
-            "kvm-07: the memory that can be sold is unknown: 5 days are known for at least half of the guests, and 14 are needed"
-        ]
-        assert not rows(host)

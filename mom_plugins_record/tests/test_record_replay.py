@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 from recordings import rewritten, simulated
 
-from mom_core import Decision, Snapshot, Source, hookimpl, load_config
+from mom_core import Decision, Source
 from mom_core.testing import snapshot
 from mom_plugins_record.recording.reader import Recording
 from mom_plugins_record.recording.writer import files_of
@@ -106,23 +106,6 @@ def test_what_cannot_be_evaluated_here_is_not_compared(tmp_path: Path) -> None:
     assert result.apart > 0
     assert result.identical == result.compared
     assert "not replayed: acme" in run(folder).output
-
-
-def test_failing_plugin_is_suspended_by_the_recorded_clock(recording: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    called: list[int] = []
-
-    @hookimpl
-    def fails(self: object, snapshot: Snapshot) -> None:
-        called.append(snapshot.number)
-        raise RuntimeError("not today")
-
-    kind = load_config({"plugins": {"policy": {}}}).plugins["policy"].loaded.plugin_class
-    monkeypatch.setattr(kind, "mom_evaluate", fails)
-    result = compare(Recording(recording))
-    assert called[:7] == [1, 2, 3, 4, 5, 7, 11], "for 5 s after the third time, then for twice as long, in cycles of 10 s"
-    assert result.now.decisions == 0 < result.then.decisions
-    assert any(message.startswith("mom_evaluate: RuntimeError: not today") for message in result.problems)
-    assert any(message.startswith("mom_evaluate is paused: it failed 5 times in a row") for message in result.problems)
 
 
 @pytest.mark.long

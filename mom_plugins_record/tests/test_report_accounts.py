@@ -220,9 +220,3 @@ def test_sums_without_sizes_are_unknown(missing: str) -> None:
     values = values_of(accounts.given_back(), host)
     assert set(values.values()) == {None}
     assert len(values) == len(FIELDS)
-
-
-def test_sums_without_guests_are_zero() -> None:
-    accounts = after(cycle(0, {}), cycle(10, {}))
-    values = values_of(accounts.given_back(), current_of(accounts)[0])
-    assert (values["given_back_balloon"], values["given_back_today"], values["promise_broken_today"]) == (0, 0, 0)

@@ -34,14 +34,6 @@ def test_idle_kernel_matches_measurements(mib, managed, used, not_usable):
     assert (guest.free + guest.cache - guest.usable) / MIB == pytest.approx(not_usable, abs=5)
 
 
-def test_a_balloon_takes_what_is_free_at_a_finite_rate():
-    guest = run(a_guest(maximum=16 * GIB, target=8 * GIB), 1)
-    assert guest.size == 16 * GIB - BALLOON_RATE
-    run(guest, 9)
-    assert guest.size == 8 * GIB
-    assert guest.squeezed == 0
-
-
 @pytest.mark.parametrize(("freed", "returned"), [(1648, 1023), (1024, 988), (512, 484), (0, 16)])
 def test_the_host_gets_back_as_much_as_from_real_guests(freed, returned):
     guest = a_guest(base=10 * MIB, maximum=2 * GIB)
@@ -67,13 +59,6 @@ def test_guest_with_swap_thrashes_below_its_working_set():
     assert guest.squeezed > 200 * MIB
     assert guest.swap_in > 0, "it thrashes: what is swapped out is wanted"
     assert guest.lost_seconds > 0
-
-
-def test_guest_without_swap_stops_the_balloon():
-    guest = run(a_guest(base=600 * MIB, target=400 * MIB), 5)
-    assert guest.size > 600 * MIB
-    assert guest.anon == 600 * MIB
-    assert guest.squeezed == 0
 
 
 def test_starving_programs_are_killed_and_restart():

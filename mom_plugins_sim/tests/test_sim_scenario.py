@@ -235,25 +235,6 @@ def test_two_simulations_do_not_end_in_one_recording(tmp_path):
     assert "is not empty; it may contain a recording" in str(again.exception)
 
 
-SOLD = SMALL.replace("a: {count: 6", "a: {class: gold, count: 3").replace(
-    "guests:\n", "classes: {cheap: {guarantee: 10%, may_save: true}}\nguests:\n"
-) + ("  b: {class: cheap, count: 4, memory: 2GiB, workload: {constant: {use: 30%}}}\n")
-
-
-@pytest.mark.long
-def test_summary_has_a_line_per_class(tmp_path: Path) -> None:
-    path = write(tmp_path, SOLD)
-    done = run(path, "--json")
-    assert done.exit_code == 0, done.output
-    (summary,) = json.loads(done.stdout)
-    gold, cheap = summary["classes"]["gold"], summary["classes"]["cheap"]
-    assert (gold["guests"], cheap["guests"]) == (3, 4)
-    assert gold["least_share"] >= 0.75
-    assert gold["promise_broken_seconds"] == cheap["promise_broken_seconds"] == 0
-    assert cheap["least_share"] < gold["least_share"]
-    assert "class  guests" in run(path, "--hours", 0.05).stdout
-
-
 @pytest.mark.long
 def test_a_policy_that_fails_is_said_and_is_no_success(tmp_path: Path) -> None:
     policy = tmp_path / "60_moon.policy"

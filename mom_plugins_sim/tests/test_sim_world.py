@@ -3,8 +3,7 @@
 import pytest
 from sim_guests import fields_of, usual_world
 
-from mom_core import Entity, GuestGone, NotSupported, PluginContext, Scope
-from mom_plugins_sim import SimPlugin
+from mom_core import Entity, GuestGone, NotSupported, Scope
 from mom_plugins_sim.fields import FIELDS
 from mom_plugins_sim.hypervisor import SimHypervisor
 from mom_plugins_sim.world import LONGEST_JUMP
@@ -96,18 +95,3 @@ def test_declared_fields_are_the_collected_ones(clock):
         host, guests = what_is_seen(hypervisor)
     assert host.keys() == declared[Scope.HOST]
     assert set().union(*guests.values()) == declared[Scope.GUEST]
-
-
-def test_the_plugin_simulates_what_its_settings_say(clock):
-    settings = SimPlugin.Settings(guests=7, host_memory="16GiB", seed=5, load="2GiB", statistics_period="1s")  # type: ignore[arg-type]  # as in YAML
-    plugin = SimPlugin(settings, PluginContext(monotonic=clock))
-    guests = plugin.mom_hypervisor().guests()
-    assert len(guests) == 7
-    assert plugin.mom_collect_host()["mem_available"] == 16 * GIB
-    assert [bool(row) for row in plugin.mom_collect_guests(guests).rows()] == [True] * 7
-    assert plugin.mom_hypervisor() is plugin.hypervisor
-
-
-def test_the_doctor_says_that_it_is_a_simulation():
-    (finding,) = SimPlugin(SimPlugin.Settings(), PluginContext()).mom_doctor()
-    assert "nothing real" in finding.message
