@@ -22,6 +22,7 @@ from mom_plugins_http.cli.client import Client
 from mom_plugins_http.top.picture import Looking, Picture, Row, picture_of
 from mom_plugins_http.top.screen import brief_verdict, screen
 from mom_plugins_http.top.table import sparkline
+from mom_plugins_http.top.terminal import shortened
 from mom_plugins_http.top.verb import Feed
 
 NOTHING_NEW = Report(1, 0.0, "enforce", snapshot(), (), (), (), (), [PluginReport("sim", PluginReport.State.OK, {}, 1, 0)], 0.1)
@@ -171,6 +172,22 @@ def test_what_mom_did_is_told_in_sentences_with_where_it_was_decided_on_a_narrow
     text = " ".join(line.strip() for line in text_of(looking_at("changes"), replace(picture(), acts=acts)))
     assert f"a-guest-with…any-letters and 2 more {SHRUNK} (50_balloon:463:37)" in text
     assert "policies set 61_try, by root" in text
+
+
+def test_long_names_of_one_kind_can_be_told_apart() -> None:
+    rows = [Row(f"id{n}", f"ci-runner-customer-a-{n:03}") for n in range(8)]
+    names = [line.split()[0] for line in text_of(Looking(), picture(*rows), (40, 24)) if line.startswith("ci-")]
+    assert len(set(names)) == 8
+    assert names[3] == "ci-run…a-003"
+    assert cell_len(shortened("数据库服务器生产环境第一号主节点备份节点", 12)) <= 12
+
+
+@pytest.mark.parametrize(("available", "told"), [(3, "available, 4.00G too little (7.00G wanted)"), (9, "available, 7.00G wanted")])
+def test_a_narrow_terminal_says_how_much_is_wanted_and_how_much_is_missing(available: int, told: str) -> None:
+    fields = {"mem_available": 96 << 20, "mem_really_available": available << 20, "mem_watermark_high": 7 << 20}
+    line = text_of(Looking(), picture(host={"name": "h", "fields": fields}))[1]
+    assert line.endswith(told)
+    assert cell_len(line) < 80
 
 
 def test_a_line_that_hardly_moves_is_flat() -> None:
