@@ -95,7 +95,8 @@ def test_page_cache_in_use_is_not_available_and_the_line_is_told_in_the_kernels_
 def test_the_nearest_of_all_thresholds_counts(tmp_path: Path, config: KubeletConfig, threshold: float, pods: bool) -> None:
     nearest = room(tmp_path, config, **PODS)
     assert nearest is not None
-    assert (nearest.threshold, nearest.pods) == (pytest.approx(threshold), pods)
+    assert nearest.threshold == pytest.approx(threshold)
+    assert nearest.pods is pods
     assert room(tmp_path, limits("0"), **PODS) is None
 
 
