@@ -28,9 +28,9 @@ from mom_core import (
     hookimpl,
     printable,
 )
+from mom_plugins_policy.language.errors import did_you_mean
 from mom_plugins_policy.language.values import samples_of
 from mom_plugins_policy.notes import NoteStore, keepable
-from mom_plugins_policy.snapshots import did_you_mean
 from mom_plugins_policy.sources import files_refused, read_folder
 
 __all__ = ["Decision", "GiB", "Guest", "Host", "KiB", "MiB", "PypolicyPlugin", "TiB"]

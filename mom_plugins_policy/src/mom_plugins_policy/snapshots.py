@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeAlias
 
@@ -16,9 +15,6 @@ from mom_plugins_policy.sources import text_of
 
 LONGEST: Final = 64 << 20
 """Maximum size of a file in bytes. A snapshot of 10,000 guests with 60 fields each takes a third."""
-
-_COMPARED: Final = 400  # names
-_LONGEST_NAME: Final = 40  # characters: longer comparisons are slow
 
 EXAMPLE: Final = Path(__file__).with_name("example.json")
 """Snapshot of a host short of memory: one guest can spare memory, one runs out, one reports nothing."""
@@ -53,14 +49,6 @@ class SnapshotForm(SampleForm):
         properties = {**self.properties, Host.ID: {"interval": self.interval, **self.properties.get(Host.ID, {})}}
         history: Any = [{"host": item.host, "guests": item.guests} for item in self.history]
         return snapshot(self.host, self.guests, properties, history, self.interval)
-
-
-def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """Return a hint with the most similar of `names`, or an empty string."""
-    # `names` contains this very name if it is bound elsewhere.
-    similar = sorted(item for item in names if item != name and len(item) <= _LONGEST_NAME)[:_COMPARED]
-    close = [item for item in similar if item.lower() == name.lower()] or get_close_matches(name[:_LONGEST_NAME], similar, 1)
-    return f"did you mean {close[0]}?" if close else ""
 
 
 def read_snapshot(path: Path) -> Snapshot:

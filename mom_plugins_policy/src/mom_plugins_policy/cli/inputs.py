@@ -34,10 +34,10 @@ from mom_core import (
 )
 from mom_daemon import become_owner, brief, print_prose
 from mom_kvm import PolicyState
-from mom_plugins_policy.language.errors import Fault, PolicyError
+from mom_plugins_policy.language.errors import Fault, PolicyError, did_you_mean
 from mom_plugins_policy.language.policy import Policy, fields_in
 from mom_plugins_policy.language.values import Disk, Guests, show, written_string
-from mom_plugins_policy.snapshots import EXAMPLE, did_you_mean, read_snapshot
+from mom_plugins_policy.snapshots import EXAMPLE, read_snapshot
 from mom_plugins_policy.sources import Texts, read_paths, read_policies
 
 USUAL_CONFIG: Final = Path("/etc/mom/mom.yaml")

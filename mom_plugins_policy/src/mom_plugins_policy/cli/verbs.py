@@ -38,9 +38,9 @@ from mom_plugins_policy.cli.inputs import (
     snapshot_options,
     written_value,
 )
-from mom_plugins_policy.language.errors import Fault
+from mom_plugins_policy.language.errors import Fault, did_you_mean
 from mom_plugins_policy.language.policy import Policy, Result
-from mom_plugins_policy.snapshots import EXAMPLE, did_you_mean
+from mom_plugins_policy.snapshots import EXAMPLE
 from mom_plugins_policy.snapshots import as_json as snapshot_json
 
 EXPRESSION: Final = "~expression"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Final
 
 from mom_core import Entity, MomError, Source
@@ -98,3 +99,14 @@ _PYTHON_ERRORS: tuple[tuple[str, tuple[type[Exception], ...], str], ...] = (
 )
 
 PYTHON_MESSAGES: Final = {kind: message for kind, _, message in _PYTHON_ERRORS}
+
+_COMPARED: Final = 400  # names
+_LONGEST_NAME: Final = 40  # characters: longer comparisons are slow
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """Return a hint with the most similar of `names`, or an empty string."""
+    # `names` contains this very name if it is bound elsewhere.
+    similar = sorted(item for item in names if item != name and len(item) <= _LONGEST_NAME)[:_COMPARED]
+    close = [item for item in similar if item.lower() == name.lower()] or get_close_matches(name[:_LONGEST_NAME], similar, 1)
+    return f"did you mean {close[0]}?" if close else ""
