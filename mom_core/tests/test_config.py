@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from mom_core import ConfigError, Guest, Portion, UnitError, load_config
+from mom_core import ConfigError, Guest, GuestSettings, Portion, UnitError, load_config, read_settings
 from mom_core.config import Config
 
 ACME = '''
@@ -213,6 +213,8 @@ def test_all_problems_are_told_at_once_in_the_order_of_the_file(acme, problems):
         ("history: !!int ten", "1:10: the tag !!int is not possible here: 'ten'"),
         ("12: x", "1:1: 12: there is no such setting"),
         ("[a]: x", "1:1: a key must be a string"),
+        ("guests: 5", "1:1: guests: must be a mapping from guest patterns to settings"),
+        ("guests: {a: 5}", "1:10: guests.a: the settings for guests must be a mapping"),
         ("? ", "1:2"),
         ("<<: {mode: observe}", '1:1: "<<": there is no such setting'),
     ],
@@ -439,3 +441,9 @@ def test_what_is_no_portion_is_refused_with_an_example(text: object, message: st
     with pytest.raises(UnitError, match=re.escape(message)) as refused:
         Portion.parse(text)
     assert "%" in refused.value.hint
+
+
+def test_the_settings_in_another_file_must_be_a_mapping(tmp_path: Path) -> None:
+    (tmp_path / "other.yaml").write_text("- 1\n")
+    with pytest.raises(ConfigError, match="must be a mapping of settings"):
+        read_settings(tmp_path / "other.yaml", GuestSettings)

@@ -51,6 +51,7 @@ from mom_core.engine.engine import BROKEN_CYCLES
 from mom_core.engine.problems import LONGEST, MOST_OF_ONE
 from mom_core.ledger import Ledger
 from mom_core.plugins.invoker import FAILURES_BEFORE_SET_ASIDE, PluginWorker
+from mom_core.plugins.registry import constructed
 from mom_daemon import json_text
 from mom_daemon.status_file import status_of
 from mom_devkit import config_of, wait_until
@@ -1237,3 +1238,13 @@ def test_plugins_get_services_of_others_at_setup(tmp_path: Path) -> None:
     with Engine(config_of(tmp_path, plugins), serve=False):
         pass
     assert seen == [first, True, first, False]
+
+
+def test_plugins_are_constructed_for_a_look_without_their_setup(tmp_path: Path, machine: Machine) -> None:
+    broken = plugin_of(mom_declare=lambda self: 1 / 0, mom_setup=lambda self: 1 / 0)
+    errors: list[PluginError] = []
+    plugins = {"machine": machine_plugin(machine), "broken": broken, "unset": plugin_of(mom_setup=lambda self: 1 / 0)}
+    with constructed(config_of(tmp_path, plugins), errors) as usable:
+        assert [plugin.name for plugin in usable] == ["machine", "unset"]
+        assert {spec.name for spec in usable[0].declared_as(FieldSpec)} == {"size", "free"}
+    assert [error.plugin for error in errors] == ["broken"]

@@ -2,8 +2,8 @@
 
 import pytest
 
-from mom_core import Guest, Snapshot, Value
-from mom_kvm import HealthLimits
+from mom_core import Guest, MomError, PluginContext, Snapshot, Value
+from mom_kvm import AvailableGauge, HealthLimits, seen_lately
 
 GIB = 1 << 20
 
@@ -42,3 +42,23 @@ def test_a_guest_is_short_of_memory_below_the_larger_of_both_limits(size: int, u
 )
 def test_a_guest_suffers_from_what_is_more_than_it_should_be(fields: dict[str, Value], trouble: str) -> None:
     assert unhealthy(**fields) == trouble
+
+
+def test_a_snapshot_is_usable_for_three_intervals() -> None:
+    context = PluginContext(interval=5.0, monotonic=lambda: 115.0)
+    recent = Snapshot(monotonic=100.0)
+    assert seen_lately(recent, context, "no guest fits") is recent
+    for snapshot in (None, Snapshot(monotonic=99.0)):
+        with pytest.raises(MomError, match="has not looked at the host"):
+            seen_lately(snapshot, context, "no guest fits")
+
+
+def test_the_gauge_asks_for_a_cycle_once_for_each_fall_of_available_memory() -> None:
+    gauge, low = AvailableGauge(), AvailableGauge.usual_low(20 * GIB)
+    assert gauge.why(low, low) == "", "there was no cycle yet"
+    gauge.saw(2 * low, low)
+    assert gauge.why(2 * low - 1, low) == ""
+    assert "less than in the last cycle" in gauge.why(1.5 * low, low)
+    assert gauge.why(0.5 * low, low) == "", "a cycle was asked for"
+    gauge.saw(1.5 * low, low)
+    assert "less than 4.00 GiB" in gauge.why(0.5 * low, low)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mom_core import GuestGone, HypervisorError, NotSupported, PermissionDenied
+from mom_core import ControlSpec, GuestGone, HypervisorError, NotSupported, PermissionDenied, Scope, Unit
 from mom_devkit.without_root import HelperProcess, MomPower, StandInGuest, another_user, why_not_another_user
 from mom_helper import orders
 from mom_helper.orders import Answer, Order, OrderNumber
@@ -223,3 +223,16 @@ def test_an_order_does_not_wait_for_ever_for_those_before_it(tmp_path: Path, mon
     assert isinstance(late, TimeoutError)
     with pytest.raises(OSError, match="cannot be reached"):
         helper.put_back()
+
+
+@pytest.mark.parametrize(
+    ("control", "lines"),
+    [
+        (ControlSpec("a", Unit.COUNT, Scope.HOST, "", "a", 0, 200, file="/proc/a"), "[knob /proc/a]\nleast = 0\nmost = 200"),
+        (ControlSpec("b", Unit.COUNT, Scope.HOST, "", "b", choices=(0, 2), file="/proc/b"), "[knob /proc/b]\nvalues = 0 2"),
+        (ControlSpec("c", Unit.BYTES, Scope.GUEST, "", "c", file="memory.max"), "[group memory.max]\nleast = 0\nmax = yes"),
+    ],
+)
+def test_a_declaration_allows_a_controls_values(control: ControlSpec, lines: str) -> None:
+    assert Helper.declaration(control) == lines
+    assert all(f"`{line}`" in Helper.cure(lines) for line in lines.splitlines())
