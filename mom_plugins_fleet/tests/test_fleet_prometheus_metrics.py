@@ -1,11 +1,16 @@
 """Metrics of the fleet."""
 
+import asyncio
+import logging
 import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from mom_kvm import Destination
-from mom_plugins_fleet.prometheus import metrics
+from mom_plugins_fleet.prometheus import metrics, write_metrics
 from mom_plugins_fleet.records import HostState, Member
 from mom_plugins_fleet.verbs.status import host_rows
 from mom_plugins_fleet.view import FleetView
@@ -43,3 +48,18 @@ def test_a_coordinator_tells_who_is_heard_and_whether_it_works() -> None:
             bucket.current = current
         assert f"mom_fleet_view_current {int(current)}\n" in metrics(view, 0.0)
     assert "mom_fleet_hosts 1\n" in metrics(view, 0.0)
+
+
+def test_the_metrics_of_a_coordinator_go_with_it(tmp_path: Path) -> None:
+    file, coordinator = tmp_path / "mom-fleet.prom", SimpleNamespace(view=view_of(Member(group="g"), None), is_active=True)
+
+    async def work() -> None:
+        writing = asyncio.create_task(write_metrics(file, cast(Any, coordinator), logging.getLogger("test")))
+        while not file.exists():
+            await asyncio.sleep(0.01)
+        assert 'mom_fleet_host_heard{host="h1",group="g"} 0' in file.read_text()
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
+
+    asyncio.run(asyncio.wait_for(work(), 60))
+    assert not file.exists()

@@ -139,14 +139,7 @@ class FleetWorld:
         return key
 
     def start_host(
-        self,
-        host: str,
-        seed: int,
-        *,
-        guests: int = 3,
-        sla: Mapping[str, Any] | None = None,
-        operators: list[str] | None = None,
-        http: Mapping[str, Any] | None = None,
+        self, host: str, seed: int, *, guests: int = 3, sla: Mapping[str, Any] | None = None, operators: list[str] | None = None
     ) -> None:
         own = self.folder / host
         own.mkdir(exist_ok=True)
@@ -169,15 +162,13 @@ class FleetWorld:
                 },
             },
         }
-        if http is not None:
-            settings["plugins"]["http"] = dict(http)
         if sla is not None:
             settings["plugins"]["sla"] = {"classes_file": str(own / "state" / "fleet" / "classes.yaml"), **sla}
         (own / "mom.yaml").write_text(json.dumps(settings))
         self.start_mom(host, "run", "-c", str(own / "mom.yaml"))
 
-    def start_coordinator(self, name: str, *more: str) -> None:
-        self.start_mom(name, *self._access(), "coordinator", *more)
+    def start_coordinator(self, name: str) -> None:
+        self.start_mom(name, *self._access(), "coordinator")
 
     def guests(self) -> dict[str, list[str]]:
         """Return the hosts of all guests, keyed by ID, from the file that the simulated hosts share."""
