@@ -298,7 +298,7 @@ def test_helper_connects_to_a_socket_that_mom_may_not_open(monkeypatch: pytest.M
     ours, theirs = socket.socketpair()
     theirs.sendall(b"hello\n")
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    monkeypatch.setattr("mom_plugins_guestagent.clients.Helper.reached", lambda: object())
+    monkeypatch.setattr("mom_plugins_guestagent.clients.Helper.reached", object)
     monkeypatch.setattr("mom_plugins_guestagent.clients.Address", lambda path: SimpleNamespace(connect=lambda: ours))
 
     async def first_line() -> bytes:

@@ -397,8 +397,7 @@ class Jobs:
             return  # hypervisors pause a guest while saving it
         elif self.is_late(job) and state is GuestState.RUNNING:
             if not self.error(job.guest):
-                result = "was not saved" if job.step is Step.SAVE else "did not shut down"
-                self._fail(job, f"the guest {result} within {format_duration(self.seconds)}")
+                self._fail(job, f"the guest was not {TERMS[job.step].participle} within {format_duration(self.seconds)}")
             if self._age(job) >= self.seconds + LATE_SECONDS:
                 self.forget(job.guest)
             return
