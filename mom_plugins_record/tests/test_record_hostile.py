@@ -169,7 +169,7 @@ LINES = {
     "guests that are not named": [line(0).replace(b'"id":["a","b"]', b'"id":["a","b","c"]')],
     "guests of one id": [line(0).replace(b'"id":["a","b"]', b'"id":["a","a"]')],
     "values of no guests": [line(0).replace(b'"rss":[900,900]', b'"rss":[' + b"0," * 100_000 + b"0]")],
-    "a decision that is not there": [line(0).replace(b'"outcomes":[{"decision":0', b'"outcomes":[{"decision":9')],
+    "a decision that is not there": [line(0).replace(b'"outcomes":[{"decision":1', b'"outcomes":[{"decision":9')],
 }
 
 
