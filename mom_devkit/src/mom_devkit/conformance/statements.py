@@ -197,8 +197,9 @@ def fault_of(spec: object) -> tuple[str, str] | None:
 
 
 def missing_of(kind: object, offer: object) -> str:
-    """Return why a service does not implement its protocol; empty if it does."""
-    if not isinstance(kind, type) or not getattr(kind, "_is_protocol", False):
+    """Return why a service does not implement its protocol or base class; empty if it does."""
+    if not isinstance(kind, type) or kind.__module__ == "builtins":
         return f"{kind!r:.80} is no protocol"
-    missing = [name for name in dir(kind) if not name.startswith("_") and not hasattr(offer, name)]
+    methods = [name for name in dir(kind) if not name.startswith("_") and callable(getattr(kind, name))]
+    missing = [name for name in methods if not hasattr(offer, name)]
     return f"the {type(offer).__name__} that it offers is not a {kind.__name__}: it lacks {', '.join(missing)}" if missing else ""
