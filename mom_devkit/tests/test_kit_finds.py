@@ -31,7 +31,7 @@ from mom_core import (
     hookimpl,
 )
 from mom_daemon import About, Explainer, ExplanationPart
-from mom_devkit import ConformanceTests, FakeHypervisor, check_plugin, config_of, wait_until
+from mom_devkit import FakeHypervisor, check_plugin, config_of, wait_until
 from mom_devkit.conformance import CHECKS, subject
 from mom_devkit.conformance.statements import fault_of, missing_of
 
@@ -275,15 +275,6 @@ def test_a_hung_teardown_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     finally:
         ended.set()
     assert text == "it does not end in time: its call of mom_teardown has not returned"
-
-
-def test_a_class_of_tests_that_names_no_plugin_is_told_so(tmp_path: Path) -> None:
-    class Nameless(ConformanceTests):
-        """Tests without `plugin`."""
-
-    for named in ({}, {"plugin": 5}):
-        with pytest.raises(pytest.fail.Exception, match="does not specify the plugin to test"):
-            type("Odd", (Nameless,), named)().test_it_conforms("results", tmp_path)
 
 
 def test_a_secret_that_is_shown_is_found() -> None:

@@ -18,17 +18,11 @@ plugins:
   balloon: {{}}
   ksm: {{}}
   policy: {{}}
-{more}
+  http: {{}}
+  record: {{}}
 guests:
   "*": {{guarantee: 200MiB}}
 """
-
-
-def simulate(mom: Mom, *plugins: str) -> None:
-    """Start mom on a simulated host of six guests, with more plugins. Wait for some cycles."""
-    mom.config.write_text(SIMULATED.format(folder=mom.directory, more="".join(f"  {one}\n" for one in plugins)))
-    mom.start()
-    mom.wait_for(lambda: mom.status().get("cycle", {"number": 0})["number"] > 3)
 
 
 @pytest.fixture(scope="module")
@@ -41,15 +35,11 @@ def moms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Mom]
 @pytest.fixture(scope="module")
 def simulated(moms: Callable[[], Mom]) -> Mom:
     """Return a running mom on a simulated host, with a socket and a recording. All tests of a file share it, and do not change it."""
-    one = moms()
-    simulate(one, "http: {}", "record: {}")
-    return one
-
-
-@pytest.fixture
-def simulating() -> Callable[..., None]:
-    """Return a function that starts mom on a new simulated host."""
-    return simulate
+    mom = moms()
+    mom.config.write_text(SIMULATED.format(folder=mom.directory))
+    mom.start()
+    mom.wait_for(lambda: mom.status().get("cycle", {"number": 0})["number"] > 3)
+    return mom
 
 
 @pytest.fixture

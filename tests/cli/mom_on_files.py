@@ -22,7 +22,6 @@ MOM = Path(sys.executable).parent / "mom"
 
 PLUGINS = '''
 import ctypes, os, time
-from pathlib import Path
 from pydantic import SecretStr
 from mom_core import Decision, Entity, PluginSettings, Scope, hookimpl
 
@@ -63,18 +62,9 @@ class Dies(Base):
         os._exit(1)
 
 class Secretive(Base):
-    """Is told secrets in all ways there are, and talks of them."""
+    """Has a secret setting."""
     class Settings(PluginSettings):
         password: SecretStr = SecretStr("")
-        api_token: str = ""
-        uri: str = ""
-        token_file: Path = Path("/nowhere")
-        headers: dict[str, str] = {}
-    def __init__(self, settings, context):
-        self.settings, self.log = settings, context.log
-    @hookimpl
-    def mom_collect_host(self):
-        raise OSError(f"{self.settings.uri} refused {self.settings.api_token} and {self.settings.password.get_secret_value()}")
 
 class Rereads(Base):
     """Reads a file at a reload."""

@@ -4,13 +4,10 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 from mom_on_files import Mom
-
-Simulating = Callable[..., None]
 
 
 def a_guest(mom: Mom) -> str:
