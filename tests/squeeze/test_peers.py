@@ -94,7 +94,6 @@ def test_pve_stays_between_least_and_maximum_and_within_its_step(
         (100, 8 * GIB, 20 * GIB, False, 100),
         (100, 20 * GIB, 20 * GIB, True, 64),
         (100, 20 * GIB, 4 * GIB, True, 400),
-        (1200, 20 * GIB, 4 * GIB, True, 1250),
         (1000, 20 * GIB, 20 * GIB, True, 950),
     ],
 )
