@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from mom_core import CpuTune, DiskTune, Entity, Guest, GuestGone, NetTune, NotSupported, Unit, Value
-from mom_kvm import NodeTune
+from mom_kvm import NodeTune, Promises
 
 USUAL_UNITS: Final[Mapping[str, Unit]] = {
     **dict.fromkeys(("balloon_cur", "balloon_max", "balloon_min", "mem_available", "mem_unused", "mem_usable"), Unit.KIB),
@@ -166,7 +166,7 @@ class FakeHypervisor:
         fake.nodes = NodeTune(fake.nodes.mode, frozenset(nodes))
 
 
-class FakePromises:
+class FakePromises(Promises):
     """Implementation of `Promises` that reads guests' fields: `PluginContext(offers={Promises: (FakePromises("x"),)})`.
 
     :param guaranteed: field with the guarantee in KiB

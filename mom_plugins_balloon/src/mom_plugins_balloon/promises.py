@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from mom_core import Guest, PluginContext, Portion, Scope, Snapshot, UnitError, Value, as_number, first_names, format_kib, printable
+from mom_kvm import Promises
 
 GUARANTEE = "mem_guarantee"
 GUARANTEE_SHARE = "mem_guarantee_share"
@@ -178,8 +179,8 @@ class _OwnPromises(NamedTuple):
 
 
 @dataclass(eq=False)
-class Guarantees:
-    """All promises to guests. Implements `Promises`."""
+class Guarantees(Promises):
+    """All promises to guests."""
 
     context: PluginContext
     of_file: Callable[[Guest], Guaranteed | None]
