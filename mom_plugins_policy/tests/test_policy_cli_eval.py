@@ -188,3 +188,21 @@ def test_a_look_at_a_host_whose_guests_are_unknown_says_so_with_the_cure(shelf: 
     done = mom_policy("eval", "--live", "-c", config, "-e", "(+ 1 1)")
     assert done.out == "2\n"
     assert "the guests are unknown: libvirtd is away (start it; `mom doctor" in done.err
+
+
+@pytest.mark.parametrize("verb", [("eval",), ("explain", "--host")], ids=lambda verb: verb[0])
+def test_a_file_that_is_no_text_is_misuse_and_nothing_else_happens(tmp_path: Path, verb: tuple[str, ...]) -> None:
+    path = tmp_path / "50_bad.policy"
+    path.write_bytes(b"1\n caf\xe9")
+    done = mom_policy(*verb, path)
+    assert (done.code, done.out) == (2, "")
+    assert f"{path}:2:5: byte 0xe9 is not UTF-8" in done.err
+
+
+def test_two_files_of_one_name_are_told(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    one, two = policy(tmp_path, "1"), policy(tmp_path / "other", "2")
+    done = mom_policy("eval", one, two)
+    assert done.code == 2
+    assert f"{two}: has the same policy name as {one}: 50_test" in done.err
+    assert mom_policy("eval", one, one).code == 0, "the same file twice is the same file"

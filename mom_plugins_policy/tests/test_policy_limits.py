@@ -196,3 +196,27 @@ def test_evaluation_leaves_no_snapshot_to_the_garbage_collector() -> None:
         assert gc.collect() == 0
     finally:
         gc.enable()
+
+
+LONG_NAMES = ("(Host.Control {} 1)", "(Host.SetVar {} 1)", "(Host.Remember {} 1)", "(Host.Stat {} 1)", "(Host.StatAvg {})")
+
+
+@pytest.mark.parametrize("form", LONG_NAMES)
+@pytest.mark.parametrize("name", ['"' + "x" * 201 + '"', '(* "x" 201)'])
+def test_names_that_policies_make_are_no_longer_than_those_that_they_write(form: str, name: str) -> None:
+    (fault,) = Policy.compile({"p": form.format(name)}).evaluate(fixture()).errors
+    assert (fault.kind in ("limit", "unknown-field", "undefined-symbol"), fault.line) == (True, 1)
+    assert not Policy.compile({"p": form.format("'mem_free'")}).evaluate(fixture()).errors
+
+
+NO_LIMITS: list[list[Value]] = [[{"guaranteed": 5}], [{"maximum": [1]}], [{"current": "ab"}], [{"guaranteed": [["a", 1]]}], [5, None, "x"]]
+
+
+@pytest.mark.parametrize("tune", NO_LIMITS)
+def test_limits_of_disks_that_are_none_are_unknown_and_errors_about_them_have_a_place(tune: list[Value]) -> None:
+    taken = snapshot(host={"mem_free": 1}, guests={"vm1": {"io_tune": tune}})
+    kept = Policy.compile({"p": "(with Guests g { (valid g.io_tune) (g.Control 'x' 1) })"}).evaluate(taken)
+    assert (kept.errors, len(kept.decisions)) == ((), 1)
+    read = Policy.compile({"p": "(with Guests g\n (with g.io_tune t { (defvar m t.maximum) m.total_bytes_sec }))"}).evaluate(taken)
+    assert read.errors
+    assert all((fault.name, fault.line) == ("p", 2) for fault in read.errors)

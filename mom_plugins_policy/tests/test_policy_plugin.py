@@ -321,3 +321,12 @@ def test_decisions_that_take_a_suggestion_up_say_why_it_was_made() -> None:
     decisions = Policy.compile({"x": text}, declared).evaluate(snapshot(guests=guests)).decisions
     assert (decisions[0].value, decisions[0].reason.split(": ")[0]) == (20, "sweep")
     assert decisions[1].reason.startswith("(g.Control")
+
+
+def test_a_name_that_is_there_already_or_has_control_characters_is_refused(tmp_path: Path) -> None:
+    directory = folder(tmp_path, {"10_a.policy": "1", "10_a.policy.policy": "2", "20_a\n\x1b[31m.policy": "1"})
+    (name, *_, message), (unprintable, *_, why) = refusal(plugin(tmp_path, directory=directory))
+    assert name == "10_a.policy.policy"
+    assert "has the same policy name" in message
+    assert unprintable.isprintable()
+    assert "control characters" in why

@@ -73,3 +73,11 @@ def test_debug_writes_one_line_whatever_it_is_given_and_gives_the_last(caplog: p
     with caplog.at_level(logging.DEBUG, "mom.policy"):
         assert run('(debug "x\n2026-01-01 ERROR mom.engine: all is lost" "\x1b[2J") (debug "host:" Host nil 5)').values[-1] == 5
     assert caplog.messages == [r"x\n2026-01-01 ERROR mom.engine: all is lost \x1b[2J", "host: <Host> nil 5"]
+
+
+def test_a_disk_that_a_policy_changes_is_a_decision_with_its_limits() -> None:
+    disk = {"name": "vda", "path": "/p", "current": {"total_bytes_sec": 1, "read_iops_sec": 2}}
+    policy = Policy.compile({"p": "(with Guests g (with g.io_tune t (t.setTotalBytesSec 9.8)))"})
+    (decision,) = policy.evaluate(snapshot(guests={"vm1": {"io_tune": [disk]}})).decisions
+    assert (decision.control, decision.entity.name) == ("io_tune", "vm1")
+    assert decision.value == [{"name": "vda", "path": "/p", "total_bytes_sec": 9, "read_iops_sec": 2}]
