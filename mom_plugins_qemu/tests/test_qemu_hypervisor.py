@@ -76,6 +76,12 @@ def test_the_answers_of_a_slow_guest_are_awaited(host: FakeHost, hypervisor: Qem
     wait_until(lambda: fields(hypervisor).get("web", {}).get("mem_usable") == 700 * MIB)  # on a busy machine, a visit may fail
 
 
+def test_a_guest_whose_answers_come_too_late_is_left_alone(guest: FakeGuest, hypervisor: QemuHypervisor) -> None:
+    assert listed(hypervisor)["web"].blocked == {}
+    guest.slow = 0.5
+    assert listed(hypervisor)["web"].blocked == {"*": "its monitor did not answer in time"}
+
+
 def test_a_guest_that_has_ended_is_not_listed(host: FakeHost, hypervisor: QemuHypervisor) -> None:
     host.add("web")
     entity = listed(hypervisor)["web"].entity
