@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from mom_core import ControlSpec, GuestGone, HypervisorError, NotSupported, PermissionDenied, Scope, Unit
+from mom_core import ControlSpec, Finding, GuestGone, HypervisorError, NotSupported, PermissionDenied, Scope, Unit
 from mom_devkit.without_root import HelperProcess, MomPower, StandInGuest, another_user, why_not_another_user
 from mom_helper import orders
 from mom_helper.orders import Answer, Order, OrderNumber
-from mom_kvm import Address, Helper, PeerCredentials, ProcessStat, why_not_writable, write_file, write_group_files
+from mom_kvm import Address, Helper, PeerCredentials, ProcessStat, unwritable_finding, write_file, write_group_files
 from mom_kvm.kernel_files import read_process_file
 
 pytestmark = [pytest.mark.processes, pytest.mark.skipif(bool(why_not_another_user()), reason=why_not_another_user())]
@@ -39,24 +39,27 @@ def guest(mom_stand_in_guest: StandInGuest) -> StandInGuest:
     return mom_stand_in_guest
 
 
+def finding(path: Path) -> Finding | None:
+    return unwritable_finding(path, "knob", "it stays", observes=False)
+
+
 def test_a_knob_that_root_declares_is_written_and_another_is_refused_with_a_cure(mom_power: MomPower, mom_open_folder: Path) -> None:
     knob, other = mom_open_folder / "run", mom_open_folder / "other"
     for path in (knob, other):
         path.write_text("0\n")
     with mom_power(f"[knob {knob}]\nvalues = 0 1 2\n"):
-        assert why_not_writable(knob) is None
+        assert finding(knob) is None
         write_file(knob, 1)
         with pytest.raises(HypervisorError, match="out of range"):
             write_file(knob, 3)
         with pytest.raises(PermissionDenied, match="root has not declared") as refused:
             write_file(other, 1)
-        hindrance = why_not_writable(other)
-        missing = why_not_writable(mom_open_folder / "missing")
+        undeclared, missing = finding(other), finding(mom_open_folder / "missing")
     assert (knob.read_text().strip(), other.read_text()) == ("1", "0\n")
-    for hint in (refused.value.hint, hindrance.hint if hindrance else ""):
+    for hint in (refused.value.hint, undeclared.cure if undeclared else ""):
         assert f"`[knob {other}]`" in hint
         assert "/etc/mom/helper.d" in hint
-    assert isinstance(missing, NotSupported)
+    assert missing is not None
 
 
 def test_without_a_helper_the_error_says_how_to_start_it_and_it_is_tried_again(mom_power: MomPower, mom_open_folder: Path) -> None:

@@ -19,7 +19,6 @@ from .kernel_files import (
     read_meminfo as read_meminfo,
     root_cure as root_cure,
     unwritable_finding as unwritable_finding,
-    why_not_writable as why_not_writable,
     write_file as write_file,
     write_group_files as write_group_files,
 )

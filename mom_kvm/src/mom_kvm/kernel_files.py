@@ -117,8 +117,8 @@ def _write(path: Path | str, text: str, *, wait: bool = True) -> None:
         os.close(file)
 
 
-def why_not_writable(path: Path | str) -> HypervisorError | None:
-    """Return the error that `write_file` would raise; None if mom or mom-helper may write."""
+def _hindrance(path: Path | str) -> HypervisorError | None:
+    # The error that `write_file` would raise; None if mom or mom-helper may write.
     if os.access(path, os.W_OK):
         return None
     number = errno.EACCES if os.path.exists(path) else errno.ENOENT  # noqa: PTH110  # `path` may be a string
@@ -134,7 +134,7 @@ def unwritable_finding(path: Path | str, subject: str, effect: str, *, observes:
     :param effect: consequence, such as `KSM stays as it is`
     :param observes: whether mom only observes, so that this is no problem yet
     """
-    hindrance = why_not_writable(path)
+    hindrance = _hindrance(path)
     if hindrance is None:
         return None
     if observes:
