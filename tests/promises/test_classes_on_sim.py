@@ -73,4 +73,3 @@ def test_a_report_has_a_line_for_each_project(tmp_path: Path) -> None:
     assert {line["name"]: line["guests"] for line in json.loads(done.output)["lines"]} == {"acme": 6, "ci": 2}
     done = CliRunner().invoke(report, [str(tmp_path / "recording"), "--by", "guest", "--tenant", "flavor=m1.large", "--json"])
     assert [line["name"] for line in json.loads(done.output)["lines"]] == ["large-001", "large-002"]
-
