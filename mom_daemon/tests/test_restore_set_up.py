@@ -30,7 +30,7 @@ def plugin_of(**hooks: Callable[..., object]) -> type:
     return type("Made", (), {"__init__": lambda self, settings, context: None, **made})
 
 
-def control_plugin(*specs: ControlSpec, **more: Callable[..., object]) -> type:
+def control_plugin(*specs: ControlSpec | FieldSpec, **more: Callable[..., object]) -> type:
     hooks: Mapping[str, Callable[..., object]] = {"mom_read": lambda self: {}, "mom_write": lambda self: None}
     return plugin_of(mom_declare=lambda self: specs, **hooks, **more)
 

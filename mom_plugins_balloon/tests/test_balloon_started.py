@@ -62,8 +62,8 @@ class Guests:
         for guest in listed:
             row = rows.get(guest.id, {})
             _, size, maximum = self.sizes[guest.id]
-            fields = {"balloon_cur": size and int(size * GIB), "balloon_max": maximum and int(maximum * GIB), "stats_age": age}
-            fields = {name: value for name, value in {**row, **fields}.items() if value is not None}
+            own = {"balloon_cur": size and int(size * GIB), "balloon_max": maximum and int(maximum * GIB), "stats_age": age}
+            fields = {name: value for name, value in {**row, **own}.items() if value is not None}
             guests[guest.id] = Guest(guest.id, guest.name, fields, incarnation=guest.incarnation)
         self.snapshot = Snapshot(Host(fields={"mem_available": 64 * GIB}), guests, monotonic=self.now)
         list(self.plugin.mom_act(self.snapshot))

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from policy_fixture import fixture
 
-from mom_core import Declarations
+from mom_core import Declarations, Value
 from mom_core.testing import snapshot
 from mom_plugins_policy import Policy, PolicyError, Result
 
@@ -76,7 +76,7 @@ def test_debug_writes_one_line_whatever_it_is_given_and_gives_the_last(caplog: p
 
 
 def test_a_disk_that_a_policy_changes_is_a_decision_with_its_limits() -> None:
-    disk = {"name": "vda", "path": "/p", "current": {"total_bytes_sec": 1, "read_iops_sec": 2}}
+    disk: dict[str, Value] = {"name": "vda", "path": "/p", "current": {"total_bytes_sec": 1, "read_iops_sec": 2}}
     policy = Policy.compile({"p": "(with Guests g (with g.io_tune t (t.setTotalBytesSec 9.8)))"})
     (decision,) = policy.evaluate(snapshot(guests={"vm1": {"io_tune": [disk]}})).decisions
     assert (decision.control, decision.entity.name) == ("io_tune", "vm1")

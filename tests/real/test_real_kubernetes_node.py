@@ -85,15 +85,21 @@ def wait_for_small(node: SimpleNamespace, container: NodeContainer) -> None:
     wait_until(lambda: are_small(node), lambda: f"{sizes(node)}, not {SMALLER_MIB}: {container.log[-3000:]}", 60)
 
 
+def started(node: SimpleNamespace, start: Start) -> NodeContainer:
+    """Start a container, and wait until its mom has made all guests small."""
+    container = start()
+    container.wait_until("running")
+    wait_for_small(node, container)
+    return container
+
+
 def wait_for_whole(node: SimpleNamespace, container: NodeContainer | None = None) -> None:
     """Wait until all guests have all their memory. Guests on a busy host follow slowly."""
     wait_until(lambda: sizes(node) == [MIB] * len(NAMES), lambda: f"{sizes(node)}, not {MIB}: {container and container.log[-3000:]}", 60)
 
 
 def test_in_its_container_mom_sees_all_guests_resizes_them_and_puts_them_back_at_the_end(node: SimpleNamespace, start: Start) -> None:
-    container = start()
-    container.wait_until("running")
-    wait_for_small(node, container)
+    container = started(node, start)
     rows = json.loads(container.run("mom", "guests", "--json").stdout)
     assert {row["name"] for row in rows} == {f"{PREFIX}shop/{name}" for name in NAMES}
     told = json.loads(container.run("mom", "status", "--json").stdout)["guests"]
@@ -110,18 +116,14 @@ def test_in_its_container_mom_sees_all_guests_resizes_them_and_puts_them_back_at
 
 
 def test_a_mom_that_is_killed_leaves_no_guest_small(node: SimpleNamespace, start: Start) -> None:
-    container = start()
-    container.wait_until("running")
-    wait_for_small(node, container)
+    container = started(node, start)
     os.kill(container.mom_pid(), signal.SIGKILL)
     assert container.process.wait(30) != 0, "kubelet starts another one"
     wait_for_whole(node, container)
 
 
 def test_one_that_hangs_is_told_by_the_probe_and_ended_and_what_it_has_changed_is_put_back(node: SimpleNamespace, start: Start) -> None:
-    container = start()
-    container.wait_until("running")
-    wait_for_small(node, container)
+    container = started(node, start)
     os.kill(container.mom_pid(), signal.SIGSTOP)
     status = container.shared / "run/status.json"
     status.write_text(json.dumps(json.loads(status.read_text()) | {"monotonic_seconds": 1.0}))  # like after a while
@@ -132,9 +134,7 @@ def test_one_that_hangs_is_told_by_the_probe_and_ended_and_what_it_has_changed_i
 
 
 def test_after_a_container_was_killed_whole_the_next_one_takes_over_what_it_has_changed(node: SimpleNamespace, start: Start) -> None:
-    first = start()
-    first.wait_until("running")
-    wait_for_small(node, first)
+    first = started(node, start)
     first.kill()
     assert are_small(node), sizes(node)
     second = start()
@@ -144,9 +144,7 @@ def test_after_a_container_was_killed_whole_the_next_one_takes_over_what_it_has_
 
 
 def test_in_a_rolling_update_the_new_pod_takes_over_and_no_guest_grows_in_between(node: SimpleNamespace, start: Start) -> None:
-    old = start()
-    old.wait_until("running")
-    wait_for_small(node, old)
+    old = started(node, start)
     new = start()
     new.wait_until("waiting")
     assert new.probe("readinessProbe"), "or the old one would stay"
@@ -160,9 +158,7 @@ def test_in_a_rolling_update_the_new_pod_takes_over_and_no_guest_grows_in_betwee
 
 
 def test_where_both_go_at_once_what_was_left_to_the_new_one_is_put_back(node: SimpleNamespace, start: Start) -> None:
-    old = start()
-    old.wait_until("running")
-    wait_for_small(node, old)
+    old = started(node, start)
     new = start()
     new.wait_until("waiting")
     new.process.send_signal(signal.SIGSTOP)  # so that it waits only after the old one has checked
