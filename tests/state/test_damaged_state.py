@@ -40,9 +40,9 @@ BESIDE: Final[Mapping[str, Any]] = {
         "guests": [{
             "id": GUEST, "name": "vm", "present_at": 1_700_000_000,
             "days": {
-                **dict.fromkeys(("by_day", "last", "excess", "growth"), CURVE), "by_week": 7 * CURVE, "hour_errors": CURVE[:64], "usual": None,
-                "losses": [0.0] * 3, "week_losses": [0.0] * 3, "wrong": [0.0] * 4, "lasting": [0.0] * 2, "margin": 0.0, "average": 4e6,
-                "weight": 1.0, "slots": 96, "has_pattern": False,
+                **dict.fromkeys(("by_day", "last", "excess", "growth"), CURVE), "by_week": 7 * CURVE, "hour_errors": CURVE[:64],
+                "usual": None, "losses": [0.0] * 3, "week_losses": [0.0] * 3, "wrong": [0.0] * 4, "lasting": [0.0] * 2, "margin": 0.0,
+                "average": 4e6, "weight": 1.0, "slots": 96, "has_pattern": False,
             },
             "past": {"ordinals": [], "sold": [], "used": "", "qemu_kib": 0, "vcpus": 0},
         }],
