@@ -179,7 +179,7 @@ def test_sweep_that_cannot_be_recorded_for_a_crash_is_not_begun(bench: Bench) ->
 
 def test_another_size_ends_the_sweep(bench: Bench) -> None:
     bench.write()
-    bench.write(SIZE, balloon_reason="headroom-growing", balloon_suggested=SIZE, balloon_cur=1800 * MIB)
+    bench.write(SIZE, balloon_reason="headroom-back", balloon_suggested=SIZE, balloon_cur=1800 * MIB)
     count = len(bench.hypervisor.commands)
     bench.join()
     assert bench.hypervisor.commands[count - 1 :] == [("a", SIZE)], "no command follows"
