@@ -32,6 +32,7 @@ sys.path += [str(Path(__file__).resolve().parents[2] / folder) for folder in ("t
 
 import steady_host  # only found from here on
 from ballast import available_mib  # as above
+from emulation import EMULATED_BALLOON, EMULATOR_MIB  # as above
 from guest_lab import guest_lab  # as above
 from private_libvirtd import PREFIX  # as above
 from real_guests import Lab, RealGuest, disk  # as above
@@ -52,12 +53,6 @@ SETTLED = 20.0
 
 KIB = 1024
 INTERVAL = 5.0
-
-EMULATOR_MIB = 128
-EMULATED_BALLOON = "1.3GiB"
-"""Figures without KVM: QEMU's own memory, and its balloon's speed per second.
-
-This program (resident memory) and measure_guests.py have measured them."""
 
 HOLDING_SECONDS = 8.0
 """Time until the host's memory follows the plan, and each guest has printed its time. Guests print once a second."""

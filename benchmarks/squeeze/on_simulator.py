@@ -23,9 +23,9 @@ from mom_plugins_sim.scenario.schema import read_scenario
 from mom_plugins_sim.simulate.command import run_scenario
 from mom_plugins_sim.world import World
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "real"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "shared"))
 
-from compare_real import EMULATED_BALLOON, EMULATOR_MIB  # only found from here on
+from emulation import EMULATED_BALLOON, EMULATOR_MIB  # only found from here on
 
 KIB = 1024
 PAGE_KIB = 4

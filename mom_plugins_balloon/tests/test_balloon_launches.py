@@ -209,7 +209,7 @@ class TestWithoutRoom:
 class TestUnknownHost:
     def test_observing_mom_refuses_and_reserves_nothing(self, strict: LaunchingHost) -> None:
         in_force: Mapping[str, object] = {"mode": "observe"}
-        strict.context.configuration = lambda: in_force  # type: ignore[assignment, return-value]
+        strict.context.configuration = lambda: in_force  # type: ignore[assignment, return-value]  # one of its settings
         strict.see(KEEPS)
         made = strict.launch(launched(kib=80 * GIB))
         assert made.state is STARTS
