@@ -33,6 +33,11 @@ UNKNOWN_REACTION_SECONDS: Final = 0.5
 (benchmarks/sweeps/bench_collisions.py)."""
 
 
+def longest_move_seconds(kib: float) -> float:
+    """Return how long a slow balloon may take to move so much memory in a sweep."""
+    return SWEEP_WAIT_SECONDS + kib / SLOW_BALLOON_KIB_PER_SECOND
+
+
 class LawParameters(StrictModel):
     """Parameters of the law that operators may want to change. All other numbers are constants of the law."""
 

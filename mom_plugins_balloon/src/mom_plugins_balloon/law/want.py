@@ -8,7 +8,11 @@ from mom_plugins_balloon.law.need import LawContext, Need, headroom_returns, nee
 from mom_plugins_balloon.law.offer import NO_OFFER, Offer, offer_of
 from mom_plugins_balloon.law.reasons import ReasonCode
 from mom_plugins_balloon.memory import GuestMemory, guaranteed_size
-from mom_plugins_balloon.parameters import SLOW_BALLOON_KIB_PER_SECOND, STEP_KIB, SWEEP_WAIT_SECONDS
+from mom_plugins_balloon.parameters import STEP_KIB, longest_move_seconds
+
+STALE_INTERVALS: Final = 1.6
+LEAST_STALE_SECONDS: Final = 2.0
+"""The law uses statistics up to this many intervals old, and up to 2 s in any case, because ages may be in whole seconds."""
 
 RUNS_OUT: Final = 0.2
 """Multiple of the margin: with less usable memory, a guest runs out of memory."""
@@ -58,7 +62,7 @@ def ask_of(guest: GuestMemory, context: LawContext) -> Ask:
         return no_change(ReasonCode.IN_TRANSITION)
     if size is None or maximum is None or usable is None or age is None:
         return _without_statistics(guest, ReasonCode.UNKNOWN)
-    if age > max(2.0, 1.6 * context.host.interval):
+    if age > max(LEAST_STALE_SECONDS, STALE_INTERVALS * context.host.interval):
         return _without_statistics(guest, ReasonCode.STALE)
     if guest.origin_unknown:
         return no_change(ReasonCode.BEFORE_UNKNOWN)
@@ -96,9 +100,8 @@ def _headroom_back(guest: GuestMemory, need: Need, size: float, context: LawCont
     owes = size - ahead
     if need.full - ahead < STEP_KIB:
         return None
-    slowest = SWEEP_WAIT_SECONDS + owes / SLOW_BALLOON_KIB_PER_SECOND
     changed = guest.target_age
-    if need.then_is_known and owes >= STEP_KIB and changed is not None and changed < slowest and not need.growing:
+    if need.then_is_known and owes >= STEP_KIB and changed is not None and changed < longest_move_seconds(owes) and not need.growing:
         return no_change(ReasonCode.IN_TRANSITION)
     if need.keeps_full or (need.leaves_empty and headroom_returns(context.host)):
         return Ask(ReasonCode.HEADROOM_BACK, full=need.full)

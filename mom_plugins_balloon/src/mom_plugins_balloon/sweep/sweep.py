@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from mom_core import Entity, GuestGone
-from mom_plugins_balloon.parameters import SLOW_BALLOON_KIB_PER_SECOND, SWEEP_WAIT_SECONDS
+from mom_plugins_balloon.parameters import longest_move_seconds
 from mom_plugins_balloon.sweep import constants
 from mom_plugins_balloon.sweep.qemu_process import ProcessReading, ProcessWatch
 from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome, SweepOver, SweepPlan
@@ -127,7 +127,7 @@ class Sweep:
 
     def _inflate(self) -> None:
         plan = self.plan
-        self._until = min(self._until, self.clock() + SWEEP_WAIT_SECONDS + (plan.size - plan.bottom) / SLOW_BALLOON_KIB_PER_SECOND)
+        self._until = min(self._until, self.clock() + longest_move_seconds(plan.size - plan.bottom))
         self._watch.read()
         self.inflates = True
         self._raise_if_busy(constants.QUIET_SECONDS, SweepEnd.AT_WORK)
