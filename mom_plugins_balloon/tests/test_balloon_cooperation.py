@@ -53,7 +53,7 @@ def cycles(loop, count, wanted=None):
 def test_guest_that_gives_nothing_is_set_aside_and_reported(loop, hypervisor):
     hypervisor.speed = 0
     loop.cycle(GIB)
-    cycles(loop, 3, GIB)
+    cycles(loop, 4, GIB)
     assert loop.problems == []
     assert "balloon_obstacle" not in loop.fields
     loop.cycle(GIB)
@@ -78,8 +78,8 @@ def test_guest_that_gives_too_little_is_set_aside(loop, hypervisor):
         aside |= {loop.now} if "balloon_rest" in loop.fields else set()
         tries += [loop.now] if ("a", GIB) in hypervisor.commands[before:] else []
         hypervisor.sizes["a"] = max(GIB, hypervisor.sizes["a"] - 2 * MIB)
-    assert min(aside) == 30
-    assert [later - earlier for earlier, later in pairwise(tries)] == [320.0, 320.0]
+    assert min(aside) == 35
+    assert [later - earlier for earlier, later in pairwise(tries)] == [325.0, 325.0]
 
 
 def test_guest_that_gives_later_counts_again(loop, hypervisor):

@@ -32,6 +32,7 @@ from mom_core import (
 from mom_devkit import HandClock
 from mom_plugins_balloon import BalloonPlugin
 from mom_plugins_balloon.ballooned_guests import LISTS_UNTIL_GONE
+from mom_plugins_balloon.sizes import ASKED_AGAIN_SECONDS
 
 
 class Host:
@@ -159,6 +160,17 @@ class TestUnansweredCommand:
     def test_shrink_in_doubt_is_stopped(self, busy: Host) -> None:
         busy.cycle(after=1.0, swap_in=5000.0, mem_usable=20 * MIB)
         assert busy.hypervisor.commands[-1] == ("a", 1700 * MIB)
+
+    def test_shrink_in_doubt_is_repeated(self, busy: Host) -> None:
+        assert busy.cycle(1300 * MIB, after=1.0) == ([], "")
+        assert busy.hypervisor.commands[-1] == ("a", 1300 * MIB)
+
+    def test_old_shrink_in_doubt_is_revoked(self, host: Host) -> None:
+        host.hypervisor.errors["a"] = GuestBusy("no answer within 5 s")
+        host.cycle(1300 * MIB)
+        host.hypervisor.errors.clear()
+        assert host.cycle(2 * GIB, after=2 * ASKED_AGAIN_SECONDS) == ([], "")
+        assert host.hypervisor.commands[-1] == ("a", 2 * GIB), "though the guest has this size already"
 
     def test_unanswered_growth_is_not_moms(self, host: Host) -> None:
         host.hypervisor.errors["a"] = GuestBusy("no answer within 5 s")

@@ -157,8 +157,8 @@ def _listener(path: str, group: int) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(path)
     os.chown(path, 0, group)
-    os.chmod(path, 0o660)
     listener.listen(2 * MOST_CONNECTIONS)
+    os.chmod(path, 0o660)
     return listener
 
 

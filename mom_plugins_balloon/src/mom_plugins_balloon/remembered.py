@@ -115,7 +115,9 @@ class Remembered(NamedTuple):
         Growth to the maximum, or towards the guarantee, is always worth a command.
         """
         request, heading, why = self.request, memory.size or 0.0, "the change is smaller than the dead band"
-        if request is not None and not request.arrived and now - request.at <= ASKED_AGAIN_SECONDS:
+        if request is not None and not request.arrived:
+            if not request.answered or now - request.at > ASKED_AGAIN_SECONDS:
+                return ""
             heading, why = float(request.target), "the guest is already moving to this size"
         is_worth = abs(target - heading) >= DEAD_BAND_KIB or (target == memory.maximum != heading) or heading < memory.guarantee <= target
         return "" if is_worth else why

@@ -185,7 +185,7 @@ class Resizer:
         except Exception as error:
             # After a timeout or a lost connection, the guest may shrink all the same.
             if request.target < request.began_at and not isinstance(error, Refused | PermissionDenied | GuestGone | NoChangeNeeded):
-                self.guests.asked(guest, request)
+                self.guests.asked(guest, replace(request, answered=False))
             raise
         self.guests.asked(guest, request)
 

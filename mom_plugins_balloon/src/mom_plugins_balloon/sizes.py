@@ -41,6 +41,8 @@ class SizeRequest:
     arrived: bool = False
     sweeps: bool = False
     """Whether this is a sweep, and the guest does not have its headroom back yet."""
+    answered: bool = True
+    """Whether the hypervisor has confirmed the command. Without an answer, the guest may shrink or not."""
     source: str = ""
     """Policy line or plugin that decided the size; empty if unknown."""
 
@@ -129,7 +131,7 @@ class Cooperation(NamedTuple):
             return state._replace(owing=None)
         if excused or request.sweeps:  # a sweep may wait for its turn
             return state._replace(owing=size, since=now)
-        owing, since = (max(size, request.began_at), request.at) if state.owing is None else (state.owing, state.since)
+        owing, since = (max(size, request.began_at), now) if state.owing is None else (state.owing, state.since)
         if size <= owing - max(PROGRESS_KIB, min(PROGRESS_SHARE * (owing - request.target), PROGRESS_MOST_KIB)):
             owing, since = size, now
         if now - since < PATIENCE_SECONDS:
