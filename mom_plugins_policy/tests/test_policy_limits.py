@@ -83,7 +83,7 @@ HELD = {
     "shifted integers": at_each_guest("(with s x (>> i 1))", 2, '(defvar s (* "x" 2000)) (defvar i (<< 1 4000))'),
     "sums": f"(let ({' '.join(f'(a{n} (+ half half))' for n in range(2000))}) 1)",
     "sums of each call": f"(def f (n) (if (< n 1) 0 (let ({' '.join(f'(a{n} (+ half half))' for n in range(20))}) (f (- n 1))))) (f 90)",
-    "guests of guests": "(with Guests g (with Guests h (with Guests i 1.5)))",
+    "guests of guests": "(defvar l (with once z 1)) (with Guests g (with Guests h (* l 200)))",
 }
 
 

@@ -211,6 +211,7 @@ class MomProcess:
         """Send a signal, and return the exit code."""
         os.kill(self.pid, number)
         _, status = os.waitpid(self.pid, 0)
+        self.pid = 0
         return os.waitstatus_to_exitcode(status)
 
 
@@ -224,8 +225,7 @@ def mom(**plugins: object) -> Iterator[MomProcess]:
         process.ready()
         yield process
     finally:
-        code = process.signal(signal.SIGTERM)
-        if code:
+        if process.pid and (code := process.signal(signal.SIGTERM)):
             fact("mom ended", [code, LOG.read_text()[-4000:]])
 
 
@@ -450,11 +450,9 @@ def end_moms(*ways: str) -> None:
                 told["lifted"] = time_to_lift(guests, began)
             told["left"] = limits_of(guests)
             fact(f"end {way}", told)
-            if way in {"SIGTERM", "SIGUSR2", "restore"}:
-                if number != signal.SIGKILL:
-                    os.waitpid(process.pid, 0)
-                process.start()  # for the end of the block
-                process.ready()
+            if number != signal.SIGKILL:
+                os.waitpid(process.pid, 0)
+                process.pid = 0
 
 
 def _restored(guests: Sequence[Grower]) -> Mapping[str, object]:
@@ -515,10 +513,8 @@ def begin() -> None:
 def try_out() -> None:
     """Measure the figures for the test."""
     begin()
-    fact_of("without credit", grow_together(credit=False, seconds=3.0))
-    for number in (1, 2):
-        fact_of(f"with credit {number}", grow_together(credit=True))
-    end_moms("restore", "SIGTERM")
+    fact_of("with credit", grow_together(credit=True))
+    end_moms("restore")
     fact("class", kill_by_class(small=True))
     spare(0)
 

@@ -113,7 +113,7 @@ def test_memory_of_qemu_itself_is_measured_and_not_swept(host: PlainHost) -> Non
     try:
         wait_until(lambda: said("sweep_gave"), "it was swept", 60)
         guest.ask("object-add", **{"qom-type": "memory-backend-ram", "id": "late", "size": LATE_MIB << 20, "prealloc": True})
-        wait_until(lambda: said("qemu_overhead")[-1] > field + 0.9 * LATE_MIB * KIB_IN_MIB, "mom knows that QEMU has grown", 30)
+        wait_until(lambda: said("qemu_overhead")[-1] > field + 0.9 * LATE_MIB * KIB_IN_MIB, "mom knows that QEMU has grown")
         time.sleep(5)
     finally:
         engine.stop()
