@@ -67,9 +67,11 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     return demo("--seconds", "0", "--seed", "5", "--output", str(folder)), folder
 
 
-def test_the_same_seed_tells_the_same_story(shown: tuple[str, Path], tmp_path: Path) -> None:
-    again = demo("--seconds", "0.5", "--seed", "5", "--output", str(tmp_path / "again"))
-    assert again.replace(str(tmp_path / "again"), "FOLDER") == shown[0].replace(str(shown[1]), "FOLDER")
+def test_the_same_seed_tells_the_same_story() -> None:
+    first, second = (
+        [[guest.number("balloon_cur") for guest in moment.report.snapshot.listed] for moment in story] for story in (moments(7), play(7))
+    )
+    assert first == second
 
 
 def test_without_a_terminal_it_prints_lines_that_a_log_can_hold(shown: tuple[str, Path]) -> None:
