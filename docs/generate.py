@@ -54,11 +54,11 @@ from mom_daemon import declarations_of, guest_columns
 from mom_daemon import hookspecs as verb_hookspecs
 from mom_daemon.cli import frame, verbs
 from mom_kvm import Helper
-from mom_plugins_http.plugin import HttpSettings
 from mom_plugins_http.routes.metrics import exposition, host_metrics
 from mom_plugins_http.routes.openapi import description
 from mom_plugins_http.routes.published import ReportView, Totals
 from mom_plugins_http.service import Service
+from mom_plugins_http.settings import HttpSettings
 
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parent

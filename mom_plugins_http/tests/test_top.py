@@ -1,8 +1,7 @@
 """`mom top` without a terminal: lines of the screen, keys, and refusals."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -19,11 +18,11 @@ from mom_daemon import NotRunning
 from mom_daemon.report_models import REPORT_FORMAT, GuestColumnModel, ReportDocument, report_document
 from mom_devkit import wait_until
 from mom_plugins_http.cli.client import Client
+from mom_plugins_http.top.feed import Feed
 from mom_plugins_http.top.picture import Looking, Picture, Row, picture_of
 from mom_plugins_http.top.screen import brief_verdict, screen
 from mom_plugins_http.top.table import sparkline
 from mom_plugins_http.top.terminal import shortened
-from mom_plugins_http.top.verb import Feed
 
 NOTHING_NEW = Report(1, 0.0, "enforce", snapshot(), (), (), (), (), [PluginReport("sim", PluginReport.State.OK, {}, 1, 0)], 0.1)
 
@@ -124,15 +123,11 @@ class Gone(Client):
 
 def test_a_mom_that_goes_away_while_a_guest_is_shown_is_not_asked_all_the_time(tmp_path: Path) -> None:
     client = Gone(tmp_path / "mom.sock")
-    feed = Feed(client, lambda: None)
-    feed.want("vm")
-    feed.start()
-    try:
-        wait_until(lambda: client.asked, "it is asked")
-        time.sleep(0.3)
+    with closing(Feed(client, lambda: None)) as feed:
+        wait_until(lambda: followed(feed, "vm").lost_at, "it is asked")
+        until = time.monotonic() + 0.3
+        wait_until(lambda: followed(feed, "vm") and time.monotonic() > until)
         assert client.asked == 1
-    finally:
-        feed.close()
 
 
 @given(
@@ -196,41 +191,39 @@ def test_a_line_that_hardly_moves_is_flat() -> None:
     assert sparkline([None, 1, None]) == " ▁ "
 
 
-@contextmanager
-def feeding(served: Served) -> Iterator[Feed]:
-    feed = Feed(Client(served.path, 60), lambda: None, 0.05)
-    feed.start()
-    try:
-        yield feed
-    finally:
-        feed.close()
-    assert feed.failed is None
+def feeding(served: Served) -> closing[Feed]:
+    return closing(Feed(Client(served.path, 60), lambda: None, 0.05))
+
+
+def followed(feed: Feed, guest: str | None = None) -> Feed:
+    feed.follow(guest)
+    return feed
 
 
 def test_each_cycle_is_a_new_picture_and_a_guest_is_explained_or_said_to_be_gone(served: Served) -> None:
     with feeding(served) as feed:
-        wait_until(lambda: feed.picture, lambda: feed.trouble)
+        wait_until(lambda: followed(feed).picture, lambda: feed.trouble)
         for _ in range(3):
             served.engine.cycle()
-        shown = wait_until(lambda: feed.picture if feed.picture and feed.picture.report["cycle"]["number"] == 4 else None)
+        shown = wait_until(lambda: seen if (seen := followed(feed).picture) and seen.report["cycle"]["number"] == 4 else None)
         assert len(shown.rows) == 24
         guest = shown.rows[0]
-        feed.want(guest.id)
-        drill = wait_until(lambda: feed.drill)
+        drill = wait_until(lambda: followed(feed, guest.id).drill)
         assert drill.explanation["guest"]["name"] == guest.name
         assert all(act["who"] == guest.name for act in drill.acts)
         assert len(drill.past) == 4
-        feed.want("nobody")
-        wait_until(lambda: feed.drill is not None and feed.drill.trouble.startswith("there is no guest nobody. The guest may have"))
+        wait_until(
+            lambda: (gone := followed(feed, "nobody").drill) and gone.trouble.startswith("there is no guest nobody. The guest may have")
+        )
         unlisted = Verdict([Condition("guests", "the guests are unknown: no answer", plugins=("core",))])
         served.tell(replace(NOTHING_NEW, number=9, verdict=unlisted))
-        wait_until(lambda: feed.drill is not None and feed.drill.trouble == "the guests are unknown: no answer")
+        wait_until(lambda: (unknown := followed(feed, "nobody").drill) and unknown.trouble == "the guests are unknown: no answer")
 
 
 def test_a_mom_of_another_version_that_still_runs_is_not_misread(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mom_plugins_http.top.verb.REPORT_FORMAT", REPORT_FORMAT + 1)
+    monkeypatch.setattr("mom_plugins_http.top.feed.REPORT_FORMAT", REPORT_FORMAT + 1)
     with feeding(served) as feed:
-        wait_until(lambda: feed.lost_at is not None, lambda: feed.trouble)
+        wait_until(lambda: followed(feed).lost_at, lambda: feed.trouble)
         assert feed.trouble == ("mom and `mom top` have different versions", "restart the daemon after an upgrade")
         assert feed.picture is None
 

@@ -1,71 +1,19 @@
-"""Plugin `http`: settings, and hooks between engine and server."""
+"""Plugin `http`: hooks between engine and server."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from pydantic import AfterValidator, Field
-
-from mom_core import ExistingFile, Finding, MomError, PluginContext, PluginSettings, Report, Severity, StrictModel, Suggestion, hookimpl
+from mom_core import Finding, MomError, PluginContext, PluginSettings, Report, Severity, Suggestion, hookimpl
 from mom_daemon import RunningMom
 from mom_kvm import Address, HostMetrics
+from mom_plugins_http.settings import SOCKET, HttpSettings
 
 if TYPE_CHECKING:
     from mom_plugins_http.service import Service
-
-SOCKET: Final = "mom.sock"
-
-
-def page_path(path: Path) -> Path:
-    """Return the page's own socket, beside the API's."""
-    return path.with_name(f"{path.stem}-page{path.suffix}")
-
-
-def _check_path(path: Path) -> Path:
-    if not Address.parse(str(page_path(path))).path:
-        raise ValueError("write a path that begins with /")
-    return path
-
-
-def _check_port(text: str) -> str:
-    if Address.parse(text).path:
-        raise ValueError("write host:port, such as 192.0.2.7:8132 or [::]:8132")
-    return text
-
-
-class TcpSettings(StrictModel):
-    """API over TCP, with TLS and tokens."""
-
-    listen: Annotated[str, AfterValidator(_check_port)]
-    """Listening address, as `host:port`."""
-    certificate: ExistingFile
-    """Certificate with its chain, as PEM. A reload reads certificate, key and tokens again."""
-    key: ExistingFile
-    """Private key, as PEM."""
-    read_token: ExistingFile | None = None
-    """File with the token for reading. Other users must not have access to the file."""
-    change_token: ExistingFile | None = None
-    """File with the token for reading and changing."""
-    hosts: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]+$|^[0-9A-Fa-f:]+$")]] = Field(default_factory=list)
-    """Names and addresses of this server, without a port and brackets, in addition to the host's name and `listen`."""
-
-
-class HttpSettings(PluginSettings):
-    """Sockets and rights."""
-
-    socket: Annotated[Path, AfterValidator(_check_path)] | None = None
-    """Path of the unix socket. Unset: `mom.sock` in mom's run directory, usually /run/mom."""
-    read_group: Annotated[str, Field(min_length=1)] | None = None
-    """Group that may read. Unset: only root and mom's user."""
-    change_group: Annotated[str, Field(min_length=1)] | None = None
-    """Group that may read, change policies and reserve memory. Unset: only root and mom's user."""
-    tcp: TcpSettings | None = None
-    """API over TCP. Unset: none."""
-    page: bool = True
-    """Serve the web page, with its own socket for `mom page`."""
 
 
 class HttpPlugin:
@@ -153,7 +101,7 @@ class HttpPlugin:
     ) -> RunningMom | None:
         if kind is not RunningMom:
             return None
-        from mom_plugins_http.cli.client import SocketMom
+        from mom_plugins_http.cli.client import Client
 
         socket_path = settings.socket if isinstance(settings, HttpSettings) else None
-        return SocketMom(socket_path or run_directory / SOCKET)
+        return Client(socket_path or run_directory / SOCKET)

@@ -7,12 +7,11 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from mom_core import MomError, PluginContext, Report, read_secret
 from mom_kvm import Address, Callers
 from mom_plugins_http.page.document import WebPage
-from mom_plugins_http.plugin import page_path
 from mom_plugins_http.routes.api import Api
 from mom_plugins_http.routes.cycles import CycleRoutes
 from mom_plugins_http.routes.events import Events, Item, News
@@ -24,9 +23,7 @@ from mom_plugins_http.routes.published import Published
 from mom_plugins_http.routes.route import Route
 from mom_plugins_http.server.access import LocalAccess, Right, Tokens, group_id, read_token
 from mom_plugins_http.server.server import Door, Server, Worker
-
-if TYPE_CHECKING:
-    from mom_plugins_http.plugin import HttpSettings, TcpSettings
+from mom_plugins_http.settings import HttpSettings, TcpSettings, page_path
 
 _CLOSE_SECONDS: Final = 0.3
 """Longest wait for threads at the end, in seconds. All plugins together have 0.4 s to stop."""

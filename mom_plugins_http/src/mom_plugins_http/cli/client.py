@@ -17,6 +17,7 @@ import click
 from mom_core import MomError, load_config
 from mom_daemon import NoSuchGuest, NotRunning, as_caller, config_option, json_option, print_prose
 from mom_kvm import PolicyProblem, PolicyState
+from mom_plugins_http.settings import SOCKET, HttpSettings
 
 if TYPE_CHECKING:
     from mom_daemon.report_models import ReportDocument
@@ -69,7 +70,7 @@ class ApiMisusedError(ApiRefusedError, ValueError):
 
 
 class Client:
-    """Client of one socket. A request that changes nothing fails after `reading` seconds of silence."""
+    """Client of one socket, a `RunningMom`. A request that changes nothing fails after `reading` seconds of silence."""
 
     def __init__(self, path: Path, reading: float = READ_SECONDS) -> None:
         self.path = path
@@ -78,8 +79,6 @@ class Client:
     @classmethod
     def configured(cls, config_path: str | None, reading: float = READ_SECONDS) -> Client:
         """Return a client of the configured mom."""
-        from mom_plugins_http.plugin import SOCKET, HttpSettings
-
         config = load_config(config_path)
         for plugin in config.plugins.values():
             if isinstance(plugin.settings, HttpSettings):
@@ -88,6 +87,27 @@ class Client:
             "the configuration does not enable the http plugin; without the plugin, commands cannot reach a running mom",
             hint="add `http: {}` to `plugins`, then systemctl reload mom",
         )
+
+    @property
+    def where(self) -> str:
+        """Socket's path."""
+        return str(self.path)
+
+    def explanation(self, guest: str) -> Mapping[str, Any]:
+        """Return the explanation of a guest's size."""
+        return cast("Mapping[str, Any]", self.get(f"/v1/guests/{coded(guest)}/explanation"))
+
+    def configuration(self) -> Mapping[str, Any]:
+        """Return the settings in force."""
+        return cast("Mapping[str, Any]", self.get("/v1/configuration"))
+
+    def policies(self) -> Mapping[str, PolicyState.Text]:
+        """Return the policies in force, keyed by name."""
+        return {policy["name"]: PolicyState.Text(policy["text"], policy["origin"]) for policy in self.get("/v1/policies")["items"]}
+
+    def report(self) -> ReportDocument:
+        """Return the newest cycle."""
+        return cast("ReportDocument", self.get("/v1/report"))
 
     def get(self, path: str) -> Any:
         """Return the JSON content that `GET` returns for this path."""
@@ -166,34 +186,6 @@ def refusal(status: int, body: bytes) -> MomError:
     if status == 404 and message.startswith("there is no guest"):
         return NoSuchGuest(message, hint=hint.partition("; GET ")[0])
     return (ApiMisusedError if status == 400 else ApiRefusedError)(status, message, hint)
-
-
-class SocketMom:
-    """Running mom, reached through a unix socket."""
-
-    def __init__(self, path: Path) -> None:
-        self._client = Client(path)
-
-    @property
-    def where(self) -> str:
-        """Socket's path."""
-        return str(self._client.path)
-
-    def explanation(self, guest: str) -> Mapping[str, Any]:
-        """Return the explanation of a guest's size."""
-        return cast("Mapping[str, Any]", self._client.get(f"/v1/guests/{coded(guest)}/explanation"))
-
-    def configuration(self) -> Mapping[str, Any]:
-        """Return the settings in force."""
-        return cast("Mapping[str, Any]", self._client.get("/v1/configuration"))
-
-    def policies(self) -> Mapping[str, PolicyState.Text]:
-        """Return the policies in force, keyed by name."""
-        return {policy["name"]: PolicyState.Text(policy["text"], policy["origin"]) for policy in self._client.get("/v1/policies")["items"]}
-
-    def report(self) -> ReportDocument:
-        """Return the newest cycle."""
-        return cast("ReportDocument", self._client.get("/v1/report"))
 
 
 class Shown(NamedTuple):

@@ -17,13 +17,13 @@ from starlette.types import Receive, Scope, Send
 
 from mom_core import MomError, PluginContext, printable
 from mom_daemon import json_text
-from mom_plugins_http.plugin import HttpSettings
 from mom_plugins_http.routes.openapi import description
 from mom_plugins_http.routes.page_keys import PageKeys
 from mom_plugins_http.routes.route import ApiCall, Route, operations_of
 from mom_plugins_http.server.access import LOCAL_NAMES, TOOL_NAME, Peer, Right, Tokens, own_names, same_site, same_site_locally
 from mom_plugins_http.server.problems import ProblemError
 from mom_plugins_http.server.server import Room
+from mom_plugins_http.settings import HttpSettings
 
 _MOST_BODIES: Final = 16 << 20
 """Limit of the bodies that mom holds for clients with the same right, in bytes."""

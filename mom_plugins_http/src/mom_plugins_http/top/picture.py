@@ -7,8 +7,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from functools import lru_cache
-from operator import itemgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -51,8 +49,6 @@ class Row(NamedTuple):
 def chosen(rows: Sequence[Row], pattern: str) -> list[Row]:
     """Return rows whose name contains a text or matches a `*?` pattern. Ignore case."""
     text = pattern.strip().lower()
-    if not text:
-        return list(rows)
     if "*" in text or "?" in text:
         return [row for row in rows if fnmatchcase(row.name.lower(), text)]
     return [row for row in rows if text in row.name.lower()]
@@ -62,22 +58,18 @@ def ordered(rows: Sequence[Row], column: str, *, falling: bool) -> list[Row]:
     """Sort rows by a column, unknown values last. The rows must be sorted by name already."""
     if column == HARM:
         return sorted(rows, key=lambda row: row.harm, reverse=falling)
-    values = [(row.values.get(column), row) for row in rows]
-    numbers = [(_sortable(value), row) for value, row in values if value is not None]
-    if not numbers:
+    if column == NAME:
         return list(reversed(rows)) if falling else list(rows)
-    numbers.sort(key=itemgetter(0), reverse=falling)
-    return [row for _, row in numbers] + [row for value, row in values if value is None]
+    has_value = [row for row in rows if row.values.get(column) is not None]
+    return [
+        *sorted(has_value, key=lambda row: _sortable(row.values[column]), reverse=falling),
+        *(row for row in rows if row.values.get(column) is None),
+    ]
 
 
 def by_name(rows: Sequence[Row]) -> list[Row]:
     """Sort rows by name; numbers in names sort by value."""
-    return [rows[place] for place in _order(tuple(row.name for row in rows))]
-
-
-@lru_cache(maxsize=1)  # names rarely change between cycles
-def _order(names: Sequence[str]) -> Sequence[int]:
-    return sorted(range(len(names)), key=lambda place: _natural(names[place]))
+    return sorted(rows, key=lambda row: _natural(row.name))
 
 
 def _natural(name: str) -> list[Any]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from itertools import takewhile
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from mom_core import Severity, Source, Status, count_of, printable
 from mom_daemon.report_words import Said, plugin_lines
+from mom_plugins_http.top.feed import Feed
 from mom_plugins_http.top.picture import Drill, Json, Looking, Picture
 from mom_plugins_http.top.table import (
     age,
@@ -24,9 +25,6 @@ from mom_plugins_http.top.table import (
     wrapped,
 )
 from mom_plugins_http.top.terminal import Line, cell, shortened
-
-if TYPE_CHECKING:
-    from mom_plugins_http.top.verb import Feed
 
 _HEAD: Final = 5
 
