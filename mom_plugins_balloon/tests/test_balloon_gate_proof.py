@@ -197,7 +197,7 @@ def proven(
     paths = Paths()
     wanted, current, guarantee, swapping, reserve, stale = numbers(paths, "wanted", "current", "guarantee", "swapping", "reserve", "stale")
     some = {name: one for name, one in zip(OPTIONAL, numbers(paths, *OPTIONAL), strict=True) if name not in unknown}
-    free: dict[str, Any] = {"on_its_way": True, "pause": "", "origin_unknown": ""}
+    free: dict[str, Any] = {"on_its_way": True, "pause": "", "origin_unknown": "", "target_age": None}
     known: dict[str, Any] = {"size": current, "guarantee": guarantee, "obstacle": obstacle, **free}
     allowed: Any = ShrinkLimits(reserve, share, stale)  # type: ignore[arg-type]  # unknowns
 

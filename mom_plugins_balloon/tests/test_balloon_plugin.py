@@ -30,10 +30,10 @@ class TestReview:
         list(plugin.mom_review(seen_by(hypervisor, 100.0), [wants("a", 1500 * MIB)]))
         apply_decisions(plugin, [wants("a", 1500 * MIB)], hypervisor)
         assert hypervisor.sizes["a"] == 1500 * MIB
-        said = {"mem_usable": 2 * GIB - 600 * MIB, "stats_age": 1.5}
+        said = {"mem_usable": 2 * GIB - 600 * MIB, "stats_age": 1.5, "balloon_target_age": 0.5}
         (revision,) = plugin.mom_review(seen_by(hypervisor, 100.5, a=said), [wants("a", 1300 * MIB)])
         assert revision.after is None
-        assert revision.reason.startswith("it has shrunk since its last statistics")
+        assert revision.reason.startswith("mom has resized the guest since its last statistics")
         assert list(plugin.mom_review(seen_by(hypervisor, 100.5, a=said), [wants("a", 1600 * MIB)])) == [], "it may grow"
         fresh = {"stats_age": 0.3}
         assert list(plugin.mom_review(seen_by(hypervisor, 101.0, a=fresh), [wants("a", 1300 * MIB)])) == []

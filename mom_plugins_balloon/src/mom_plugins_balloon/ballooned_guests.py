@@ -23,7 +23,6 @@ LISTS_UNTIL_GONE: Final = 3
 
 PROMISE_UNKNOWN: Final = "the guarantee of its service class is not known yet"
 NEW: Final = "it has just started, and its programs may still be starting"
-GAVE: Final = "it has shrunk since its last statistics, so its spare memory is not known yet"
 START_UNKNOWN: Final = "its guarantee is its size at the start, which is not known yet"
 
 
@@ -213,10 +212,7 @@ class BalloonedGuests:
                 guest.why_blocked(CONTROL) or obstacle(guest, past, promises) or (NEW if past.has_come and self._rests(past) else "")
                 for guest, past in zip(guests, pasts, strict=True)
             ],
-            "pause": [
-                facts.moving.get(guest.id) or (GAVE if past.shrank_since(at) else "")
-                for guest, past, at in zip(guests, pasts, made, strict=True)
-            ],
+            "pause": [facts.moving.get(guest.id, "") for guest in guests],
             "origin_unknown": self._origin_unknown(pasts, facts),
             "kernel_reserved": [
                 kib if past.learned is None or past.learned.usage.kernel.reserved is None else int(past.learned.usage.kernel.reserved)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from mom_core import Value, format_kib
 from mom_kvm import HealthLimits
-from mom_plugins_balloon.memory import GuestMemory, guaranteed_size, size_then
+from mom_plugins_balloon.memory import GuestMemory, guaranteed_size, newer_by, size_then
 
 MINIMUM_KIB = 1024
 """No guest runs in 1 MiB: so small a target is an error in a policy."""
@@ -39,6 +39,7 @@ class Limit(Enum):
     NEED = "the guest needs {floor}, including a reserve"
     NOTHING_TO_SPARE = "the guest has nothing to spare: it needs {floor}, including a reserve"
     PAUSED = "{pause}"
+    UNSETTLED = "mom has resized the guest since its last statistics, so its spare memory is not known yet"
     HELD = "{held}"
     USABLE_UNKNOWN = "the guest's spare memory is unknown"
     AGE_UNKNOWN = "the age of the guest's statistics is unknown"
@@ -87,6 +88,8 @@ def gate(wanted: int, guest: GuestMemory, limits: ShrinkLimits) -> GateResult:
         return GateResult(size, limit)
     if guest.pause:
         return GateResult(None, Limit.PAUSED)
+    if newer_by(guest) <= 0:
+        return GateResult(None, Limit.UNSETTLED)
     floor, never = floor_kib(guest, limits), never_shrunk(guest, limits)
     if never is None and floor is not None:
         if size >= floor:

@@ -6,6 +6,7 @@ for this plugin, `read` for another plugin. `learning.py` sets the facts in `Hab
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Final, NamedTuple, TypeAlias, get_type_hints
 
@@ -240,6 +241,12 @@ FACTS: Final[Sequence[FieldSpec]] = [fact for _, fact in _facts() if isinstance(
 def guaranteed_size(guest: GuestMemory) -> float:
     """Return the guest's guarantee, capped at its maximum."""
     return guest.guarantee if guest.maximum is None else min(guest.guarantee, guest.maximum)
+
+
+def newer_by(guest: GuestMemory) -> float:
+    """Return by how many seconds the guest's statistics are newer than its last resize. Infinite if mom has not resized it."""
+    age, changed = guest.statistics.age, guest.target_age
+    return math.inf if age is None or changed is None else changed - age
 
 
 def size_then(guest: GuestMemory) -> float:

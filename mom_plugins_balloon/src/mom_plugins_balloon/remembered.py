@@ -104,11 +104,6 @@ class Remembered(NamedTuple):
         reported = now if self.learned is None else max(self.learned.first_report, arrival.rebooted_at or -math.inf)
         return max(0.0, min(arrival.old_at, reported + seconds) - now)
 
-    def shrank_since(self, made: float) -> bool:
-        """Return whether mom's last request was a shrink, not earlier than statistics made at `made`."""
-        request = self.request
-        return request is not None and request.target < request.began_at and made <= request.at
-
     def why_not_send(self, target: int, memory: GuestMemory, now: float) -> str:
         """Return why a request for `target` KiB is not worth a command; empty if it is.
 

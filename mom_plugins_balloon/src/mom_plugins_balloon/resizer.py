@@ -206,6 +206,7 @@ class Resizer:
             memory = memory._replace(
                 statistics=statistics,
                 maximum=math.inf if maximum is None else maximum,
+                target_age=None,
                 on_its_way=False,
                 obstacle="",
                 pause="",

@@ -70,7 +70,8 @@ def spare_of(records: BalloonedGuests, law: LawParameters, limits: ShrinkLimits,
 
 
 def _spare_kib(guest: Guest, memory: GuestMemory, context: LawContext) -> float:
-    size, usable, need, least = memory.size, memory.statistics.usable, need_kib(memory), least_kib(memory, context.limits)
+    least = least_kib(memory._replace(target_age=None), context.limits)  # a guest still counts between its resize and its next statistics
+    size, usable, need = memory.size, memory.statistics.usable, need_kib(memory)
     if size is None or usable is None or need is None or least is None:
         return 0.0
     if memory.statistics.waits_for_disk or memory.start_rest or guest.text(OBSTACLE):

@@ -156,12 +156,6 @@ def need_of(guest: GuestMemory, maximum: float, reported: float, context: LawCon
     )  # fmt: skip
 
 
-def statistics_are_new(guest: GuestMemory) -> bool:
-    """Return whether the statistics are newer than the last resize."""
-    age, changed = guest.statistics.age, guest.target_age
-    return changed is None or age is None or age <= changed
-
-
 def _floors(guest: GuestMemory, need: float, burst: float | None, context: LawContext) -> Floors:
     habits, margin, taken = guest.habits, context.margin_above(need), burst or 0.0
     stall, killed, kept = habits.stall_floor or 0.0, habits.kill_floor or 0.0, habits.kept_headroom or 0.0

@@ -141,7 +141,7 @@ subtracts earlier gains from later demands."""
 def offer_of(guest: GuestMemory, need: Need, size: float, context: LawContext) -> Offer:
     """Return the memory that a guest can give."""
     least = None if context.no_reclaim else least_kib(guest, context.limits)
-    if least is None or guest.statistics.age == guest.target_age:  # such statistics may be older than the last resize
+    if least is None:
         return NO_OFFER
     most = size - least
     gain, depth = _sweep_of(guest, need, size, most, context)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from mom_plugins_balloon.law.need import LawContext, Need, headroom_returns, need_of, statistics_are_new
+from mom_plugins_balloon.law.need import LawContext, Need, headroom_returns, need_of
 from mom_plugins_balloon.law.offer import NO_OFFER, Offer, offer_of
 from mom_plugins_balloon.law.reasons import ReasonCode
-from mom_plugins_balloon.memory import GuestMemory, guaranteed_size
+from mom_plugins_balloon.memory import GuestMemory, guaranteed_size, newer_by
 from mom_plugins_balloon.parameters import STEP_KIB, longest_move_seconds
 
 STALE_INTERVALS: Final = 1.6
@@ -66,7 +66,7 @@ def ask_of(guest: GuestMemory, context: LawContext) -> Ask:
         return _without_statistics(guest, ReasonCode.STALE)
     if guest.origin_unknown:
         return no_change(ReasonCode.BEFORE_UNKNOWN)
-    is_new, target = statistics_are_new(guest), guest.target
+    is_new, target = newer_by(guest) >= 0, guest.target
     if context.no_reclaim and is_new and size >= maximum and (target is None or target >= size):
         return no_change()
     need = need_of(guest, maximum, usable, context)
