@@ -2,19 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mom_core import PluginContext, StateFile, Value
+from mom_core import Value
 from mom_core.testing import snapshot
 from mom_plugins_ksm.fields import CpuUsage, Yield, ksm_fields
 from mom_plugins_ksm.law import KsmMemory, KsmParameters
 from mom_plugins_ksm.law import decide as law
-from mom_plugins_ksm.suggested import FORM, KsmSuggestions, sizes_in, state_in
+from mom_plugins_ksm.suggested import KsmSuggestions, sizes_in, state_in
 from mom_plugins_sim.ksm import Ksm
 
 GIB, MIB = 1 << 20, 1 << 10  # KiB
@@ -241,16 +240,10 @@ TOLD: dict[str, dict[str, Value]] = {f"g{n}": {"balloon_max": 2 * GIB, "rss": GI
 UNTOLD: dict[str, dict[str, Value]] = {name: {} for name in TOLD}
 
 
-@pytest.fixture
-def law_file(tmp_path: Path) -> StateFile[KsmMemory]:
-    return PluginContext(name="ksm", state_directory=tmp_path).state_file("law.json", "the state file of the KSM law", FORM)
-
-
-def suggestions_after(file: StateFile[KsmMemory], memory: KsmMemory) -> KsmSuggestions:
-    """Return the law after a restart with this memory, in which it knew the guests of `TOLD`."""
+def suggestions_after(memory: KsmMemory) -> KsmSuggestions:
+    """Return the law with this memory, and with the guests of `TOLD`."""
     known = replace(memory, held=12 * GIB, seen=frozenset(snapshot(guests=TOLD).guests))
-    file.write(FORM.dump_python(known, mode="json"))
-    return KsmSuggestions(KsmParameters(), file)
+    return KsmSuggestions(KsmParameters(), known)
 
 
 def reason_at(
@@ -265,28 +258,19 @@ def reason_at(
     ("first", "then"), [({"g0": {}}, {"g0": {}}), (UNTOLD, UNTOLD), (None, UNTOLD)], ids=["of one guest", "of all", "of all that were gone"]
 )
 def test_figures_missing_for_a_moment_change_nothing(
-    law_file: StateFile[KsmMemory], host: dict[str, Value], first: dict[str, dict[str, Value]] | None, then: dict[str, dict[str, Value]]
+    host: dict[str, Value], first: dict[str, dict[str, Value]] | None, then: dict[str, dict[str, Value]]
 ) -> None:
-    rests = suggestions_after(law_file, replace(RESTING, short=host is SHORT))
+    rests = suggestions_after(replace(RESTING, short=host is SHORT))
     course = enumerate((TOLD, {} if first is None else TOLD | first, TOLD | then, TOLD))
     reasons = [reason_at(rests, 1000.0 + second, {**host, **RESTS}, guests) for second, guests in course]
     assert reasons == ["rest"] * 4
 
 
-def test_guests_that_are_missing_for_a_moment_are_not_new_afterwards(law_file: StateFile[KsmMemory]) -> None:
-    rests, some = suggestions_after(law_file, RESTING), {name: TOLD[name] for name in ("g0", "g1", "g2")}
+def test_guests_that_are_missing_for_a_moment_are_not_new_afterwards() -> None:
+    rests, some = suggestions_after(RESTING), {name: TOLD[name] for name in ("g0", "g1", "g2")}
     course = {0: TOLD, 5: some, 15: TOLD, 20: some, 75: some, 80: some, 85: TOLD}
     reasons = {second: reason_at(rests, 1000.0 + second, {**SHORT, **RESTS}, guests) for second, guests in course.items()}
     assert reasons == {**dict.fromkeys(course, "rest"), 85: "look"}, "who was away for a minute is new"
-
-
-def test_look_begins_anew_after_a_restart_of_mom(law_file: StateFile[KsmMemory]) -> None:
-    looks = suggestions_after(law_file, SCANNING)
-    for second, scans in ((0, 11), (60, 14)):
-        reason_at(looks, 37_000.0 + second, {**SHORT, **RUNS}, TOLD, ksm_full_scans=scans, ksm_yield=0.0)
-    looks.keep()
-    assert (kept := law_file.read()) is not None
-    assert (kept.looks, kept.wait) == (False, 600), "and not nine times the ten hours that mom was away"
 
 
 sizes = st.one_of(st.none(), st.integers(0, 4096 * GIB))

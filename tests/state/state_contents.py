@@ -29,8 +29,4 @@ CONTENTS: Final[Mapping[str, Any]] = {
     ],
     "eviction/recent.json": [["moved", "1", 1e9], ["gone", "3", 1e9], ["save", GUEST, 1e9]],
     "ksm/unmerging.json": 1,
-    "ksm/law.json": {
-        "short": True, "looks": False, "begun": 3, "until": 6, "since": 90.0, "base": 4096.0, "held": 1e6, "rest": 600.0, "wait": 600.0,
-        "paid": True, "seen": [GUEST],
-    },
 }  # fmt: skip

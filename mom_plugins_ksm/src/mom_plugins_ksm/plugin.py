@@ -39,7 +39,7 @@ from mom_plugins_ksm import control
 from mom_plugins_ksm.control import CONTROLS, KsmControl, KsmKnobs, KsmWriter
 from mom_plugins_ksm.fields import FIELDS, LAW_FIELDS, CpuUsage, Yield, is_count, ksm_fields
 from mom_plugins_ksm.law import KsmParameters
-from mom_plugins_ksm.suggested import FORM, KsmSuggestions
+from mom_plugins_ksm.suggested import KsmSuggestions
 
 _WITHIN_SECONDS: Final = 900.0
 """If mom's values are replaced twice within this time, mom assumes another program: virt-handler writes every three minutes, ksmtuned every
@@ -123,8 +123,7 @@ class KsmPlugin:
         self._qemu = control.QemuProcesses(context.root, self._page_size)
         self._usage = CpuUsage()
         self._yield = Yield()
-        file = context.state_file("law.json", "the state file of the KSM law", FORM, loss="KSM scans again for equal pages")
-        self._suggested = KsmSuggestions(settings.law, file)
+        self._suggested = KsmSuggestions(settings.law)
         stopped = "KSM might be stopped, because mom was interrupted: check /sys/kernel/mm/ksm/run"
         self._unmerging = context.state_file(
             "unmerging.json", "the file with KSM's mode before the unmerging", control.UNMERGING, loss=stopped
@@ -171,8 +170,7 @@ class KsmPlugin:
 
     @hookimpl
     def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem]:
-        """Save the law's state, and report why KSM cannot be used."""
-        self._suggested.keep()
+        """Report why KSM cannot be used."""
         if self._is_foreign:
             return ()
         present = is_count(snapshot.host.fields.get("ksm_run"))

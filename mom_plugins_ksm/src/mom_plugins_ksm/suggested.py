@@ -1,32 +1,26 @@
-"""Suggestions of the KSM law, and the law's state, which survives restarts of mom."""
+"""Suggestions of the KSM law, from snapshots."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import replace
 from typing import Final
 
-from pydantic import TypeAdapter
-
-from mom_core import Snapshot, StateError, StateFile, Value
+from mom_core import Snapshot, Value
 from mom_plugins_ksm.law import KsmMemory, KsmParameters, KsmReason, KsmState, KsmSuggestion, decide
-
-FORM: Final = TypeAdapter(KsmMemory)
 
 _AWAY_SECONDS: Final = 60.0
 """Guests that are missing for less than this still count: libvirtd may be restarting."""
 
 
 class KsmSuggestions:
-    """KSM law, applied in each cycle. Repeated calls for one snapshot count once."""
+    """KSM law, applied in each cycle. Repeated calls for one snapshot count once.
 
-    def __init__(self, parameters: KsmParameters, file: StateFile[KsmMemory]) -> None:
+    :param memory: the law's first state; None to begin anew
+    """
+
+    def __init__(self, parameters: KsmParameters, memory: KsmMemory | None = None) -> None:
         self._parameters = parameters
-        self._file = file
-        self._before: KsmMemory | None = None
-        """What the law remembered before this cycle; None until mom has read it from disk."""
-        self._after = self._written = KsmMemory()
+        self._before = self._after = memory or KsmMemory()
         self._at: float | None = None
         self._sizes: Mapping[str, Sequence[float | None]] = {}
         self._unlisted: Mapping[str, float] = {}
@@ -34,8 +28,6 @@ class KsmSuggestions:
 
     def of(self, snapshot: Snapshot) -> Mapping[str, Value]:
         """Return the suggested values of knobs that should change, and the reason."""
-        if self._before is None:
-            self._before = self._after = self._written = _taken_up(self._file.read() or KsmMemory())
         if snapshot.monotonic != self._at:
             self._at, self._before = snapshot.monotonic, self._after
         sizes, now = sizes_in(snapshot, self._sizes), snapshot.monotonic
@@ -49,18 +41,6 @@ class KsmSuggestions:
             suggestion, self._after = decide(state, self._before, self._parameters)
         knobs = {"ksm_suggested_run": suggestion.run, "ksm_suggested_pages": suggestion.pages, "ksm_suggested_sleep": suggestion.sleep_ms}
         return {"ksm_reason": suggestion.reason.value, **{name: value for name, value in knobs.items() if value is not None}}
-
-    def keep(self) -> None:
-        """Write the law's state to disk if the state has changed."""
-        if self._after != self._written:
-            with suppress(StateError):  # retried in the next cycle; mom reports the error
-                self._file.write(FORM.dump_python(self._after, mode="json"), durable=False)
-                self._written = self._after
-
-
-def _taken_up(memory: KsmMemory) -> KsmMemory:
-    # An unfinished look begins again, because its length is unknown.
-    return replace(memory, looks=None) if memory.looks else memory
 
 
 def sizes_in(snapshot: Snapshot, before: Mapping[str, Sequence[float | None]]) -> Mapping[str, Sequence[float | None]]:
