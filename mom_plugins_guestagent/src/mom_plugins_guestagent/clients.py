@@ -1,4 +1,4 @@
-"""Clients of agents in guests: mom-guestd, daemons with oVirt MOM's older protocol, and qemu-guest-agent.
+"""Clients of agents in guests: mom-guestd and qemu-guest-agent.
 
 Peers may be malicious, so connections limit bytes and lines. The protocol of qemu-guest-agent:
 https://www.qemu.org/docs/master/interop/qemu-ga-ref.html
@@ -124,12 +124,6 @@ _MOST_GUESTD_BYTES = 64 << 10
 
 _MOST_LINES = 256
 
-_TOKEN_PATIENCE = 0.4
-"""Fraction of the time limit after which mom repeats the query without a token."""
-
-_QUIET_SECONDS = 0.3
-"""Silence that ends an answer without an end mark."""
-
 _SHORT_LEFT = SHORT_LEFT.removeprefix("guest_")
 
 _LINE = re.compile(rb"([a-z][a-z0-9_]{0,39}) ?: ?([\x20-\x7e]{0,200})\r?")
@@ -150,36 +144,17 @@ async def ask_guestd(wire: Wire, *questions: str) -> list[dict[str, str]]:
             line = await wire.line()
             if line == end:
                 break
-            _take(line, values)
+            if (match := _LINE.fullmatch(line)) is None:
+                raise Misbehaves("its answer is not a list of names and values")
+            values[match[1].decode()] = match[2].decode()
         else:
             raise Misbehaves("its answer has no end")
         answers.append(values)
     return answers
 
 
-async def ask_plainly(wire: Wire, question: str) -> dict[str, str]:
-    """Return an answer without tokens, which ends with the connection or with silence."""
-    await wire.send(f"{question}\n".encode())
-    values: dict[str, str] = {}
-    with suppress(TimeoutError, NoAnswer):
-        for _ in range(_MOST_LINES):
-            async with asyncio.timeout(_QUIET_SECONDS if values else None):
-                line = await wire.line()
-            _take(line, values)
-    if not values:
-        raise NoAnswer("it does not answer a query without a token either")
-    return values
-
-
-def _take(line: bytes, values: dict[str, str]) -> None:
-    match = _LINE.fullmatch(line)
-    if match is None:
-        raise Misbehaves("its answer is not a list of names and values")
-    values[match[1].decode()] = match[2].decode()
-
-
 class GuestdWay(Way):
-    """Way to query mom-guestd, or oVirt MOM's daemon over TCP.
+    """Way to query mom-guestd.
 
     :param short: returns the seconds of memory shortage to announce; 0 for none
     """
@@ -187,32 +162,16 @@ class GuestdWay(Way):
     def __init__(self, place: AgentAddress, seconds: float, short: Callable[[], int] = lambda: 0) -> None:
         super().__init__(place, seconds)
         self._short = short
-        self._plain = False
 
     async def visit(self, *, facts: bool) -> VisitAnswer:
         """Query the guest."""
-        async with asyncio.timeout(self._seconds):
-            may_be_plain = not isinstance(self.place.address, str)
-            if facts or not self._plain:
-                try:
-                    async with asyncio.timeout(self._seconds * _TOKEN_PATIENCE if may_be_plain else None), self._wire() as wire:
-                        statistics, *properties = await ask_guestd(wire, *(("stats", "props") if facts else ("stats",)))
-                        # Only daemons that may help the host understand the request `short`.
-                        if _SHORT_LEFT in statistics and (seconds := self._short()):
-                            statistics.update(*await ask_guestd(wire, f"short {seconds}"))
-                    return VisitAnswer(statistics, _facts(properties[0]) if properties else {})
-                except (TimeoutError, NoAnswer):
-                    if not may_be_plain:
-                        raise
-            self._plain = False
-            async with self._wire() as wire:
-                statistics = await ask_plainly(wire, "stats")
-            self._plain = True
-        # Daemons without tokens may count from any time: use only sizes.
-        return VisitAnswer({name: value for name, value in statistics.items() if name.startswith("mem_")}, {})
-
-    def _wire(self) -> Wire:
-        return Wire(self.place.address, most_line=_MOST_LINE_BYTES, most_bytes=_MOST_GUESTD_BYTES, process=self.place.process)
+        wired = Wire(self.place.address, most_line=_MOST_LINE_BYTES, most_bytes=_MOST_GUESTD_BYTES, process=self.place.process)
+        async with asyncio.timeout(self._seconds), wired as wire:
+            statistics, *properties = await ask_guestd(wire, *(("stats", "props") if facts else ("stats",)))
+            # Only daemons that may help the host understand the request `short`.
+            if _SHORT_LEFT in statistics and (seconds := self._short()):
+                statistics.update(*await ask_guestd(wire, f"short {seconds}"))
+        return VisitAnswer(statistics, _facts(properties[0]) if properties else {})
 
 
 _FACTS = {"guestd": "guest_agent_version", "os": "guest_os", "kernel": "guest_kernel"}
