@@ -652,7 +652,7 @@ def _conformance() -> str:
 
 
 def _cli() -> str:
-    brought: dict[str, list[str]] = {}
+    brought = {"mom-daemon": [f"`mom {name}`" for name in sorted(frame.mom.verbs)]}
     for point in sorted(entry_points(group=verbs.GROUP), key=lambda point: point.name):
         if point.dist is not None and point.dist.name.startswith("mom-"):
             brought.setdefault(point.dist.name, []).append(f"`mom {point.name.replace('.', ' ')}`")

@@ -303,7 +303,7 @@ def imports() -> None:
     Mom(folder).engine.close()
     (folder / "mom.yaml").write_text("mode: enforce\nplugins: {cgroup: {}}")
     load_config(folder / "mom.yaml")
-    for name in ("mom_helper.__main__", "mom_daemon.restore", "mom_daemon.run", "mom_daemon.verbs"):
+    for name in ("mom_helper.__main__", "mom_daemon.restore", "mom_daemon.run", "mom_daemon.cli.frame"):
         importlib.import_module(name)
     shutil.rmtree(folder)
     for module in list(sys.modules.values()):

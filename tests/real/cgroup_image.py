@@ -46,9 +46,6 @@ processes = grouped_processes:Processes
 cgroup = mom_plugins_host.cgroup:CgroupPlugin
 host = mom_plugins_host.host:HostPlugin
 oom = mom_plugins_host.oom:OomPlugin
-[mom.commands]
-restore = mom_daemon.verbs:RESTORE
-run = mom_daemon.verbs:RUN
 """
 """Entry points of the distribution in the guest."""
 

@@ -16,8 +16,7 @@ from mom_core.hookspecs import hookspec
 
 if TYPE_CHECKING:
     from mom_core import Finding, Hypervisor, PluginSettings, Report, Suggestion
-    from mom_daemon.look.sources import RunningMom
-    from mom_daemon.plugin_parts import Explainer, StatusPart
+    from mom_daemon.plugin_parts import Explainer, RunningMom, StatusPart
     from mom_kvm import PastCycles
 
 

@@ -1,4 +1,7 @@
-"""Parts of plugins in `mom status` and `mom explain`. Unknown facts are named, never guessed."""
+"""Contributions of plugins to verbs: connections to a running mom, and parts of `mom status` and `mom explain`.
+
+Unknown facts are named, never guessed.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,33 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from types import MappingProxyType
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from mom_core import ControlSpec, Decision, Declarations, Guest, Outcome, Report, Revision, Unit, Value, as_number, format_kib, lasting
+
+if TYPE_CHECKING:
+    from mom_daemon.report_models import ReportDocument
+    from mom_kvm import PolicyState
+
+
+class RunningMom(Protocol):
+    """Connection to the running mom. Each call raises `MomError` if mom does not answer, and `NotRunning` if no mom is running."""
+
+    @property
+    def where(self) -> str:
+        """Return the connection's name in messages, such as the socket's path."""
+
+    def report(self) -> ReportDocument:
+        """Return the newest cycle in the status file's form."""
+
+    def explanation(self, guest: str) -> Mapping[str, Any]:
+        """Return the explanation of the guest with this id or name."""
+
+    def configuration(self) -> Mapping[str, Any]:
+        """Return the settings in force, with secrets masked."""
+
+    def policies(self) -> Mapping[str, PolicyState.Text]:
+        """Return the policies in force, keyed by name."""
 
 
 @dataclass(frozen=True, slots=True)

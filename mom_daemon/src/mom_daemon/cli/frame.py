@@ -17,7 +17,7 @@ import click
 from mom_core import ConfigError, MomError, PluginError, __version__
 from mom_core.plugins.bounded import describe, may_pass
 from mom_daemon.cli.output import print_prose, safe_streams
-from mom_daemon.cli.verbs import VerbGroup, what_it_lacks
+from mom_daemon.cli.verbs import Verb, VerbGroup, what_it_lacks
 
 EXIT_NO: Final = 1
 EXIT_MISUSE: Final = 2
@@ -29,10 +29,23 @@ ENDING_SECONDS: Final = 1.0
 
 SHOWN_PROBLEMS: Final = 100
 
+VERBS: Final = {
+    "run": Verb("mom_daemon.run:run_command", "Manage this host until SIGTERM, then restore all values.", "Operate"),
+    "restore": Verb("mom_daemon.restore:restore_command", "Restore values that an earlier run of mom changed.", "Operate"),
+    "status": Verb("mom_daemon.look.status:status_command", "Show the state of the host and of mom, and mom's last cycle.", "Look"),
+    "guests": Verb("mom_daemon.look.status:guests_command", "Show all guests with their memory.", "Look"),
+    "explain": Verb("mom_daemon.explain.verb:explain_command", "Explain the size of a guest.", "Look"),
+    "doctor": Verb("mom_daemon.doctor:doctor_command", "Examine this host and print its faults with their fixes.", "Operate"),
+    "fields": Verb("mom_daemon.plugins.verbs:fields_command", "List the fields and controls that policies can use.", "Look"),
+    "config": Verb("mom_daemon.config.verbs:config_command", "Write, check and show the configuration.", "Change"),
+    "plugin": Verb("mom_daemon.plugins.verbs:plugin_command", "List, show, create and check plugins.", "Write plugins"),
+}
+
 
 @click.group(
     "mom",
     cls=VerbGroup,
+    verbs=VERBS,
     prefix="",
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},

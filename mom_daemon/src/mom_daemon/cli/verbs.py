@@ -1,4 +1,4 @@
-"""Verbs (subcommands of `mom`), imported when used: mom's own, and other packages' entry points `mom.commands`.
+"""Groups of verbs (subcommands of `mom`), imported when used: their own verbs, and other packages' entry points `mom.commands`.
 
 An entry point's name is the verb; in a group, `GROUP.VERB` (`policy.set`). The object is a click command, or a `Verb`.
 """
@@ -24,27 +24,22 @@ GROUP: Final = "mom.commands"
 
 Used = TypeVar("Used")
 
-COMES_WITH: Final[Mapping[str, str]] = {
-    **dict.fromkeys(("run", "restore", "status", "guests", "explain", "doctor", "fields", "config", "plugin"), "mom-daemon"),
-    "plugin.check": "mom-devkit",
-    "plugin.new": "mom-devkit",
-}
-"""Package of each of mom's own verbs, in the order of `mom --help`."""
-
 _OF_POLICIES: Final = ("history", "list", "remove", "reset", "rollback", "set", "show")
 
-PLUGINS_VERBS: Final[Mapping[str, str]] = {
+OTHER_VERBS: Final[Mapping[str, str]] = {
     "config.import": "mom-plugins-vdsm",
     "eviction": "mom-plugins-sla",
     "fleet": "mom-plugins-fleet",
     "guestd-script": "mom-plugins-guestagent",
+    "plugin.check": "mom-devkit",
+    "plugin.new": "mom-devkit",
     "policy": "mom-plugins-policy",
     "simulate": "mom-plugins-sim",
     **dict.fromkeys(("advise", "forecast", "record", "replay", "report"), "mom-plugins-record"),
     **dict.fromkeys(("admit", "events", "history", "hook", "page", "reserve", "top"), "mom-plugins-http"),
     **{f"policy.{verb}": "mom-plugins-http" for verb in _OF_POLICIES},
 }
-"""Package of each plugin's verb, for messages about missing verbs."""
+"""Package of each verb of mom's other packages, for messages about missing verbs."""
 
 HEADINGS: Final = ("Commands", "Look", "Change", "Try", "Account", "Operate", "Write plugins")
 
@@ -98,7 +93,7 @@ class VerbGroup(click.Group):
         """Prefix of this group's entry points."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """List this group's own verbs, then those of mom's packages, then others."""
+        """List this group's own verbs, then those of other packages."""
         own = [*self.verbs, *sorted(self.commands)]
         return [*own, *(name for name in self._brought() if name not in own)]
 
@@ -142,14 +137,15 @@ class VerbGroup(click.Group):
         own: dict[str, Verb | click.Command] = {**self.verbs, **dict(sorted(self.commands.items()))}
         summaries = [(name, *_about(verb)) for name, verb in own.items()]
         for name, entries in self._brought().items():
+            if name in own:
+                continue
             try:
                 summary, heading = _load(entries, _about)
             except PluginError as error:
                 if tell:
                     click.echo(f"mom: warning: {error}", err=True)
             else:
-                usual = "" if entries[0].name in {**COMES_WITH, **PLUGINS_VERBS} else OTHERS
-                summaries += [] if name in own else [(name, summary, heading or usual)]
+                summaries.append((name, summary, heading or ("" if entries[0].name in OTHER_VERBS else OTHERS)))
         listed: dict[str, list[tuple[str, str]]] = {}
         for name, summary, heading in summaries:
             if summary:
@@ -159,12 +155,10 @@ class VerbGroup(click.Group):
     def _brought(self) -> dict[str, list[AvailablePlugin]]:
         from mom_core.plugins.discovery import installed  # slow to import
 
-        prefix, everything = self.prefix, installed(GROUP)
-        order = list(COMES_WITH)
-        names = sorted(everything, key=lambda name: (order.index(name) if name in order else len(order), name))
+        prefix = self.prefix
         return {
-            name.removeprefix(prefix): sorted(everything[name], key=lambda entry: entry.distribution != COMES_WITH.get(entry.name))
-            for name in names
+            name.removeprefix(prefix): list(entries)
+            for name, entries in sorted(installed(GROUP).items())
             if name.startswith(prefix) and "." not in name.removeprefix(prefix)
         }
 
@@ -172,7 +166,7 @@ class VerbGroup(click.Group):
         from mom_core import printable
         from mom_core.plugins.discovery import absent, how_to_install, suggestion
 
-        distribution = {**PLUGINS_VERBS, **COMES_WITH}.get(f"{self.prefix}{name}")
+        distribution = OTHER_VERBS.get(f"{self.prefix}{name}")
         if distribution is not None:
             verb = f"{self.prefix.replace('.', ' ')}{name}"
             return f"the command '{verb}' comes with {distribution}, which is not installed: {how_to_install(distribution)}"
@@ -222,7 +216,7 @@ def _load(entries: Sequence[AvailablePlugin], use: Callable[[Verb | click.Comman
 
     entry = entries[0]
     verb, owner = entry.name.replace(".", " "), entry.distribution
-    if len(entries) > 1 and COMES_WITH.get(entry.name) != owner:
+    if len(entries) > 1:
         owners = ", ".join(each.distribution for each in entries)
         raise PluginError(f"several packages have the command {verb!r}: {owners}", plugin=verb, hint="uninstall all but one of them")
 

@@ -7,19 +7,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
 from mom_core import Condition, Config, EngineState, Guest, MomError, PluginSettings, Problem, Report, first_names, printable
 from mom_core.engine.collect import GUESTS_UNKNOWN, Collector
 from mom_core.plugins.discovery import LoadedPlugin
 from mom_core.plugins.registry import build_plugins
+from mom_daemon.plugin_parts import RunningMom
 from mom_daemon.plugins.declared import having, offered
 from mom_daemon.report_models import ReportDocument, report_document
 from mom_daemon.status_file import RunningStatus, read_status
 from mom_kvm import PastCycles
-
-if TYPE_CHECKING:
-    from mom_kvm import PolicyState
 
 
 class NoSuchGuest(MomError):
@@ -28,26 +26,6 @@ class NoSuchGuest(MomError):
 
 class NotRunning(MomError):
     """No mom is running, or no plugin connects to it."""
-
-
-class RunningMom(Protocol):
-    """Connection to the running mom. Each call raises `MomError` if mom does not answer, and `NotRunning` if no mom is running."""
-
-    @property
-    def where(self) -> str:
-        """Return the connection's name in messages, such as the socket's path."""
-
-    def report(self) -> ReportDocument:
-        """Return the newest cycle in the status file's form."""
-
-    def explanation(self, guest: str) -> Mapping[str, Any]:
-        """Return the explanation of the guest with this id or name."""
-
-    def configuration(self) -> Mapping[str, Any]:
-        """Return the settings in force, with secrets masked."""
-
-    def policies(self) -> Mapping[str, PolicyState.Text]:
-        """Return the policies in force, keyed by name."""
 
 
 _COMPARED_NAMES: Final = 2000
