@@ -22,25 +22,21 @@ MOVED_AWAY: Final = "postmigrate"
 COMING: Final = "inmigrate"
 """State of a guest that is being migrated in, and waits for its memory from another QEMU process."""
 
-STATES: Final = {
+_STATES: Final = {
     "running": ("running", ""),
     "paused": ("paused", "the guest is paused"),
     "suspended": ("suspended", "the guest is suspended"),
     "shutdown": ("shutting down", "the guest is shutting down"),
-    "prelaunch": ("paused", "the guest is paused, starting up"),
     COMING: ("paused", "the guest is being migrated in"),
     MOVED_AWAY: ("paused", "the guest was migrated out"),
-    "finish-migrate": ("paused", "the guest is being migrated out"),
-    "restore-vm": ("paused", "the guest is being restored from a snapshot"),
-    "save-vm": ("paused", "the guest is being snapshotted"),
-    "io-error": ("paused", "the guest is paused, after an I/O error"),
-    "watchdog": ("paused", "the guest is paused, by its watchdog"),
-    "guest-panicked": ("crashed", "the guest is crashed"),
-    "internal-error": ("crashed", "the guest is crashed, after an internal error of QEMU"),
-    "debug": ("paused", "the guest is paused, by a debugger"),
-    "colo": ("paused", "the guest is being mirrored (COLO)"),
+    **dict.fromkeys(("guest-panicked", "internal-error"), ("crashed", "the guest is crashed")),
 }
-"""For each RunState of QEMU: a readable name, and why the state forbids changes (empty if it permits them)."""
+
+
+def state_of(status: str) -> tuple[str, str]:
+    """Return a readable name of QEMU's RunState, and why the state forbids changes (empty if it permits them)."""
+    return _STATES.get(status, ("paused", f"QEMU says that the guest is in the state {printable(status, 40)!r}"))
+
 
 _MIGRATING: Final = frozenset(
     {"setup", "active", "pre-switchover", "device", "wait-unplug", "cancelling", "postcopy-active", "postcopy-paused", "postcopy-recover"}
@@ -53,12 +49,7 @@ def _why_left_alone(status: str, migration: str) -> str:
 
     :param migration: status of the last migration; empty if none
     """
-    state = STATES.get(status)
-    if state is None:
-        return "the guest is in an unknown state"
-    if state[1]:
-        return state[1]
-    return "the guest is being migrated" if migration in _MIGRATING else ""
+    return state_of(status)[1] or ("the guest is being migrated" if migration in _MIGRATING else "")
 
 
 def index_guests(guests: Collection[MonitoredGuest]) -> tuple[dict[str, MonitoredGuest], Mapping[str, str]]:

@@ -18,11 +18,11 @@ from mom_plugins_qemu.monitored_guest import (
     FIRST_RETRY_SECONDS,
     LAST_RETRY_SECONDS,
     LIES,
-    STATES,
     MonitoredGuest,
     guess_ids,
     id_by_process,
     index_guests,
+    state_of,
 )
 from mom_plugins_qemu.monitors import find_monitors, listeners_of, trusted_users
 from mom_plugins_qemu.proxmox import Definitions
@@ -281,7 +281,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
             guest.since = now
         guest.status, guest.migration, guest.virtio_mem = look.status, look.migration, look.virtio_mem
         guest.note_plugging(sum(abs(device.requested_kib - device.size_kib) for device in look.virtio_mem), now)
-        guest.state, guest.period = STATES.get(look.status, ("unknown", ""))[0], look.period
+        guest.state, guest.period = state_of(look.status)[0], look.period
         before = guest.reading
         self._update(guest, guest.with_maximum(look.record))
         too_large = self._why_too_large(guest, guest.fields.get("balloon_max"), guest.size)

@@ -101,10 +101,7 @@ class Conversation:
 def message(line: bytes) -> Mapping[str, Any]:
     """Return the message in a line. Raise `WireError` if invalid."""
     try:
-        text = line.decode()
-        content, end = _DECODER.raw_decode(text)
-        if not text[end:].isspace() and end != len(text):
-            raise WireError("a line holds more than one message")
+        content = _DECODER.decode(line.decode())
     except (ValueError, RecursionError) as error:  # RecursionError: a thousand levels
         raise WireError("an answer is not JSON") from error
     if type(content) is not dict:
