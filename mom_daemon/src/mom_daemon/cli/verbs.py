@@ -6,7 +6,6 @@ An entry point's name is the verb; in a group, `GROUP.VERB` (`policy.set`). The 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from types import MappingProxyType
@@ -182,15 +181,10 @@ class VerbGroup(click.Group):
 
 def _prepare(command: click.Command) -> None:
     command.context_class = VerbContext
-    if command.short_help is None and command.help is not None:
-        paragraph = " ".join(command.help.partition("\n\n")[0].split())
-        command.short_help = _SENTENCE_END.split(paragraph, maxsplit=1)[0]
+    command.short_help = command.get_short_help_str(200)
     if isinstance(command, click.Group):
         for verb in command.commands.values():
             _prepare(verb)
-
-
-_SENTENCE_END: Final = re.compile(r"(?<=[a-z)`]\.) (?=[A-Z`]|mom )")
 
 
 # --- of other distributions ----------------------------------------------------------------------------------------------------
@@ -208,7 +202,7 @@ def _about(verb: Verb | click.Command) -> tuple[str, str]:
     if isinstance(verb, Verb):
         return verb.summary, verb.heading
     _prepare(verb)
-    return "" if verb.hidden else verb.get_short_help_str(limit=200), ""
+    return "" if verb.hidden else verb.short_help or "", ""
 
 
 def _load(entries: Sequence[AvailablePlugin], use: Callable[[Verb | click.Command], Used]) -> Used:
