@@ -55,7 +55,7 @@ def test_a_limit_of_a_guest_without_a_group_with_memory_is_one_problem_for_all_o
     done = bench.cycle()
     assert HIGH not in done.fields("a")
     (problem,) = done.problems
-    assert "applied to a, b, c: the guest has no control group (v2) of its own with the memory controller" in problem.message
+    assert "applied to a, b, c: its present value is unknown" in problem.message
     assert done.decided == {}
 
 

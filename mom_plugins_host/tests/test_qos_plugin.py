@@ -190,9 +190,10 @@ def test_a_limit_that_cannot_be_set_is_one_problem_for_all_guests(plugin, hyperv
         "cpu_limit needs the number of the host's CPUs (cpu_count), which is unknown"
     ]
     settings(context, cpu_shares=2)
-    hypervisor.blocked = {SHARES: "no CPU controller"}
+    for guest in hypervisor.known.values():
+        guest.cpu = CpuTune()
     assert problems_of(plugin, seen(plugin, hypervisor)) == [
-        "cpu_shares is set in the YAML file, but cannot be applied to a, b: no CPU controller"
+        "cpu_shares is set in the YAML file, but cannot be applied to a, b: its present value is unknown"
     ]
     hypervisor.blocked = {"*": "the guest is paused"}
     assert problems_of(plugin, seen(plugin, hypervisor)) == []

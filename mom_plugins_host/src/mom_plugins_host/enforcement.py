@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final, NamedTuple
@@ -48,10 +48,6 @@ class SetValue(NamedTuple):
     reason: str = "set for this guest in the YAML file"
 
 
-def _blocked(guest: Guest, control: str) -> str:
-    return guest.blocked.get(control, "")
-
-
 class Enforcement:
     """Decisions for values from settings, and for restoring original values.
 
@@ -59,13 +55,11 @@ class Enforcement:
     evaluator has set since. Until the ledger forgets a guest, a state file lists the controls to restore.
 
     :param controls: controls of guests. Of a control that is a list, mom restores the items that settings no longer name
-    :param hindrance: returns why a guest's control cannot be set, or an empty string
     """
 
-    def __init__(self, context: PluginContext, controls: Iterable[ControlSpec], hindrance: Callable[[Guest, str], str] = _blocked) -> None:
+    def __init__(self, context: PluginContext, controls: Iterable[ControlSpec]) -> None:
         self._context, self._source = context, Source(context.name)
         self._specs = {spec.name: spec for spec in controls}
-        self._hindrance = hindrance
         loss = "if a setting is removed now, mom does not restore the original value"
         self._file = context.state_file("enforced.json", f"the file of values that settings of {context.name} have set", _FORM, loss=loss)
         self._saved: Collection[_Key] | None = None
@@ -74,7 +68,7 @@ class Enforcement:
         """Controls that settings set, or that are not restored yet."""
         self._decided_by_others: Collection[tuple[str, str]] = ()
         self.problems: Sequence[Problem] = ()
-        """Values that cannot be set: one problem for each control and reason."""
+        """Values that cannot be set: one problem for each control."""
 
     def decide(self, snapshot: Snapshot, wanted: Mapping[str, Mapping[str, SetValue]]) -> Sequence[Decision]:
         """Return the decisions for all guests.
@@ -90,18 +84,18 @@ class Enforcement:
             self._saved = self._file.read() or set()
             self._set = {key for key in self._saved if key in entries and key.control in self._specs}
         decisions: dict[tuple[str, str], Decision] = {}
-        hindered: dict[tuple[str, str], list[Entity]] = {}
+        unknown: dict[str, list[Entity]] = {}
         keys: set[_Key] = set()
         for guest in filter(None, map(snapshot.guests.get, wanted)):
             for control, (value, reason) in wanted[guest.id].items():
                 keys.add(_Key(guest.id, guest.incarnation, control))
-                if value is None or value == []:
+                if value is None or value == [] or guest.why_blocked(control):
                     continue
-                if why_not := self._hindrance(guest, control):
-                    hindered.setdefault((control, why_not), []).append(guest.entity)
-                elif "*" not in guest.blocked and guest.fields.get(self._specs[control].field) is not None:
+                if guest.fields.get(self._specs[control].field) is None:
+                    unknown.setdefault(control, []).append(guest.entity)
+                else:
                     decisions[guest.id, control] = Decision(guest.entity, control, value, reason, self._source)
-        self.problems = [self._problem(control, why_not, guests) for (control, why_not), guests in hindered.items()]
+        self.problems = [self._problem(control, guests) for control, guests in unknown.items()]
         self._set |= {key for key in keys if (key.guest, key.control) in decisions}
         for key in sorted(self._set):
             self._restore(key, snapshot.guests.get(key.guest), entries.get(key), decisions, is_set=key in keys)
@@ -133,10 +127,10 @@ class Enforcement:
                 self._file.write(sorted(self._set))
                 self._saved = set(self._set)
 
-    def _problem(self, control: str, reason: str, guests: Sequence[Entity]) -> Problem:
+    def _problem(self, control: str, guests: Sequence[Entity]) -> Problem:
         # With all names, each change of a guest would make a new problem and log line.
         whom = first_names([guest.name for guest in guests], _NAMED) if len(guests) <= _NAMED else f"{len(guests)} guests"
-        message = f"{control} is set in the YAML file, but cannot be applied to {whom}: {reason}"
+        message = f"{control} is set in the YAML file, but cannot be applied to {whom}: its present value is unknown"
         return Problem(self._source, message, guests[0] if len(guests) == 1 else None, Severity.WARNING, "see mom doctor")
 
     def hear(self, decisions: Iterable[Decision]) -> None:

@@ -95,7 +95,7 @@ class CgroupPlugin:
         self._settings = settings
         self._context = context
         self._hierarchies = Hierarchies(context.root)
-        self._enforcement = Enforcement(context, cgroup.CONTROLS, _hindrance)
+        self._enforcement = Enforcement(context, cgroup.CONTROLS)
         self._groups: dict[str, GuestGroup] = {}
         self._growth = growth.KernelGroups(context.root, self.write, context.log)
         self._credit = growth.GrowthCredit(context, self._growth, is_wanted=settings.credit)
@@ -239,9 +239,3 @@ class CgroupPlugin:
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
         return cgroup.findings(self._hierarchies, hypervisor, observes=self._context.observes)
-
-
-def _hindrance(guest: Guest, control: str) -> str:
-    if guest.fields.get(cgroup.CURRENT) is None:
-        return _NO_GROUP
-    return "" if guest.fields.get(control) is not None else f"its control group has no {KNOBS[control][0]}"
