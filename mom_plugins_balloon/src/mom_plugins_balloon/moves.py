@@ -26,7 +26,7 @@ from mom_plugins_balloon.seen import host_memory
 from mom_plugins_balloon.sizes import TOLERANCE_KIB
 from mom_plugins_balloon.started_sizes import StartedSizes
 from mom_plugins_balloon.states import HostWanted
-from mom_plugins_balloon.sweep.sweeper import LeavingSweep
+from mom_plugins_balloon.sweep.sweeper import PlannedSweep
 
 BACK_SECONDS: Final = 9.0
 """Time from the end of a sweep until the guest has its memory back. Headroom takes 6 s with repeated commands, memory 3 s more."""
@@ -48,7 +48,6 @@ class _Preparation:
     size: int | None = None
     """Smallest size of the sweep; None until decided."""
     gain: float = 0.0
-    begun: bool = False
     swept: str = ""
     """Outcome of the sweep, or why mom did not sweep; empty while undecided."""
     returned: int | None = None
@@ -106,7 +105,7 @@ class LeavingGuests:
             guest = snapshot.guests.get(identity)
             if guest is None:
                 request.end("the guest no longer exists")
-            elif request.begun and not request.swept:  # the sweep is running
+            elif not request.swept and self._is_swept_now(identity):
                 continue
             elif why := guest.why_blocked(CONTROL):
                 request.end(why)
@@ -119,6 +118,10 @@ class LeavingGuests:
                 yield Decision(guest.entity, CONTROL, request.size, SWEPT, source)
         if reasons:
             yield from self._given_back(snapshot, reasons, requests, source)
+
+    def _is_swept_now(self, identity: str) -> bool:
+        record = self.records.of(identity)
+        return record is not None and record.request is not None and record.request.sweeps
 
     def _decide_sweep(self, snapshot: Snapshot, guest: Guest, request: _Preparation) -> str:
         # Returns why the guest is not swept; empty if it is.
@@ -184,22 +187,13 @@ class LeavingGuests:
                 reasons[guest.id] = f"{printable(why, 100)}: it keeps its size"
         return reasons
 
-    def _sweep_to(self, identity: str, target: int) -> _Preparation | None:
+    def planned_sweep(self, identity: str) -> PlannedSweep | None:
+        """Return the sweep before the guest's move; None unless decided in this cycle."""
         request = self._decided.get(identity)
-        return request if request is not None and target >= (request.size or 0) else None
-
-    def sweeps(self, identity: str, target: int) -> bool:
-        """Return whether a change to `target` KiB is the sweep before the guest's move."""
-        return self._sweep_to(identity, target) is not None
-
-    def sweep(self, identity: str, target: int) -> LeavingSweep | None:
-        """Return the sweep before the guest's move; None without one."""
-        request = self._sweep_to(identity, target)
-        if request is None:
+        if request is None or request.size is None:
             return None
-        request.begun = True
-        gain, within = max(0.0, request.gain - (target - (request.size or 0))), max(0.0, request.until - time.monotonic())
-        return LeavingSweep(gain, within, lambda outcome: self._swept(request, str(outcome)))
+        within = max(0.0, request.until - time.monotonic())
+        return PlannedSweep(request.size, request.gain, within, lambda outcome: self._swept(request, str(outcome)))
 
     def _swept(self, request: _Preparation, outcome: str) -> None:
         request.swept = outcome
@@ -217,4 +211,4 @@ class LeavingGuests:
         if request is not None:
             request.problem = why
             if identity in self._decided:
-                request.begun, request.size, request.swept = False, None, "" if later else why
+                request.size, request.swept = None, "" if later else why

@@ -40,7 +40,7 @@ from mom_plugins_balloon.names import CONTROL, PINNED
 from mom_plugins_balloon.remembered import Remembered
 from mom_plugins_balloon.sizes import DEAD_BAND_KIB, TOLERANCE_KIB, SizeRequest
 from mom_plugins_balloon.started_sizes import StartedSizes
-from mom_plugins_balloon.sweep.sweeper import SweptGuests, is_sweep
+from mom_plugins_balloon.sweep.sweeper import PlannedSweep, SweptGuests
 
 _REBOOTED: Final = "it has rebooted: it gets its original size until its programs have started"
 
@@ -142,16 +142,18 @@ class Resizer:
         guest, size, target = self.guests.snapshot.guests.get(change.entity.id), as_number(change.found), change.value
         if guest is None or size is None or not isinstance(target, int) or not 0 < target < size:
             return None
-        return UnfinishedRequest(guest.incarnation, int(size), target, not change.back and self._sweeps_to(guest, target))
+        return UnfinishedRequest(guest.incarnation, int(size), target, not change.back and self._sweep_to(guest, target) is not None)
 
-    def _sweeps_to(self, guest: Guest, target: int) -> bool:
-        return is_sweep(guest, target) or self.leaving.sweeps(guest.id, target)
+    def _sweep_to(self, guest: Guest, target: int) -> PlannedSweep | None:
+        plans = self.leaving.planned_sweep(guest.id), PlannedSweep.of_law(guest)
+        return next((planned for planned in plans if planned is not None and target >= planned.bottom), None)
 
     def permitting(self, identity: str, target: Value) -> GuestMemory | None:
         """Return the guest's memory for the gate; None if unknown. For a sweep before the guest's move, `pause` is empty."""
         memory = self.guests.memory_of(identity)
-        swept = memory is not None and memory.pause and isinstance(target, int) and self.leaving.sweeps(identity, target)
-        return memory._replace(pause="") if memory is not None and swept else memory
+        if memory is None or not memory.pause or (planned := self.leaving.planned_sweep(identity)) is None:
+            return memory
+        return memory._replace(pause="") if isinstance(target, int) and target >= planned.bottom else memory
 
     def _ask(self, hypervisor: BalloonControl, change: Change) -> str:
         # Another plugin may have revised the size since the review, so the gate checks it again.
@@ -168,10 +170,10 @@ class Resizer:
             raise NoChangeNeeded(why)
         size = memory.size or 0.0
         request = SizeRequest(target, size, now)
-        if target < size and self._sweeps_to(guest, target):
+        if target < size and (planned := self._sweep_to(guest, target)) is not None:
             if not self.file.is_written:
                 raise Refused("mom cannot record the sweep for recovery after a crash")
-            swept = self.sweeps.begin(hypervisor, guest, past, memory, target, self.leaving.sweep(guest.id, target))
+            swept = self.sweeps.begin(hypervisor, guest, past, memory, target, planned)
             ended = None if swept is None else replace(request, target=swept.plan.size, began_at=swept.lowest)
             self.guests.asked(guest, ended or replace(request, sweeps=True))
         else:

@@ -55,18 +55,19 @@ class GuestStatistics(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class LeavingSweep:
-    """Sweep of a guest that is about to migrate."""
+class PlannedSweep:
+    """Sweep that the law plans for the host, or for a guest that is about to migrate. A policy may stop it earlier, but not deepen it."""
 
-    gain: float  #: planned gain in KiB; 0 for all memory
-    within: float  #: seconds after which the sweep takes no more memory
-    on_end: Callable[[SweepOutcome], object]
+    bottom: float  #: smallest size in KiB
+    gain: float  #: planned gain in KiB at `bottom`; 0 for all memory
+    within: float = math.inf  #: seconds after which the sweep takes no more memory
+    on_end: Callable[[SweepOutcome], object] | None = None
 
-
-def is_sweep(guest: Guest, target: Value) -> bool:
-    """Return whether this size is a sweep of the law, not a lasting size. A policy may stop a sweep earlier, but not make it deeper."""
-    suggested = guest.number(SUGGESTED)
-    return guest.fields.get(REASON) == ReasonCode.SWEEP.value and isinstance(target, int | float) and target >= (suggested or math.inf)
+    @classmethod
+    def of_law(cls, guest: Guest) -> PlannedSweep | None:
+        """Return the sweep that the law suggests; None without one."""
+        suggested = guest.number(SUGGESTED)
+        return cls(suggested, guest.number(GAIN) or 0.0) if suggested and guest.fields.get(REASON) == ReasonCode.SWEEP.value else None
 
 
 class SweptGuests:
@@ -149,7 +150,7 @@ class SweptGuests:
             self._context.wake("guests were swept")
 
     def begin(
-        self, hypervisor: BalloonControl, guest: Guest, past: Remembered, memory: GuestMemory, target: int, leaving: LeavingSweep | None
+        self, hypervisor: BalloonControl, guest: Guest, past: Remembered, memory: GuestMemory, target: int, planned: PlannedSweep
     ) -> SweepOutcome | None:
         """Sweep a guest of the last snapshot. Raises `HypervisorError` if the sweep cannot begin.
 
@@ -158,8 +159,8 @@ class SweptGuests:
         if isinstance(hypervisor, SweepControl):
             outcome = self._swept_by(hypervisor, guest, memory, target)
             self._record(outcome)
-            if leaving is not None:
-                leaving.on_end(outcome)
+            if planned.on_end is not None:
+                planned.on_end(outcome)
             return outcome
         entity, now = guest.entity, self._context.monotonic()
         balloon, freshest = SweptBalloon(partial(hypervisor.set_balloon, entity)), FRESH_SECONDS
@@ -174,24 +175,14 @@ class SweptGuests:
             rests = replace(past.sweeps, rests_until=now + REST_SECONDS[SweepEnd.FAILED])
             self._records.put(guest.id, past._replace(sweeps=rests))
             raise Refused("its QEMU process is unknown: mom could not see whether the guest is busy during a sweep")
-        plan = replace(self._plan(guest, memory, target, leaving), measured=now - age, cost=past.sweeps.cost)
-        read, on_end = QemuProcess(pid, self._context.root / "proc").read, None if leaving is None else leaving.on_end
-        self.start(Sweep(entity, guest.incarnation, plan, balloon, read, on_end))
-        return None
-
-    def _plan(self, guest: Guest, memory: GuestMemory, target: int, leaving: LeavingSweep | None) -> SweepPlan:
         size = int(memory.size or 0.0)
-        gain = (self._gain_at(guest, target) if leaving is None else leaving.gain) or float(size - target)
-        return SweepPlan(
-            size=size, bottom=target, gain=gain, hollow=max(0.0, size - target - gain),
-            usable=memory.statistics.usable or 0.0, within=math.inf if leaving is None else leaving.within,
+        gain = max(0.0, planned.gain - (target - planned.bottom)) or float(size - target)
+        plan = SweepPlan(
+            size=size, bottom=target, gain=gain, hollow=max(0.0, size - target - gain), usable=memory.statistics.usable or 0.0,
+            measured=now - age, within=planned.within, cost=past.sweeps.cost,
         )  # fmt: skip
-
-    @staticmethod
-    def _gain_at(guest: Guest, target: int) -> float:
-        # A policy may leave a part of the planned gain to the guest.
-        gain, suggested = guest.number(GAIN), guest.number(SUGGESTED)
-        return 0.0 if gain is None or suggested is None else max(0.0, gain - (target - suggested))
+        self.start(Sweep(entity, guest.incarnation, plan, balloon, QemuProcess(pid, self._context.root / "proc").read, planned.on_end))
+        return None
 
     def _swept_by(self, hypervisor: SweepControl, guest: Guest, memory: GuestMemory, target: int) -> SweepOutcome:
         gave = hypervisor.sweep_balloon(guest.entity, target)
