@@ -22,7 +22,8 @@ class OffloadSettings(PluginSettings):
     """Share of one CPU for reclaim and compression. The share doubles while less than 70 % of `mem_watermark_high` is available. A CPU
     moves 100 to 300 MiB per second."""
     disk_writes: Size = 32 << 30
-    """Limit of disk writes per day, because they wear out SSDs: 32 GiB are a tenth of the rating of a usual 1 TB disk. 0: no writes."""
+    """Limit of disk writes per day on average, because they wear out SSDs: 32 GiB are a tenth of the rating of a usual 1 TB disk. A day
+    without writes allows twice as much on the next. 0: no writes."""
 
 
 class OffloadGuestSettings(mom_core.GuestSettings):
@@ -46,7 +47,6 @@ COLD: Final = "cold"
 ROOM: Final = "offload_room"
 RATIO: Final = "offload_ratio"
 NET: Final = "offload_net"
-WRITTEN: Final = "offload_written"
 
 MAY_OFFLOAD: Final = "may_offload"
 """Field that says whether the guest's service class permits offload."""
@@ -73,7 +73,6 @@ FIELDS: Final = (
     _host(ROOM, Unit.KIB, "room for guests' memory in the host's swap; a twentieth of the swap must stay free", "/proc/swaps"),
     _host(RATIO, Unit.RATIO, "compression ratio of guests' memory in swap; unknown while swap holds little", "mm_stat"),
     _host(NET, Unit.KIB, "host memory gained in the last cycle: moved memory minus memory read back and the compressed copy"),
-    _host(WRITTEN, Unit.KIB, "cold memory written to disks in the last day"),
 )
 
 CONTROLS: Final = (

@@ -103,7 +103,6 @@ class OffloadPlugin:
             fields.ROOM: room_of(self._stores, self._budget.left(now)).kib,
             fields.RATIO: None if ratio is None else round(ratio, 2),
             fields.NET: int(net_kib),
-            fields.WRITTEN: int(self._budget.written(now)),
         }
 
     @hookimpl

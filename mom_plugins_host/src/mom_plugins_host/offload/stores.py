@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -180,39 +179,24 @@ def _why_not(store: SwapStore) -> str:
 
 
 _DAY_SECONDS: Final = 86400.0
-_HOURS: Final = 24
-_HOUR_SECONDS: Final = _DAY_SECONDS / _HOURS
 
 
 class WriteBudget:
-    """Budget of disk writes per day, counted by hours. Times are monotonic seconds.
+    """Budget of disk writes. It grows evenly by `day_kib` per day, and holds at most as much. Times are monotonic seconds.
 
-    Writes of an earlier run of mom are unknown, so mom grants the first day's budget hour by hour.
+    Writes of an earlier run of mom are unknown, so the budget begins with an hour's share.
     """
 
     def __init__(self, day_kib: int, now: float) -> None:
-        self._day_kib = day_kib
-        self._since = now
-        self._hours: deque[tuple[int, float]] = deque()
+        self._day_kib, self._left, self._at = day_kib, day_kib / 24, now
 
     def spend(self, kib: float, now: float) -> None:
         """Count KiB as written now."""
-        hour = int(now // _HOUR_SECONDS)
-        if self._hours and self._hours[-1][0] == hour:
-            kib += self._hours.pop()[1]
-        self._hours.append((hour, kib))
-
-    def written(self, now: float) -> float:
-        """Return the KiB written in the last day."""
-        oldest = int(now // _HOUR_SECONDS) - _HOURS
-        while self._hours and self._hours[0][0] <= oldest:
-            self._hours.popleft()
-        return sum(kib for _, kib in self._hours)
+        self._left, self._at = self.left(now) - kib, now
 
     def left(self, now: float) -> float:
-        """Return the remaining budget in KiB."""
-        share = min(1.0, (1 + int((now - self._since) // _HOUR_SECONDS)) / _HOURS)
-        return max(0.0, self._day_kib * share - self.written(now))
+        """Return the remaining budget in KiB; negative after larger writes."""
+        return min(float(self._day_kib), self._left + self._day_kib * (now - self._at) / _DAY_SECONDS)
 
 
 SUBJECT: Final = "cold memory"
