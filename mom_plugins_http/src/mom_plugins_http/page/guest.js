@@ -73,7 +73,7 @@ export class GuestView {
     this.past = [...this.past.filter((one) => one.time < first), ...items].slice(-KEPT_SAMPLES);
   }
 
-  /** @param {Api.GuestWithDecisions} guest @param {Api.Explanation} explanation @param {Map<string, Api.Field>} fields */
+  /** @param {Api.Guest} guest @param {Api.Explanation} explanation @param {Map<string, Api.Field>} fields */
   show(guest, explanation, fields) {
     write(this.name, guest.name);
     this.title = guest.name;

@@ -38,17 +38,6 @@ class GuestModel(TypedDict):
     fields: Mapping[str, Any]
 
 
-class GuestWithDecisionsModel(GuestModel):
-    """Guest with its decisions, outcomes and problems."""
-
-    cycle: reports.CycleModel
-    properties: Mapping[str, Any]
-    decisions: list[reports.DecisionModel]
-    revisions: list[reports.RevisionModel]
-    outcomes: list[reports.OutcomeModel]
-    problems: list[reports.StandingProblemModel]
-
-
 class PastGuestModel(PastModel):
     """Guest in a past cycle."""
 
@@ -154,30 +143,11 @@ class GuestRoutes:
 
         return self._published.past(call, values)
 
-    @Route("GET", "/v1/guests/{guest:path}", GuestWithDecisionsModel)
+    @Route("GET", "/v1/guests/{guest:path}", GuestModel)
     async def guest(self, call: ApiCall) -> bytes:
-        """Return one guest by id or name, with its decisions, outcomes and problems."""
+        """Return one guest by id or name."""
         guest = self._published.view().guest(call.path["guest"])
-
-        def make(view: ReportView) -> GuestWithDecisionsModel:
-            report = view.report
-            return {
-                **_guest(guest, _columns(view)),
-                "cycle": reports.told(reports.CycleModel, report),
-                "properties": guest.properties,
-                "decisions": [
-                    reports.told(reports.DecisionModel, decision) for decision in report.decisions if decision.entity.id == guest.id
-                ],
-                "revisions": [reports.revision_model(revision) for revision in report.revisions if revision.before.entity.id == guest.id],
-                "outcomes": [reports.outcome_model(outcome) for outcome in report.outcomes if outcome.decision.entity.id == guest.id],
-                "problems": [
-                    reports.told(reports.StandingProblemModel, problem)
-                    for problem in reports.standing_problems(report, view.state)
-                    if problem.entity is not None and problem.entity.id == guest.id
-                ],
-            }
-
-        return self._published.cached(("guest", guest.id), make)
+        return self._published.cached(("guest", guest.id), lambda view: _guest(guest, _columns(view)))
 
 
 def _columns(view: ReportView) -> list[GuestColumn]:
