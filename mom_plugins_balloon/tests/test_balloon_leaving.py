@@ -25,7 +25,7 @@ from mom_core import (
     Target,
     Value,
 )
-from mom_kvm import GuestMoves, MovePreparation, MoveProgress
+from mom_kvm import GuestMoves, MovePreparation
 from mom_plugins_balloon import BalloonPlugin
 from mom_plugins_balloon.moves import KEPT, NOTHING
 
@@ -80,8 +80,8 @@ class Moves:
     def __init__(self) -> None:
         self.moving = False
 
-    def progress(self, guest: Guest) -> MoveProgress:
-        return MoveProgress(self.moving)
+    def is_moving(self, guest: Guest) -> bool:
+        return self.moving
 
 
 class Bench:

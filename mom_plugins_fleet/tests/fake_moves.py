@@ -1,7 +1,7 @@
 """Substitute for a plugin that moves guests."""
 
 from mom_core import Guest
-from mom_kvm import MoveProgress, MoverAbilities
+from mom_kvm import MoverAbilities
 
 DOING, ERROR = "doing", "error"
 """Fields with the progress of a move, and its error."""
@@ -18,6 +18,9 @@ class FakeMoves:
     def why_stays(self, guest: Guest) -> str:
         return ""
 
-    def progress(self, guest: Guest) -> MoveProgress | None:
-        doing, error = guest.fields.get(DOING), guest.fields.get(ERROR, "")
-        return MoveProgress(bool(doing), str(error)) if doing is not None else None
+    def is_moving(self, guest: Guest) -> bool | None:
+        doing = guest.fields.get(DOING)
+        return None if doing is None else bool(doing)
+
+    def why_failed(self, guest: Guest) -> str:
+        return str(guest.fields.get(ERROR, ""))

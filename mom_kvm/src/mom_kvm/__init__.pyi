@@ -32,7 +32,6 @@ from .services.guests import (
     GuestMoves as GuestMoves,
     HostDrain as HostDrain,
     MovePreparation as MovePreparation,
-    MoveProgress as MoveProgress,
     MoverAbilities as MoverAbilities,
 )
 from .services.launches import LaunchReader as LaunchReader, LaunchedGuest as LaunchedGuest, Launches as Launches

@@ -179,8 +179,7 @@ class LeavingGuests:
         reasons = dict[str, str]()
         if (moves := self.context.service(GuestMoves)) is not None:
             for guest in snapshot.guests.values():
-                progress = moves.progress(guest)
-                if progress is not None and progress.moving:
+                if moves.is_moving(guest):
                     reasons[guest.id] = KEPT
         for guest, why in zip(snapshot.listed, snapshot.column(GIVE_BACK), strict=True):
             if why and isinstance(why, str):

@@ -153,7 +153,7 @@ class FleetPlugin:
                 self._end(agent, identity, MoveState.FAILED, NO_MOVER)
             elif identity in self._begun:
                 self._look_at(guest, snapshot.number, agent, mover)
-            elif _is_moving(guest, mover):  # started by an earlier run
+            elif mover.is_moving(guest):  # started by an earlier run
                 self._begun[identity] = snapshot.number
             elif not (agent.orders.draining or (agent.orders.balance and move.balance)):
                 self._end(agent, identity, MoveState.FAILED, "guests may no longer leave the host")
@@ -165,10 +165,10 @@ class FleetPlugin:
 
     def _look_at(self, guest: Guest, number: int, agent: FleetAgent, mover: GuestMoves) -> None:
         passed = number - self._begun[guest.id]  # the snapshot with the decision is older than the move
-        progress = mover.progress(guest)
-        if passed < 1 or progress is None or progress.moving or (not progress.error and passed < STILL_HERE_CYCLES):
+        error = mover.why_failed(guest)
+        if passed < 1 or mover.is_moving(guest) is not False or (not error and passed < STILL_HERE_CYCLES):
             return
-        self._end(agent, guest.id, MoveState.FAILED, progress.error or "the guest is still on the host")
+        self._end(agent, guest.id, MoveState.FAILED, error or "the guest is still on the host")
 
     def _end(self, agent: FleetAgent, identity: str, state: MoveState, error: str = "") -> None:
         self._begun.pop(identity, None)
@@ -200,7 +200,7 @@ class FleetPlugin:
         report, mover = self._report, self._context.service(GuestMoves)
         guest = None if report is None else report.snapshot.guests.get(move.guest)
         # A guest that is moving may follow orders that the servers have lost.
-        if report is None or self._is_blind(report) or (guest is not None and mover is not None and _is_moving(guest, mover)):
+        if report is None or self._is_blind(report) or (guest is not None and mover is not None and mover.is_moving(guest)):
             return None
         if report.mode != "enforce":
             return "mom on the host only observes"
@@ -243,8 +243,3 @@ class FleetPlugin:
         if member is None:
             return [Finding(Severity.ERROR, subject, f"the fleet does not know the host {self._host}", "`mom fleet enroll` admits it")]
         return [Finding(Severity.OK, subject, f"the host {self._host} is a member of the group {member.group}")]
-
-
-def _is_moving(guest: Guest, mover: GuestMoves) -> bool:
-    progress = mover.progress(guest)
-    return progress is not None and progress.moving

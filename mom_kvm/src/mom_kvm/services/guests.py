@@ -96,14 +96,6 @@ class MovePreparation(Protocol):
         """Prepare a guest within `seconds`. Return a text that describes the result. Raise `MomError` on failure."""
 
 
-@dataclass(frozen=True, slots=True)
-class MoveProgress:
-    """Progress of a guest's move. `error` says why the last move failed; empty if it did not."""
-
-    moving: bool
-    error: str = ""
-
-
 class GuestMoves(Protocol):
     """Service that moves guests to other hosts. Thread-safe; does not wait."""
 
@@ -117,8 +109,11 @@ class GuestMoves(Protocol):
     def why_stays(self, guest: Guest) -> str:
         """Return why the guest would stay if the host were drained; empty if it would be moved."""
 
-    def progress(self, guest: Guest) -> MoveProgress | None:
-        """Return the progress according to the guest's fields; None if unknown."""
+    def is_moving(self, guest: Guest) -> bool | None:
+        """Return whether the guest is moving, according to its fields; None if unknown."""
+
+    def why_failed(self, guest: Guest) -> str:
+        """Return why the guest's last move failed, according to its fields; empty if it did not, or if unknown."""
 
 
 class HostDrain(Protocol):

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from typing import Final
 
 from mom_core import Guest, Hypervisor, MomError, PluginContext, Scope, Value, printable
-from mom_kvm import Callers, Destination, MoveProgress, MoverAbilities
+from mom_kvm import Callers, Destination, MoverAbilities
 from mom_plugins_sla.eviction.jobs import MOVED
 from mom_plugins_sla.eviction.movers.mover import DONE, RUNNING, UNKNOWN, MigrationControl, MoveJob, Mover, MoveReport, failed, why_failed
 from mom_plugins_sla.eviction.settings import EVICTED, EVICTION_ERROR, EvictionSettings
@@ -140,10 +140,14 @@ class Permissions:
         mover = next(iter(self.movers()), None)
         return "no plugin on the host moves guests" if mover is None else _why_not_by(mover, guest)
 
-    def progress(self, guest: Guest) -> MoveProgress | None:
-        """Return a move's progress; None if unknown."""
+    def is_moving(self, guest: Guest) -> bool | None:
+        """Return whether the guest is moving; None if unknown."""
         activity = guest.text(EVICTED)
-        return None if activity is None else MoveProgress(MOVED in activity, guest.text(EVICTION_ERROR) or "")
+        return None if activity is None else MOVED in activity
+
+    def why_failed(self, guest: Guest) -> str:
+        """Return why the guest's last move failed; empty if it did not."""
+        return guest.text(EVICTION_ERROR) or ""
 
 
 def _why_not_by(mover: Mover, guest: Guest) -> str:
