@@ -85,8 +85,6 @@ def _lines(result: Comparison, *, other: bool) -> Iterator[str]:
         yield result.damage
     for name, reason in result.left_out.items():
         yield f"not replayed: {name} ({reason})"
-    if result.apart:
-        yield f"{result.apart} recorded decisions are not compared, because they come from plugins that are not replayed"
     yield from (f"problem, {count} times: {printable(message, 200)}" for message, count in result.problems.items())
     yield ""
     yield "Results for the recorded state:"

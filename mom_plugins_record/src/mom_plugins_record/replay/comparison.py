@@ -5,11 +5,11 @@ from __future__ import annotations
 import inspect
 import math
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from mom_core import (
     Clock,
@@ -123,8 +123,6 @@ class Comparison:
     lost: int = 0
     damage: str = ""
     """Description of the recording's damage; empty if there is none."""
-    apart: int = 0
-    """Number of recorded decisions of plugins that are not replayed."""
 
     @property
     def most_different(self) -> list[DecisionDifference]:
@@ -146,8 +144,7 @@ def compare(
         for recorded in recording.cycles(_warms_from(recording, since), until):
             if run is None or not follows(run.last, recorded):
                 engines.close()  # of the last part
-                run = _Run(recorded, policies, since, result)
-                engines.callback(run.engine.close)
+                run = _Run(RecordedEngine(recorded.session, policies, engines), recorded, policies, since, result)
             run.take(recorded)
     result.lost, result.damage = recording.damage.cycles, recording.damage.summary()
     if not result.evaluated:
@@ -171,9 +168,10 @@ def _schedule_of(session: RecordedSession) -> Mapping[str, Value]:
 class _Run:
     # Part of the recording in which no cycle is missing.
 
-    def __init__(self, first: RecordedCycle, policies: Mapping[str, str] | None, since: float, result: Comparison) -> None:
-        self.last = first
-        self.engine = engine = RecordedEngine(first.session, policies)
+    def __init__(
+        self, engine: RecordedEngine, first: RecordedCycle, policies: Mapping[str, str] | None, since: float, result: Comparison
+    ) -> None:
+        self.last, self.engine = first, engine
         self._policies, self._since, self._result = policies, since, result
         self._knows = first.report.number == 1
         """Whether the policies' memory is known."""
@@ -205,7 +203,6 @@ class _Run:
             result.warming += 1
             return
         then = tuple(decision for decision in report.decisions if engine.is_compared(decision))
-        result.apart += len(report.decisions) - len(then)
         _compare(recorded, then, tuple(again.decisions), result)
 
 
@@ -260,26 +257,21 @@ class RecordedEngine:
 
     It runs the session's deciding plugins. `left_out` names plugins that cannot run, with reasons. Their decisions are not compared.
 
-    :param policies: texts keyed by name, instead of the recorded policies
+    :param policies: texts keyed by name; None for the recorded policies
+    :param engines: closes the engine, and deletes its files
     :raises MomError: no deciding plugin is installed, or its evaluators refuse the policies
     """
 
-    def __init__(self, session: RecordedSession, policies: Mapping[str, str] | None = None) -> None:
+    def __init__(self, session: RecordedSession, policies: Mapping[str, str] | None, engines: ExitStack) -> None:
         self.left_out: dict[str, str] = {}
         self._session = session
         self._own_policies = policies
         self._snapshot = Snapshot()
-        with ExitStack() as stack:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mom-replay-")))
-            self._engine = stack.enter_context(self._open(folder))
-            self.history = max(1, self._engine.config.history - 1)  # like the engine: older snapshots, and the present one
-            self._texts = self._engine.service(PolicyTexts)
-            self._install(session.policies if policies is None else policies)
-            self._stack = stack.pop_all()
-
-    def close(self) -> None:
-        """Close the engine, and delete its files. A second call does nothing."""
-        self._stack.close()
+        folder = Path(engines.enter_context(tempfile.TemporaryDirectory(prefix="mom-replay-")))
+        self._engine = engines.enter_context(self._open(folder))
+        self.history = max(1, self._engine.config.history - 1)  # like the engine: older snapshots, and the present one
+        self._texts = self._engine.service(PolicyTexts)
+        self._install(session.policies if policies is None else policies)
 
     def use(self, session: RecordedSession) -> None:
         """Use the policies of this session from now on."""
@@ -313,15 +305,14 @@ class RecordedEngine:
         plugins = self._deciding_plugins()
         declared = Declarations({(spec.scope, spec.name): spec for spec in session.fields}, {spec.name: spec for spec in session.controls})
         while plugins:
-            settings = {name: item.settings for name, item in plugins.items()}
             document = {
                 **_schedule_of(session),
                 "mode": "observe",
                 "root": str(folder / "root"),
                 "state_directory": str(folder / "state"),
                 "run_directory": str(folder / "run"),
-                "plugins": settings,
-                "guests": guest_rules(session.configuration, settings),
+                "plugins": {name: plugin.settings for name, plugin in plugins.items()},
+                "guests": _guest_rules(session.configuration, plugins.values()),
             }
             clock = Clock(lambda: self._snapshot.monotonic, lambda: self._snapshot.time)
             engine = Engine(load_config(document), clock, serve=False, declared=declared)
@@ -336,21 +327,27 @@ class RecordedEngine:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in self.left_out.items())
         raise MomError(f"no recorded plugin can be evaluated here: {reasons or 'no plugin decided anything'}")
 
-    def _deciding_plugins(self) -> dict[str, InstalledThen]:
-        installed, left_out = installed_plugins(self._session.configuration)
-        self.left_out.update(left_out)
-        result: dict[str, InstalledThen] = {}
-        for name, plugin in installed.items():
-            if not any(hasattr(plugin.plugin_class, hook) for hook in ("mom_evaluate", "mom_act", "mom_problems")):
+    def _deciding_plugins(self) -> dict[str, _DecidingPlugin]:
+        result: dict[str, _DecidingPlugin] = {}
+        for name, recorded in _section(self._session.configuration, "plugins").items():
+            settings = {key: value for key, value in recorded.items() if key not in SOURCES}
+            try:
+                loaded = load_config({"plugins": {name: settings}}).plugins[name].loaded
+            except MomError as error:
+                self.left_out[name] = str(error)
                 continue
-            if plugin.plugin_class is RecordPlugin:
+            plugin_class = loaded.plugin_class
+            if not any(hasattr(plugin_class, hook) for hook in ("mom_evaluate", "mom_act", "mom_problems")):
+                continue
+            if plugin_class is RecordPlugin:
                 continue  # the recorder would record the replay
-            if hasattr(plugin.plugin_class, "mom_hypervisor"):
+            if hasattr(plugin_class, "mom_hypervisor"):
                 self.left_out[name] = "a replay uses no hypervisor"
-            elif _needs_results(plugin.plugin_class):
+            elif _needs_results(plugin_class):
                 self.left_out[name] = "it needs the results of its own changes, and a replay makes no changes"
             else:
-                result[name] = plugin
+                model = loaded.guest_settings_class
+                result[name] = _DecidingPlugin(settings, frozenset(model.model_fields if model is not None else ()))
         return result
 
     def _install(self, policies: Mapping[str, str]) -> None:
@@ -375,38 +372,22 @@ SOURCES: Final = frozenset({"directory", "file", "shadow"})
 """Settings for the sources of policies. A replay ignores them, because the recording contains the texts."""
 
 
-@dataclass(frozen=True, slots=True)
-class InstalledThen:
-    """Recorded plugin: its installed class, and its recorded settings without `SOURCES`."""
-
-    plugin_class: type
+class _DecidingPlugin(NamedTuple):
+    # Recorded settings of a plugin without `SOURCES`, and the names of its settings for guests.
     settings: Mapping[str, Value]
+    guest_settings: Collection[str]
 
 
-def installed_plugins(configuration: Mapping[str, Value]) -> tuple[dict[str, InstalledThen], dict[str, str]]:
-    """Return the recorded plugins that are installed, and why the others cannot be used, both keyed by name."""
-    recorded = configuration.get("plugins")
-    result: dict[str, InstalledThen] = {}
-    left_out: dict[str, str] = {}
-    for name, settings in recorded.items() if isinstance(recorded, Mapping) else ():
-        own = {key: value for key, value in settings.items() if key not in SOURCES} if isinstance(settings, Mapping) else {}
-        try:
-            result[name] = InstalledThen(load_config({"plugins": {name: own}}).plugins[name].loaded.plugin_class, own)
-        except MomError as error:
-            left_out[name] = str(error)
-    return result, left_out
+def _guest_rules(configuration: Mapping[str, Value], plugins: Iterable[_DecidingPlugin]) -> dict[str, Value]:
+    # Other plugins' settings for guests would be errors.
+    names = {name for plugin in plugins for name in plugin.guest_settings}
+    return {
+        pattern: {name: value for name, value in settings.items() if name in names}
+        for pattern, settings in _section(configuration, "guests").items()
+    }
 
 
-def guest_rules(configuration: Mapping[str, Value], plugins: Mapping[str, Mapping[str, Value]]) -> dict[str, Value]:
-    """Return the recorded section `guests`, restricted to the settings of these plugins."""
-    if not plugins:
-        return {}
-    models = [plugin.loaded.guest_settings_class for plugin in load_config({"plugins": dict(plugins)}).plugins.values()]
-    names = {key for model in models if model is not None for key in model.model_fields}
-    section = configuration.get("guests")
-    rules: dict[str, Value] = {}
-    for pattern, settings in section.items() if isinstance(section, Mapping) else ():
-        own = {key: value for key, value in settings.items() if key in names} if isinstance(settings, Mapping) else {}
-        if own:
-            rules[pattern] = own
-    return rules
+def _section(configuration: Mapping[str, Value], name: str) -> dict[str, Mapping[str, Value]]:
+    section = configuration.get(name)
+    items = section.items() if isinstance(section, Mapping) else ()
+    return {key: settings if isinstance(settings, Mapping) else {} for key, settings in items}
