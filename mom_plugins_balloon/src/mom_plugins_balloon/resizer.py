@@ -157,14 +157,13 @@ class Resizer:
 
     def _ask(self, hypervisor: BalloonControl, change: Change) -> str:
         # Another plugin may have revised the size since the review, so the gate checks it again.
-        guest, target, now = self.guests.snapshot.guests.get(change.entity.id), change.value, self.guests.snapshot.monotonic
-        memory, past = self.permitting(change.entity.id, target), self.guests.of(change.entity.id)
+        guest, now = self.guests.snapshot.guests.get(change.entity.id), self.guests.snapshot.monotonic
+        memory, past = self.permitting(change.entity.id, change.value), self.guests.of(change.entity.id)
         if guest is None or memory is None or past is None:
             raise Refused("the guest's present size is unknown")
-        if not isinstance(target, int):
-            raise Refused(f"{target!r:.40} is not a valid size for a guest")
-        passed = permitted(target, memory, self.limits())
-        if passed.size != target:
+        passed = permitted(change.value, memory, self.limits())
+        target = passed.size
+        if target is None or target != change.value:
             raise Refused(passed.reason)
         if why := past.why_not_send(target, memory, now):
             raise NoChangeNeeded(why)

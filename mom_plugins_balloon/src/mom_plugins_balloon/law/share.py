@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from typing import Final, NamedTuple, TypeAlias
 
 from mom_plugins_balloon.gate import ShrinkLimits, gate
@@ -71,9 +72,8 @@ def level_of(parts: Sequence[tuple[float, float]], amount: float) -> float:
 
 def grow_urgently(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, context: LawContext) -> Changes:
     """Grow urgent guests from memory above the host's low watermark. Without such memory, still grow guests up to their guarantee."""
-    urgent = [candidate for candidate in crowd if candidate.ask.urgent]
-    grown = _grown(urgent, [candidate.ask.urgent for candidate in urgent], context.host.available - context.host.low)
-    for place, guest, ask, _ in urgent:
+    grown = _grown(crowd, changes, attrgetter("urgent"), context.host.available - context.host.low)
+    for place, guest, ask, _ in crowd:
         if ask.code is ReasonCode.PROMISED:
             lacks = guaranteed_size(guest) - (guest.size or 0.0)
             grown[place] = SizeChange(max(grown[place].amount, lacks))
@@ -82,43 +82,41 @@ def grow_urgently(crowd: Sequence[WeighedGuest], changes: Changes, balance: Bala
 
 def relieve(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, context: LawContext) -> Changes:
     """Grow stalling guests, with memory beyond the hard watermark."""
-    stalling = [candidate for candidate in crowd if candidate.ask.relief]
     supply = context.host.free - (balance.urgent + context.host.hard)
-    return _grown(stalling, [candidate.ask.relief for candidate in stalling], supply) if supply > 0 else {}
+    return _grown(crowd, changes, attrgetter("relief"), supply) if supply > 0 else {}
 
 
 def refill_cache(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, context: LawContext) -> Changes:
     """Give back headroom for page cache while the host is above its high watermark, first to guests with expected growth."""
-    filling = [candidate for candidate in crowd if candidate.ask.cache_refill >= STEP_KIB and candidate.place not in changes]
-    supply, grown = context.host.free - (context.host.high + balance.urgent + balance.relief), dict[int, SizeChange]()
-    for rises in (True, False):
-        group = [candidate for candidate in filling if candidate.ask.rises is rises]
-        kept = 0.0 if rises else balance.ahead + _amount(grown)
-        grown |= _grown(group, [candidate.ask.cache_refill for candidate in group], supply - kept)
-    return grown
+    filling = [candidate for candidate in crowd if candidate.ask.cache_refill >= STEP_KIB]
+    supply, want = context.host.free - (context.host.high + balance.urgent + balance.relief), attrgetter("cache_refill")
+    first = _grown([candidate for candidate in filling if candidate.ask.rises], changes, want, supply)
+    return first | _grown(filling, {**changes, **first}, want, supply - (balance.ahead + _amount(first)))
 
 
 def give_back_memory(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, context: LawContext) -> Changes:
     """Give memory back to trimmed guests if the host has plenty."""
-    trimmed = [candidate for candidate in crowd if candidate.ask.give_back and candidate.place not in changes]
     supply = context.host.free - (context.plenty + balance.ahead + _amount(changes))
-    return _grown(trimmed, [candidate.ask.give_back for candidate in trimmed], supply, ReasonCode.GIVEN_BACK)
+    return _grown(crowd, changes, attrgetter("give_back"), supply, ReasonCode.GIVEN_BACK)
 
 
 def _amount(changes: Changes) -> float:
     return sum([max(0.0, change.amount) for change in changes.values()])
 
 
-def _grown(crowd: Sequence[WeighedGuest], demands: Sequence[float], supply: float, code: ReasonCode | None = None) -> dict[int, SizeChange]:
+def _grown(
+    crowd: Sequence[WeighedGuest], changes: Changes, want: Callable[[Ask], float], supply: float, code: ReasonCode | None = None
+) -> dict[int, SizeChange]:
     # Each guest gets the same amount, but no more than it wants. A small amount is rounded up to a step, so that some guests get none.
-    most = level_of([(kib, kib) for kib in demands], max(0.0, supply)) if demands else 0.0  # a part gives `min(part, level)`
-    changes = {}
-    for candidate, demand in zip(crowd, demands, strict=True):
+    demands = [(candidate, demand) for candidate in crowd if (demand := want(candidate.ask)) and candidate.place not in changes]
+    most = level_of([(kib, kib) for _, kib in demands], max(0.0, supply)) if demands else 0.0  # a part gives `min(part, level)`
+    grown = {}
+    for candidate, demand in demands:
         amount = min(max(most, STEP_KIB), demand, supply)
         amount = amount if amount >= min(demand, STEP_KIB) else 0.0
         supply -= min(amount, unbacked_memory(candidate.guest)) if amount else 0.0
-        changes[candidate.place] = SizeChange(amount, code if amount else None)
-    return changes
+        grown[candidate.place] = SizeChange(amount, code if amount else None)
+    return grown
 
 
 def sweep(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, context: LawContext) -> Changes:
