@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
-from mom_core import Decision, Entity, Outcome, Problem, Scope, Source, Status
-from mom_core.engine.problems import FORGOTTEN_AFTER_CYCLES, REMEMBERED, ProblemLog, described
+from mom_core import Decision, Entity, Outcome, Scope, Source, Status
+from mom_core.engine.problems import FORGOTTEN_AFTER_CYCLES, ProblemLog, described
 
 GUEST = Entity(Scope.GUEST, "u1", "vm1")
 
@@ -31,16 +31,3 @@ def test_a_failed_control_is_logged_once(caplog: pytest.LogCaptureFixture) -> No
     assert log.standing() == []
 
 
-def test_a_thousand_guests_with_one_trouble_hide_no_other_one(caplog: pytest.LogCaptureFixture) -> None:
-    log = ProblemLog()
-    guests = [Entity(Scope.GUEST, f"u{number}", f"vm{number}") for number in range(2 * REMEMBERED)]
-    source = Source("50_main_", 3, 1)
-    refused = [Outcome(Decision(guest, "balloon_target", 1, "", source), None, None, Status.FAILED, "not permitted") for guest in guests]
-    log.note((), refused, 1, 0.0)
-    assert len(log.standing()) == REMEMBERED
-    other = Problem(Source("acme"), "the disk is full")
-    log.note([other], refused, 2, 0.0)
-    assert caplog.messages[-1] == "acme: the disk is full"
-    assert other.message in [standing.message for standing in log.standing()]
-    log.note((), (), 2 + FORGOTTEN_AFTER_CYCLES, 0.0)
-    assert (log.standing(), log._of_source) == ([], {})

@@ -32,6 +32,8 @@ from mom_core.model import (
 )
 from mom_core.plugins.registry import PluginSet
 
+_DECISIONS: Final = (Decision, Decision.Trial, Problem)
+
 _PARTS: Final[Mapping[type, Mapping[str, Any]]] = {
     Problem: {"source": Source, "message": str, "entity": Entity | None, "severity": Severity, "hint": str},
     Condition: {"name": str, "message": str, "why": str, "cure": str, "severity": Severity, "after": int | float},
@@ -145,45 +147,37 @@ class CycleSteps:
     def _proposals(self, snapshot: Snapshot, problems: list[Problem], considered: list[Decision.Trial]) -> list[Proposal]:
         proposals: list[Proposal] = []
         for hook in ("mom_evaluate", "mom_act"):
-            for plugin, items in self._lists(hook, problems, snapshot=snapshot, history=tuple(self.history)):
+            for plugin, items in self._lists(hook, _DECISIONS, problems, snapshot=snapshot, history=tuple(self.history)):
                 proposal = Proposal(plugin, [], acts=hook == "mom_act")
                 with contained(plugin, hook, problems):
-                    for item in items:
-                        if isinstance(item, Decision):
-                            proposal.decisions.append(item.signed(plugin))
-                        elif isinstance(item, Decision.Trial):
-                            considered.append(item.signed(plugin))
-                        elif isinstance(item, Problem):
-                            problems.append(item)
-                        else:
-                            problems.append(Problem(Source(plugin), f"{hook} returned {type(item).__name__} instead of Decision"))
+                    proposal.decisions.extend(item.signed(plugin) for item in items if isinstance(item, Decision))
+                    considered.extend(item.signed(plugin) for item in items if isinstance(item, Decision.Trial))
                 proposals.append(proposal)
         rank = {plugin.name: rank for rank, plugin in enumerate(self.plugins.plugins)}
         return sorted(proposals, key=lambda proposal: rank[proposal.plugin])
 
     def _conditions(self, snapshot: Snapshot, problems: list[Problem]) -> dict[str, Sequence[Condition]]:
-        hook, conditions = "mom_problems", dict[str, Sequence[Condition]]()
-        for plugin, items in self._lists(hook, problems, snapshot=snapshot):
-            standing: list[Condition] = []
-            for item in items:
-                if why := _why_wrong(item):
-                    problems.append(Problem(Source(plugin), f"{hook} returned {why}"))
-                elif isinstance(item, Problem):
-                    problems.append(item)
-                elif isinstance(item, Condition):
-                    standing.append(item)
-            conditions[plugin] = standing
-        return conditions
+        lists = self._lists("mom_problems", (Problem, Condition), problems, snapshot=snapshot)
+        return {plugin: [item for item in items if isinstance(item, Condition)] for plugin, items in lists}
 
-    def _lists(self, hook: str, problems: list[Problem], **arguments: object) -> Iterator[tuple[str, list[object]]]:
+    def _lists(
+        self, hook: str, kinds: tuple[type, ...], problems: list[Problem], **arguments: object
+    ) -> Iterator[tuple[str, list[object]]]:
+        # Yield each plugin's valid items; append its problems, and faults of its answer, to `problems`.
         works = [(plugin, plugin.work(hook, **arguments)) for plugin in self.plugins.having(hook)]
         for plugin, answer in ask(works, hook, problems):
-            if answer is None:
-                yield plugin.name, []
-            elif isinstance(answer, Iterable) and not isinstance(answer, Mapping | str):
-                yield plugin.name, list(answer)
-            else:
+            if answer is not None and (isinstance(answer, Mapping | str) or not isinstance(answer, Iterable)):
                 problems.append(Problem(Source(plugin.name), f"{hook} must return a list, not {type(answer).__name__}"))
+                continue
+            items: list[object] = []
+            for item in answer or ():
+                if why := _why_wrong(item, kinds):
+                    problems.append(Problem(Source(plugin.name), f"{hook} returned {why}"))
+                elif isinstance(item, Problem):
+                    problems.append(item)
+                else:
+                    items.append(item)
+            yield plugin.name, items
         self.on_progress()
 
     def _reviewed(
@@ -228,9 +222,9 @@ class CycleSteps:
                     yield Problem(Source(plugin.name), file.write_error, severity=Severity.WARNING, hint=hint)
 
 
-def _why_wrong(item: object) -> str:
-    parts = _PARTS.get(type(item))
-    if parts is None:
-        return f"{type(item).__name__} instead of Problem"
+def _why_wrong(item: object, kinds: tuple[type, ...]) -> str:
+    if type(item) not in kinds:
+        return f"{type(item).__name__} instead of {kinds[0].__name__}"
+    parts = _PARTS.get(type(item), {})
     wrong = next((name for name, kind in parts.items() if not isinstance(getattr(item, name), kind)), "")
     return f"a {type(item).__name__} whose {wrong} is {type(getattr(item, wrong)).__name__}" if wrong else ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,9 +16,6 @@ from mom_core.plugins.bounded import located
 from mom_core.texts import printable
 
 LOG = logging.getLogger("mom.engine")
-
-REMEMBERED = 1000
-"""Maximum number of standing problems of one source."""
 
 SEE_DOCTOR: Final = "`mom doctor` says more"
 
@@ -66,7 +62,6 @@ class ProblemLog:
 
     def __init__(self) -> None:
         self._standing: dict[tuple[str, str, str], tuple[Problem, int]] = {}
-        self._of_source: Counter[str] = Counter()
         self._begun: list[Problem] = []
         self.over: list[Problem] = []
 
@@ -84,7 +79,6 @@ class ProblemLog:
                 self._take((decision.control, decision.entity.id, outcome.status), problem, cycle, time)
         ended = [key for key, (_, last) in self._standing.items() if cycle - last >= FORGOTTEN_AFTER_CYCLES]
         self.over = [self._standing.pop(key)[0] for key in ended]
-        self._of_source -= Counter(problem.source.name for problem in self.over)
         self._log_begun()
 
     def _log_begun(self) -> None:
@@ -99,10 +93,7 @@ class ProblemLog:
     def _take(self, key: tuple[str, str, str], problem: Problem, cycle: int, time: float) -> None:
         standing, last = self._standing.get(key, (None, cycle - 1))
         if standing is None:
-            if self._of_source[problem.source.name] >= REMEMBERED:
-                return
             standing = replace(problem, since=time)
-            self._of_source[problem.source.name] += 1
             self._begun.append(problem)
         if last != cycle:
             self._standing[key] = replace(standing, cycles=standing.cycles + 1), cycle
