@@ -223,7 +223,7 @@ class PutBackMachine(RuleBasedStateMachine):
         self.theirs = 2000
         self.full = False
         self.crash_in: int | None = None
-        self.patched = patch.object(StateFile, "write_json", self.written(StateFile.write_json))
+        self.patched = patch.object(StateFile, "write", self.written(StateFile.write))
         self.patched.start()
         patient = lambda *plugin: replace(Controller(*plugin), sleep=self.host.pass_time)  # noqa: E731  # in the place of a class
         self.clock = patch("mom_core.engine.restore.Controller", patient)
@@ -362,13 +362,13 @@ TestPutBack.settings = settings(max_examples=60, stateful_step_count=20, deadlin
 
 def cut_off(engine: Engine) -> None:
     """Kill mom in a cycle after it has written the ledger and before the change."""
-    write = StateFile.write_json
+    write = StateFile.write
 
     def killed(file: StateFile, *what: Any, **how: Any) -> None:
         write(file, *what, **how)
         raise Crash
 
-    with patch.object(StateFile, "write_json", killed), pytest.raises(Crash):
+    with patch.object(StateFile, "write", killed), pytest.raises(Crash):
         engine.cycle()
     engine.close(put_back=False)
 
@@ -429,13 +429,13 @@ def test_a_value_that_is_in_force_already_is_neither_set_nor_recorded(tmp_path: 
 def test_a_stop_during_the_write_of_the_ledger_prevents_the_change(tmp_path: Path) -> None:
     host, wanted = Host(), dict[tuple[str, str], Value]({("a", SIZE): 200})
     with Engine(config_of(tmp_path, {"one": plugin_of(host, wanted)})) as engine:
-        write = StateFile.write_json
+        write = StateFile.write
 
         def stopped(file: StateFile, *what: Any, **how: Any) -> None:
             write(file, *what, **how)
             engine.stop()
 
-        with patch.object(StateFile, "write_json", stopped):
+        with patch.object(StateFile, "write", stopped):
             engine.cycle()
     assert host.before_mom == {}
 

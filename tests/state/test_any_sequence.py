@@ -76,9 +76,9 @@ class AnySequence(RuleBasedStateMachine):
         self.theirs: set[Part] = set()
         """Values that another process has set since mom's last change."""
         self.how: dict[str, Any] = {"plugins": CONTROLLERS, "mode": "enforce", "guest": {}}
-        write_state, write_file = StateFile.write_json, mom_kvm.kernel_files._write
+        write_state, write_file = StateFile.write, mom_kvm.kernel_files._write
 
-        def write_json(file: StateFile, *what: Any, **how: Any) -> None:
+        def write_content(file: StateFile, *what: Any, **how: Any) -> None:
             host.count_write()
             write_state(file, *what, **how)
 
@@ -90,7 +90,7 @@ class AnySequence(RuleBasedStateMachine):
 
         boot_id = self.folder / "boot_id"
         for one in (
-            patch.object(StateFile, "write_json", write_json),
+            patch.object(StateFile, "write", write_content),
             patch.object(mom_kvm.kernel_files, "_write", write),
             patch.object(mom_core.ledger, "BOOT_ID", boot_id),
             patch("mom_core.engine.restore.Controller", lambda *plugin: replace(Controller(*plugin), sleep=self.sleep)),

@@ -154,13 +154,9 @@ class StateFile(Generic[Content]):
 
         :param durable: survive a power failure
         """
-        self.write_json(lambda: self.as_json(content), durable=durable)
-
-    def write_json(self, body: Callable[[], str], *, durable: bool = True) -> None:
-        """Replace the content with the JSON that `body` returns. Turn its `OSError` into a `StateError`."""
         self._refuse_if_left()
         try:
-            framed = self._framed(body())
+            framed = self._framed(self.as_json(content))
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
             self._move_aside()
             replace_file(self.path, framed, durable=durable, mode=self._mode)
