@@ -6,19 +6,19 @@ import os
 import socket
 import subprocess
 import tracemalloc
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import pytest
 from agent_servers import LOADAVG, MEMINFO, PRESSURE, VMSTAT, QemuAgent, Servers, Speak, dripping, saying, silent, without_end
 
-from mom_core import Entity, GuestBusy, HypervisorError, NotSupported, Scope
+from mom_core import Entity, GuestBusy, HypervisorError, NotSupported, Scope, Value
 from mom_plugins_guestagent.clients import AgentWay, GuestdWay, Misbehaves, NoAnswer, Wire
 from mom_plugins_guestagent.fields import judge
 from mom_plugins_guestagent.guestd import figures
-from mom_plugins_guestagent.ways import AgentAddress, AgentKind, VisitAnswer, Way, parse_address
+from mom_plugins_guestagent.ways import AgentAddress, AgentKind, Way, parse_address
 
 T = TypeVar("T")
 
@@ -54,8 +54,15 @@ def guestd_way(address: str | tuple[str, int], seconds: float = LONG_SECONDS) ->
     return GuestdWay(AgentAddress(kind, address), seconds)
 
 
-def visit(way: Way, *, facts: bool = True) -> VisitAnswer:
-    return run(way.visit(facts=facts))
+class VisitAnswer(NamedTuple):
+    """Statistics and facts after a visit."""
+
+    figures: Mapping[str, object]
+    facts: Mapping[str, Value]
+
+
+def visit(way: Way) -> VisitAnswer:
+    return VisitAnswer(run(way.visit()), way.facts)
 
 
 # --- qemu-guest-agent over its socket ----------------------------------------------------------------------------------------------
@@ -79,7 +86,7 @@ def test_disabled_commands_are_tolerated_and_remembered(agent: QemuAgent, way: A
     assert said.figures == {}
     assert said.facts == {"guest_agent_version": "7.2.1", "guest_os": "Debian GNU/Linux 12", "guest_kernel": "6.1.0"}
     assert way.disabled == ("guest-file-open",)
-    visit(way, facts=False)
+    visit(way)
     assert "guest-file-open" not in agent.asked
 
 
@@ -239,13 +246,13 @@ def test_a_list_of_names_without_end_is_no_answer(servers: Servers) -> None:
         await silent(reader, writer)
 
     with pytest.raises(Misbehaves):
-        visit(guestd_way(servers.unix(speak)), facts=False)
+        visit(guestd_way(servers.unix(speak)))
 
 
 def test_nobody_at_all_is_no_answer(tmp_path: Path) -> None:
     for address in (str(tmp_path / "nothing"), "x" * 200, "a\0b", ("127.0.0.1", 1)):
         with pytest.raises(NoAnswer):
-            visit(guestd_way(address, 2), facts=False)
+            visit(guestd_way(address, 2))
     with pytest.raises(NoAnswer):
         visit(agent_way(str(tmp_path / "nothing")))
 

@@ -269,7 +269,7 @@ def guest_agent(data: bytes) -> None:
     async def visit() -> None:
         guest, place = Guest("fuzz", "fuzz").entity, AgentAddress(AgentKind.AGENT_SOCKET)
         way = AgentWay(place, 1.0, guest, lambda function: asyncio.Future(), lambda *_: "")
-        judge((await way.ask(RawAgent(FromGuest(data)), facts=True)).figures, 1.0)
+        judge(await way.ask(RawAgent(FromGuest(data))), 1.0)
 
     asyncio.run(visit())
 

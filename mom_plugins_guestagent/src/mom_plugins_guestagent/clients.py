@@ -27,7 +27,7 @@ from mom_kvm import Address, Helper, PeerCredentials
 from mom_plugins_guestagent.fields import SHORT_LEFT
 from mom_plugins_guestagent.guestd import FILES
 from mom_plugins_guestagent.guestd import figures as figures_in
-from mom_plugins_guestagent.ways import AgentAddress, AgentKind, VisitAnswer, Way
+from mom_plugins_guestagent.ways import AgentAddress, AgentKind, Way
 
 
 class NoAnswer(MomError):
@@ -163,22 +163,20 @@ class GuestdWay(Way):
         super().__init__(place, seconds)
         self._short = short
 
-    async def visit(self, *, facts: bool) -> VisitAnswer:
+    async def visit(self) -> Mapping[str, object]:
         """Query the guest."""
         wired = Wire(self.place.address, most_line=_MOST_LINE_BYTES, most_bytes=_MOST_GUESTD_BYTES, process=self.place.process)
         async with asyncio.timeout(self._seconds), wired as wire:
-            statistics, *properties = await ask_guestd(wire, *(("stats", "props") if facts else ("stats",)))
+            statistics, *properties = await ask_guestd(wire, *(("stats", "props") if self.wants_facts else ("stats",)))
             # Only daemons that may help the host understand the request `short`.
             if _SHORT_LEFT in statistics and (seconds := self._short()):
                 statistics.update(*await ask_guestd(wire, f"short {seconds}"))
-        return VisitAnswer(statistics, _facts(properties[0]) if properties else {})
+        for values in properties:
+            self.facts = {ours: values[name] for name, ours in _FACTS.items() if values.get(name)}
+        return statistics
 
 
 _FACTS = {"guestd": "guest_agent_version", "os": "guest_os", "kernel": "guest_kernel"}
-
-
-def _facts(properties: Mapping[str, str]) -> dict[str, Value]:
-    return {ours: properties[name] for name, ours in _FACTS.items() if properties.get(name)}
 
 
 # --- qemu-guest-agent ------------------------------------------------------------------------------------------------------------
@@ -328,43 +326,38 @@ class AgentWay(Way):
         self._guest = guest
         self._call = call
         self._pass_on = pass_on
-        self._able: frozenset[str] | None = None
+        self._able: frozenset[str] = frozenset()
         self._open: list[int] = []
         """Handles of files that an interrupted query left open."""
 
-    async def visit(self, *, facts: bool) -> VisitAnswer:
+    async def visit(self) -> Mapping[str, object]:
         """Query the guest."""
         if self.place.kind is AgentKind.AGENT_SOCKET:
             async with asyncio.timeout(self._seconds), RawAgent.wire(self.place) as wire:
                 raw = RawAgent(wire)
                 await raw.synchronise()
                 self._open = [*self._open, *raw.left][:_MOST_LEFT_OPEN]
-                return await self.ask(raw, facts=facts)
+                return await self.ask(raw)
         # No time limit here: a call cannot be interrupted, and limits its own time.
         behind = AgentBehindHypervisor(self._call, self._pass_on, self._guest, self._seconds / 3, time.monotonic() + self._seconds)
-        return await self.ask(behind, facts=facts)
+        return await self.ask(behind)
 
-    async def ask(self, agent: RawAgent | AgentBehindHypervisor, *, facts: bool) -> VisitAnswer:
-        """Ask for statistics, and for facts on request. Raise `NoAnswer` or `Misbehaves`."""
-        facts_of_guest = await self._facts(agent) if facts else {}
-        return VisitAnswer(await self._figures(agent), facts_of_guest)
+    async def ask(self, agent: RawAgent | AgentBehindHypervisor) -> Mapping[str, object]:
+        """Ask for statistics, and for facts if wanted. Raise `NoAnswer` or `Misbehaves`."""
+        if self.wants_facts:
+            self.facts = await self._read_facts(agent)
+        # An agent may not be allowed to read files.
+        return figures_in(await self._files(agent)) if self._able.issuperset(FILE_COMMANDS) else {}
 
-    async def _facts(self, agent: RawAgent | AgentBehindHypervisor) -> dict[str, Value]:
+    async def _read_facts(self, agent: RawAgent | AgentBehindHypervisor) -> dict[str, Value]:
         (info,) = await agent.ask(("guest-info", {}))
         if isinstance(info, RefusedByAgent):
             raise NoAnswer(f"the agent does not list its commands: {info.message}")
         values: dict[str, Value] = {"guest_agent_version": self._learn(info) or None}
-        if self._can(SYSTEM_COMMAND):
+        if SYSTEM_COMMAND in self._able:
             (system,) = await agent.ask((SYSTEM_COMMAND, {}))
             values.update(_system(system))
         return {name: value for name, value in values.items() if value is not None}
-
-    async def _figures(self, agent: RawAgent | AgentBehindHypervisor) -> Mapping[str, object]:
-        # An agent may not be allowed to read files.
-        return figures_in(await self._files(agent)) if self._can(*FILE_COMMANDS) else {}
-
-    def _can(self, *names: str) -> bool:
-        return self._able is None or all(name in self._able for name in names)
 
     def _learn(self, info: Json) -> str:
         commands = info.get("supported_commands") if isinstance(info, Mapping) else None

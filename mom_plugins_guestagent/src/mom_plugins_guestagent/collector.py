@@ -21,7 +21,7 @@ from mom_core import Entity, NotSupported, Value
 from mom_kvm import Callers
 from mom_plugins_guestagent.clients import AgentWay, GuestdWay, Misbehaves, NoAnswer, PassOn
 from mom_plugins_guestagent.fields import STATISTICS, AgentSample, judge
-from mom_plugins_guestagent.ways import OF_AGENTS, AgentAddress, AgentKind, VisitAnswer, Way
+from mom_plugins_guestagent.ways import OF_AGENTS, AgentAddress, AgentKind, Way
 
 T = TypeVar("T")
 
@@ -44,13 +44,9 @@ _SHORT_PERIODS = 3
 TIMEOUT_SECONDS = 3.0
 """Timeout of one query."""
 
-FACTS_SECONDS = 300.0
-"""Time between two reads of facts that rarely change: versions, and the agent's commands."""
-
 HYPERVISOR_SECONDS = 60.0
 """Time between two queries through the hypervisor to a guest with balloon statistics, because a query takes a dozen commands."""
 
-_FACTS_PERIODS = 3
 _STALE_PERIODS = 3
 _STALE_LONG_PERIODS = 2
 """Numbers of periods, and of periods of `HYPERVISOR_SECONDS`, after which statistics are stale."""
@@ -74,7 +70,6 @@ class AgentState:
     sample: AgentSample | None = None
     by: AgentKind | None = None
     facts: Mapping[str, Value] = field(default_factory=dict)
-    facts_at: float | None = None
     rounds: int = 0
     failures: int = 0
     untrusted: int = 0
@@ -169,8 +164,7 @@ class AgentCollector:
             if self._is_fresh(state, sample):
                 fields.update((name, value) for name, value in sample.fields.items() if name not in left_out)
                 fields["guest_agent"] = str(by)
-        if state.facts_at is not None and now - state.facts_at <= _FACTS_PERIODS * FACTS_SECONDS:
-            fields.update(state.facts)
+        fields.update(state.facts)
         if state.rounds:
             fields["guest_agent_failures"] = state.failures
             fields["guest_agent_untrusted"] = state.untrusted
@@ -232,28 +226,24 @@ class AgentCollector:
             await asyncio.sleep(wait)
 
     async def _round(self, state: AgentState) -> None:
-        facts_due = state.facts_at is None or time.monotonic() - state.facts_at >= FACTS_SECONDS
         sample: AgentSample | None = None
         by: AgentKind | None = None
-        facts: dict[str, Value] = {}
         complaints: list[str] = []
         answered = resting = False
         for way in state.ways:
-            if sample is not None and (facts or not facts_due):
+            if sample is not None:
                 break
             if self._rests(state, way):
                 resting = True
-            elif self._loop.time() >= way.not_before and (answer := await self._visit(way, complaints, facts=facts_due)) is not None:
+            elif self._loop.time() >= way.not_before and (figures := await self._visit(way, complaints)) is not None:
                 answered = True
-                facts = {**answer.facts, **facts}
-                if answer.figures and sample is None:
+                state.facts = {**state.facts, **way.facts}
+                if figures:
                     maximum, by = self._maxima.get(state.target.guest.id), way.place.kind
-                    sample = judge(answer.figures, time.monotonic(), state.sample, maximum)
+                    sample = judge(figures, time.monotonic(), state.sample, maximum)
                     complaints.extend(sample.lies)
         if sample is not None:
             state.by, state.sample = by, sample  # another thread reads `by` after `sample`
-        if facts_due and answered:
-            state.facts, state.facts_at = facts, time.monotonic()
         state.failures += not answered and not resting
         state.untrusted += bool(complaints)
         state.complaint = "; ".join(complaints)
@@ -261,23 +251,24 @@ class AgentCollector:
         state.silence = "" if sample is not None or resting else "; ".join(silences)
         state.rounds += 1
 
-    async def _visit(self, way: Way, complaints: list[str], *, facts: bool) -> VisitAnswer | None:
+    async def _visit(self, way: Way, complaints: list[str]) -> Mapping[str, object] | None:
         began = self._loop.time()
         try:
             # Guests that do not answer must not delay other guests.
             by_calls = self._doubtful_calls if way.failures else self._calls
             async with by_calls if way.place.kind is AgentKind.AGENT_HYPERVISOR else self._sockets:
-                answer = await way.visit(facts=facts)
+                figures = await way.visit()
         except (TimeoutError, NoAnswer, Misbehaves) as error:
             way.failures += 1
-            way.answered_at = None
+            way.answers, way.answered_at = 0, None
             way.not_before = self._loop.time() + min(_LONGEST_WAIT_SECONDS, self._period * 2 ** min(way.failures, 10))
             way.why = "no answer in time" if isinstance(error, TimeoutError) else str(error)
             if isinstance(error, Misbehaves):
                 complaints.append(error.message)
             return None
+        way.answers += 1
         way.failures, way.not_before, way.answered_at, way.why = 0, 0.0, began, ""
-        return answer
+        return figures
 
     def _rests(self, state: AgentState, way: Way) -> bool:
         # A round through the hypervisor takes a dozen commands, which are expensive.

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import ip_address
-from typing import Final, NamedTuple
+from typing import Final
 
 from mom_core import Value
 from mom_plugins_guestagent.guestd import PORT
@@ -36,11 +36,8 @@ class AgentAddress:
     """PID of the process that must own the socket, for a path from the guest's description; 0 for a path that an operator has set."""
 
 
-class VisitAnswer(NamedTuple):
-    """Result of a query: statistics, and facts if they were requested. Empty if not available."""
-
-    figures: Mapping[str, object]
-    facts: Mapping[str, Value]
+_FACTS_EVERY: Final = 10
+"""Facts rarely change. Each tenth query reads them again."""
 
 
 class Way(ABC):
@@ -53,14 +50,23 @@ class Way(ABC):
         self.not_before = 0.0
         self.answered_at: float | None = None
         """Time of the last answer by the loop's clock; None while the way fails."""
+        self.answers = 0
+        """Number of answers since the last failure."""
+        self.facts: Mapping[str, Value] = {}
+        """Versions of the agent, its system and its kernel, if known."""
         self.why = ""
         self.disabled: tuple[str, ...] = ()
         """Commands that the agent lacks or may not run."""
         self._seconds = seconds
 
+    @property
+    def wants_facts(self) -> bool:
+        """Whether the next query also reads facts."""
+        return self.answers % _FACTS_EVERY == 0
+
     @abstractmethod
-    async def visit(self, *, facts: bool) -> VisitAnswer:
-        """Query the guest for statistics, and for facts on request. Raise `NoAnswer`, `Misbehaves`, or `TimeoutError`."""
+    async def visit(self) -> Mapping[str, object]:
+        """Return the guest's statistics, and update `facts` if wanted. Raise `NoAnswer`, `Misbehaves`, or `TimeoutError`."""
 
 
 _WITH_PORT: Final = re.compile(r"(?:\[([^\[\]]+)\]|([^:]+))(?::([0-9]{0,5}))?")
