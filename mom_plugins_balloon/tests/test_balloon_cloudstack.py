@@ -96,10 +96,11 @@ class TestDoctor:
 
     def test_instances_without_a_promised_start_size_are_named_with_the_cure(self, host):
         guests = {"i-2-7-VM": (1, 4), "i-2-8-VM": (2, 4), "i-2-9-VM": (4, 4), "i-2-10-VM": (None, 4)}
-        _, finding = findings(host, guests, {"i-2-8-VM": {"guarantee": "25%"}})
+        _, below, finding = findings(host, guests, {"i-2-8-VM": {"guarantee": "25%"}})
+        assert "2 instances started with less than the maximum" in below.message
+        assert below.message.endswith("i-2-7-VM 1.00 GiB of 4.00 GiB, i-2-8-VM 2.00 GiB of 4.00 GiB")
         assert finding.severity is Severity.WARNING
-        assert "2 instances started with less than the maximum: i-2-7-VM with 1.00 GiB of 4.00 GiB" in finding.message
-        assert "is missing for 1 of them" in finding.message
+        assert finding.message == "1 instance without a guarantee of the size at the start: i-2-7-VM"
         assert finding.cure == 'write under `guests:` in mom.yaml: "i-*-VM": {guarantee: start}'
 
     @pytest.mark.parametrize(("wanted", "by_class"), [(START, False), ({"*": {"guarantee": "1GiB"}}, False), ({}, True)])
@@ -115,8 +116,8 @@ class TestDoctor:
 
     def test_instances_with_memory_left_to_plug_are_named_with_the_cure(self, host):
         _, finding = findings(host, {"i-2-7-VM": (1, 1, 4), "i-2-8-VM": (4, 4, 4), "i-2-9-VM": (4, 4)})
-        assert "1 instance with only a part of their memory: i-2-7-VM 1.00 GiB of 4.00 GiB" in finding.message
-        assert "vm.min.memory.equals.memory.divided.by.mem.overprovisioning.factor = false" in finding.cure
+        assert finding.message.endswith("i-2-7-VM 1.00 GiB of 4.00 GiB")
+        assert "have CloudStack start instances with all their memory" in finding.cure
 
     def test_agent_without_balloons_is_reported(self, host):
         (host / AGENT).write_bytes(b"workers=5\r\n vm.memballoon.disable = TRUE \r\n\xff")

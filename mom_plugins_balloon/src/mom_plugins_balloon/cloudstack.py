@@ -49,10 +49,11 @@ _WITHOUT_BALLOON: Final = re.compile(r"^[ \t]*vm\.memballoon\.disable[ \t]*[=:][
 _LARGEST_BYTES: Final = 1 << 18
 """mom reads only this much of the agent's configuration. The default file has 20 KB."""
 
-_STARTS_WHOLE: Final = (
-    "have CloudStack start instances with all their memory: vm.min.memory.equals.memory.divided.by.mem.overprovisioning.factor = false,"
-    ' stop and start them, and, for mem.overprovisioning.factor = 2, set "i-*-VM": {guarantee: 50%} under `guests:` in mom.yaml'
+_GUARANTEE_A_SHARE: Final = (
+    f'to reclaim unused memory, guarantee a share; for mem.overprovisioning.factor = 2: "{INSTANCES}": {{guarantee: 50%}}'
 )
+
+_START_WHOLE: Final = "if the cluster is over-provisioned, have CloudStack start instances with all their memory: see docs/cloudstack.md"
 
 
 @runtime_checkable
@@ -89,55 +90,38 @@ def findings(root: Path, hypervisor: Hypervisor | None, guarantees: Guarantees, 
         cure = "set it to false, restart cloudstack-agent, and stop and start the instances"
         yield Finding(Severity.WARNING, SUBJECT, f"vm.memballoon.disable=true in /{AGENT}: instances start without a balloon", cure)
     yield from _sizes(instances, guarantees, started)
-    yield from _to_be_plugged(instances)
 
 
 def _sizes(instances: Sequence[Guest], guarantees: Guarantees, started: StartedSizes) -> Iterator[Finding]:
     promised = guarantees.written(instances)
-    below: list[str] = []
-    unpromised: list[str] = []
-    whole: list[str] = []
+    below, unpromised, whole, partial = list[str](), list[str](), list[str](), list[str]()
     for guest in instances:
-        at_start, promises, maximum = started.of(guest), promised.get(guest.id, ()), guest.number("balloon_max")
+        at_start, promises = started.of(guest), promised.get(guest.id, ())
+        maximum, limit = guest.number("balloon_max"), guest.number("mem_plug_limit")
         size = guest.number("balloon_cur") if at_start is None else float(at_start.size)
+        if maximum is not None and limit is not None and maximum < limit - SAME_SIZE_KIB:
+            partial.append(f"{printable(guest.name, 40)} {format_kib(maximum)} of {format_kib(limit)}")
         if size is None or maximum is None:
             continue
         if size < maximum - SAME_SIZE_KIB:
-            below.append(f"{printable(guest.name, 40)} with {format_kib(size)} of {format_kib(maximum)}")
-            if not promises and not guarantees.by_class:
-                unpromised.append(guest.name)
+            below.append(f"{printable(guest.name, 40)} {format_kib(size)} of {format_kib(maximum)}")
+            unpromised += [] if promises or guarantees.by_class else [guest.name]
         elif AT_START in promises:
             whole.append(guest.name)
-    if below:
-        some = count_of(len(below), "instance")
-        text = f"{some} started with less than the maximum: {first_names(below, 3)}; mom lets such guests grow on demand"
-        severity, cure = Severity.OK, ""
-        if unpromised:
-            text += f"; a guarantee of the size at the start is missing for {len(unpromised)} of them"
-            severity, cure = Severity.WARNING, f'write under `guests:` in mom.yaml: "{_pattern(unpromised)}": {{guarantee: {AT_START}}}'
-        yield Finding(severity, SUBJECT, text, cure)
-    if whole:
-        some = count_of(len(whole), "instance")
-        text = f"{some} started with all memory, and all of it is guaranteed: mom takes nothing from {first_names(whole, 3)}"
-        cure = f'to reclaim their unused memory, guarantee a share; for a factor of 2: "{_pattern(whole)}": {{guarantee: 50%}}'
-        yield Finding(Severity.OK, SUBJECT, text, cure)
-
-
-def _to_be_plugged(instances: Sequence[Guest]) -> Iterator[Finding]:
-    partial: list[str] = []
-    for guest in instances:
-        maximum, limit = guest.number("balloon_max"), guest.number("mem_plug_limit")
-        if maximum is not None and limit is not None and maximum < limit - SAME_SIZE_KIB:
-            partial.append(f"{printable(guest.name, 40)} {format_kib(maximum)} of {format_kib(limit)}")
-    if partial:
-        text = f"{count_of(len(partial), 'instance')} with only a part of their memory: {first_names(partial, 3)}"
-        text += "; CloudStack plugs in the rest when it scales them; a balloon cannot add it"
-        yield Finding(Severity.OK, SUBJECT, text, f"if the cluster is over-provisioned, {_STARTS_WHOLE}")
-
-
-def _pattern(names: Sequence[str]) -> str:
-    ends = {name.rpartition("-")[2] for name in names}
-    return INSTANCES if ends == {"VM"} else f"i-*-{ends.pop()}" if len(ends) == 1 else "i-*"
+    kinds = (
+        (below, "started with less than the maximum (mom lets such guests grow on demand)", ""),
+        (
+            unpromised,
+            "without a guarantee of the size at the start",
+            f'write under `guests:` in mom.yaml: "{INSTANCES}": {{guarantee: start}}',
+        ),
+        (whole, "started with all memory, and all of it is guaranteed (mom takes nothing from them)", _GUARANTEE_A_SHARE),
+        (partial, "with only a part of their memory (CloudStack plugs in the rest when it scales them)", _START_WHOLE),
+    )
+    for names, kind, cure in kinds:
+        if names:
+            severity = Severity.WARNING if names is unpromised else Severity.OK
+            yield Finding(severity, SUBJECT, f"{count_of(len(names), 'instance')} {kind}: {first_names(names, 3)}", cure)
 
 
 def _without_balloons(root: Path) -> bool:
