@@ -21,7 +21,6 @@ from mom_plugins_http.cli.client import Client
 from mom_plugins_http.top.feed import Feed
 from mom_plugins_http.top.picture import Looking, Picture, Row, picture_of
 from mom_plugins_http.top.screen import brief_verdict, screen
-from mom_plugins_http.top.table import sparkline
 from mom_plugins_http.top.terminal import shortened
 
 NOTHING_NEW = Report(1, 0.0, "enforce", snapshot(), (), (), (), (), [PluginReport("sim", PluginReport.State.OK, {}, 1, 0)], 0.1)
@@ -185,12 +184,6 @@ def test_a_narrow_terminal_says_how_much_is_wanted_and_how_much_is_missing(avail
     assert cell_len(line) < 80
 
 
-def test_a_line_that_hardly_moves_is_flat() -> None:
-    assert sparkline([0, 50, 100]) in {"▁▄█", "▁▅█"}
-    assert sparkline([1000.0, 1000.5, 1000.0]) == "▁▁▁"
-    assert sparkline([None, 1, None]) == " ▁ "
-
-
 def feeding(served: Served) -> closing[Feed]:
     return closing(Feed(Client(served.path, 60), lambda: None, 0.05))
 
@@ -211,7 +204,6 @@ def test_each_cycle_is_a_new_picture_and_a_guest_is_explained_or_said_to_be_gone
         drill = wait_until(lambda: followed(feed, guest.id).drill)
         assert drill.explanation["guest"]["name"] == guest.name
         assert all(act["who"] == guest.name for act in drill.acts)
-        assert len(drill.past) == 4
         wait_until(
             lambda: (gone := followed(feed, "nobody").drill) and gone.trouble.startswith("there is no guest nobody. The guest may have")
         )

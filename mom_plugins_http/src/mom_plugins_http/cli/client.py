@@ -7,6 +7,7 @@ import json
 import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast
@@ -45,6 +46,8 @@ def coded(name: str) -> str:
 
 class UnixConnection(http.client.HTTPConnection):
     """HTTP connection through a unix socket."""
+
+    timeout: float
 
     def __init__(self, path: Path, seconds: float) -> None:
         super().__init__("localhost", timeout=seconds)
@@ -124,31 +127,18 @@ class Client:
         headers = {"accept": "application/json", **({"if-match": seen} if seen else {})}
         if body is not None:
             headers["content-type"] = "application/json"
-        seconds = self.reading if method == "GET" else ANSWER_SECONDS
-        connection = UnixConnection(self.path, seconds)
-        try:
+        with self._connection(self.reading if method == "GET" else ANSWER_SECONDS) as connection:
             connection.request(method, path, None if body is None else json.dumps(body), headers)
-            response = connection.getresponse()
-            text = response.read()
-            if response.status < 400:
-                return json.loads(text)
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            raise self._failure(error, seconds) from error
-        finally:
-            connection.close()
-        raise refusal(response.status, text)
+            return json.loads(_answer(connection).read())
 
     def events(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield the name and content of each event. End when mom ends the stream, and raise `MomError` if the connection breaks."""
-        connection, seconds = UnixConnection(self.path, self.reading), self.reading
-        try:
+        with self._connection(self.reading) as connection:
             connection.request("GET", "/v1/events", headers={"accept": "text/event-stream"})
             sock = connection.sock
-            response = connection.getresponse()
-            if response.status >= 400:
-                raise refusal(response.status, response.read())
-            seconds = SILENCE_SECONDS
-            sock.settimeout(seconds)
+            response = _answer(connection)
+            connection.timeout = SILENCE_SECONDS
+            sock.settimeout(SILENCE_SECONDS)
             name = ""
             while line := response.readline():
                 field, _, value = line.decode().rstrip("\n").partition(": ")
@@ -156,8 +146,16 @@ class Client:
                     name = value
                 elif field == "data":
                     yield name, json.loads(value)
+
+    @contextmanager
+    def _connection(self, seconds: float) -> Iterator[UnixConnection]:
+        connection = UnixConnection(self.path, seconds)
+        try:
+            yield connection
+        except ApiMisusedError:  # a ValueError, too
+            raise
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise self._failure(error, seconds) from error
+            raise self._failure(error, connection.timeout) from error
         finally:
             connection.close()
 
@@ -171,6 +169,13 @@ class Client:
             hint = "run this as root, or as a member of the socket's group"
             return MomError(f"this user is not allowed to connect to {self.path}", hint=hint)
         return MomError(f"unexpected answer from {self.path}: {error or type(error).__name__}", hint="see mom's log")
+
+
+def _answer(connection: UnixConnection) -> http.client.HTTPResponse:
+    response = connection.getresponse()
+    if response.status >= 400:
+        raise refusal(response.status, response.read())
+    return response
 
 
 def refusal(status: int, body: bytes) -> MomError:

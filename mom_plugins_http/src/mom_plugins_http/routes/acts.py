@@ -9,7 +9,7 @@ from typing import Final
 
 from typing_extensions import TypedDict
 
-from mom_core import Entity, Outcome, Scope, Status, Unit, Value, as_number, first_names, format_kib, printable
+from mom_core import Entity, Outcome, Scope, Status, Unit, Value, as_number, first_names, printable
 from mom_daemon import Explainer, amount
 from mom_daemon.report_models import EntityModel, SourceModel, Time, described, told
 from mom_plugins_http.routes.published import PastNote, PastOutcome, as_object
@@ -53,8 +53,7 @@ class Words:
 
     def figure(self, control: str, value: Value) -> str:
         """Format a value with its unit."""
-        unit = self.units.get(control, "")
-        return f"{format_kib(value)}/s" if unit == Unit.KIB_PER_SECOND and isinstance(value, int | float) else amount(value, unit)
+        return amount(value, self.units.get(control, ""))
 
     def verb(self, outcome: Outcome, *, falls: bool) -> str:
         """Return the verb of a change, such as `shrunk`."""

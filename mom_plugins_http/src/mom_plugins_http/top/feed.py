@@ -16,8 +16,6 @@ from mom_plugins_http.top.picture import HARMS, Drill, Picture, picture_of
 
 MOST_ACTS: Final = 100
 
-PAST_CYCLES: Final = 240
-
 _REPORT: Final = "/v1/report?fields=" + ",".join(f"{name}?" for name in HARMS)  # `?` makes the fields optional
 
 
@@ -82,11 +80,10 @@ class Feed:
         path = f"/v1/guests/{coded(guest)}"
         try:
             fields = self._client.get(path)
-            past = self._client.get(f"{path}/history?limit={PAST_CYCLES}")["items"]
             explanation = self._client.get(f"{path}/explanation")
             acts = self._client.get(f"/v1/acts?limit={MOST_ACTS}&guest={coded(guest)}")["items"]
         except NoSuchGuest as error:
             return Drill(guest, trouble=f"{error.message}. The guest may have been stopped, or moved to another host")
         except ApiRefusedError as error:
             return Drill(guest, trouble=error.message)
-        return Drill(guest, explanation, fields, past[::-1], acts)
+        return Drill(guest, explanation, fields, acts)

@@ -118,12 +118,11 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Drill:
-    """Explanation, fields and history of one guest, or why they are unknown."""
+    """Explanation, fields and recent changes of one guest, or why they are unknown."""
 
     id: str
     explanation: Json = field(default_factory=dict)
     guest: Json = field(default_factory=dict)
-    past: Sequence[Json] = ()
     acts: Sequence[Json] = ()
     trouble: str = ""
 

@@ -11,19 +11,7 @@ from mom_core import Severity, Source, Status, count_of, printable
 from mom_daemon.report_words import Said, plugin_lines
 from mom_plugins_http.top.feed import Feed
 from mom_plugins_http.top.picture import Drill, Json, Looking, Picture
-from mom_plugins_http.top.table import (
-    age,
-    below_head,
-    heading,
-    help_lines,
-    in_lines,
-    memory_line,
-    percent,
-    short,
-    sparkline,
-    too_small,
-    wrapped,
-)
+from mom_plugins_http.top.table import below_head, heading, help_lines, in_lines, memory_line, percent, short, too_small, wrapped
 from mom_plugins_http.top.terminal import Line, cell, shortened
 
 _HEAD: Final = 5
@@ -220,7 +208,6 @@ def _one_guest(look: Looking, drill: Drill | None, picture: Picture, width: int)
     if drill.trouble:
         return [*out, *wrapped(f"{drill.trouble}.", width, "yellow")]
     out += _explained(drill.explanation, width)
-    out += _past(drill.past, width)
     if drill.acts:
         out += [[], [("recent changes by mom", "bold")]]
         out += [line for act in drill.acts[:12] for line in _act(act, width, named=False)]
@@ -236,25 +223,6 @@ def _explained(explanation: Json, width: int) -> list[Line]:
         topic = sentence["topic"]
         for number, line in enumerate(in_lines(printable(str(sentence["text"]), 2000), width - 14)):
             out.append([(label if not number else " " * 11, "bold cyan"), (" " + line, "")])
-    return out
-
-
-_PAST: Final = (("balloon_cur", "size"), ("mem_usable", "usable"), ("rss", "on host"), ("swap_in", "swap in"))
-
-
-def _past(past: Sequence[Json], width: int) -> list[Line]:
-    room = max(10, width - 34)
-    shown = past[-room:]
-    if len(shown) < 2:
-        return []
-    took = shown[-1]["time"] - shown[0]["time"]
-    out: list[Line] = [[], [(f"the last {len(shown)} cycles ({age(took)})", "bold")]]
-    for field, label in _PAST:
-        values = [sample["fields"].get(field) for sample in shown]
-        numbers = [value for value in values if value is not None]
-        if numbers:
-            ends = f" {short(min(numbers))} to {short(max(numbers))}"
-            out.append([(cell(label, 9), ""), (sparkline(values), "cyan"), (ends, "dim")])
     return out
 
 

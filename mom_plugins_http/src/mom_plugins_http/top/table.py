@@ -28,10 +28,6 @@ _NAME_LEAST: Final = 12
 
 _NOTE_LEAST: Final = 16
 
-_BARS: Final = "▁▂▃▄▅▆▇█"
-
-_FLAT: Final = 0.01
-
 
 def short(kib: float | None) -> str:
     """Format a size in five characters, such as 512M, 15.9G, 1.25T."""
@@ -84,16 +80,6 @@ def fitting(columns: Sequence[GuestColumnModel], screen: int, longest: int) -> t
 
 def _left(shown: Sequence[tuple[GuestColumnModel, int]], screen: int) -> int:
     return screen - 2 - sum(width + 1 for _, width in shown)
-
-
-def sparkline(values: Sequence[float | None]) -> str:
-    """Draw a bar for each value. The scale runs from the least to the largest."""
-    numbers = [value for value in values if value is not None]
-    if not numbers:
-        return ""
-    least, span = min(numbers), max(numbers) - min(numbers)
-    span = span if span > _FLAT * max(map(abs, numbers)) else 0
-    return "".join(" " if value is None else _BARS[round((value - least) / span * 7) if span else 0] for value in values)
 
 
 # --- lines ---------------------------------------------------------------------------------------------------------------------
