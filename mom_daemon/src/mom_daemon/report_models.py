@@ -390,13 +390,8 @@ def verdict_model(verdict: Verdict) -> VerdictModel:
 
 def outcome_model(outcome: Outcome) -> OutcomeModel:
     """Convert an outcome."""
-    return {
-        **told(DecisionModel, outcome.decision),
-        "before": outcome.before,
-        "after": outcome.after,
-        "status": outcome.status,
-        "error": outcome.error,
-    }
+    result = {"before": outcome.before, "after": outcome.after, "status": outcome.status, "error": outcome.error}
+    return told(OutcomeModel, outcome.decision, **result)
 
 
 def revision_model(revision: Revision) -> RevisionModel:

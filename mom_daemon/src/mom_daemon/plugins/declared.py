@@ -18,16 +18,11 @@ from mom_core.plugins.registry import SETUP_SECONDS, Plugin, add, constructed, g
 from mom_daemon import hookspecs
 
 
-def declared_by(config: Config, left_out: list[PluginError] | None = None) -> dict[str, tuple[Declaration, ...]]:
-    """Return each configured plugin's declarations.
-
-    :param left_out: collects errors of unusable plugins; without it, `PluginError` is raised
-    """
-    errors: list[PluginError] = [] if left_out is None else left_out
+def declared_by(config: Config) -> tuple[dict[str, tuple[Declaration, ...]], list[PluginError]]:
+    """Return each configured plugin's declarations, and errors of unusable plugins."""
+    errors: list[PluginError] = []
     with constructed(config, errors) as plugins:
-        if left_out is None:
-            raise_all(errors)
-        return {plugin.name: plugin.declared for plugin in plugins}
+        return {plugin.name: plugin.declared for plugin in plugins}, errors
 
 
 def declarations_of(config: Config | None = None) -> Declarations:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mom_core import ConfigError, ControlSpec, FieldSpec, PluginError, printable
+from mom_core import ConfigError, ControlSpec, FieldSpec, printable
 from mom_core.files import DEFAULT_CONFIG
 from mom_core.plugins.discovery import absent, available_plugins, catalog, how_to_install, load_plugins
 from mom_daemon import VerbGroup, brief, json_option, print_prose
@@ -173,13 +173,15 @@ def fields_command(config_path: str | None, all_installed: bool, as_json: bool) 
     The list covers the enabled plugins. Without a configuration, it covers all installed plugins.
     """
     from mom_core import load_config  # slow to import, as below
+    from mom_core.plugins.registry import raise_all
     from mom_daemon.plugins.declared import declared_by, everything_installed
 
     everything = all_installed or (config_path is None and not DEFAULT_CONFIG.exists())
     config, left_out = everything_installed() if everything else (load_config(config_path), {})
-    unusable: list[PluginError] | None = [] if everything else None
-    declared = declared_by(config, unusable)
-    for name, error in [*left_out.items(), *((broken.plugin, broken) for broken in unusable or ())]:
+    declared, unusable = declared_by(config)
+    if not everything:
+        raise_all(unusable)
+    for name, error in [*left_out.items(), *((broken.plugin, broken) for broken in unusable)]:
         print_prose(f"mom: warning: the list lacks the plugin {name}: {error}", 2, err=True)
     fields = [(name, spec) for name, specs in declared.items() for spec in specs if isinstance(spec, FieldSpec) and spec.collected]
     controls = [(name, spec) for name, specs in declared.items() for spec in specs if isinstance(spec, ControlSpec)]
