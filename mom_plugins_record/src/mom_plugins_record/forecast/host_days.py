@@ -59,27 +59,21 @@ PINNED: Final = "pinned"
 
 
 @dataclass(slots=True)
-class KnownGuest:
-    """Guest whose daily memory use mom learns.
+class GuestSlot:
+    """Samples of a guest's use in the present slot, in KiB, and the forecast. The defaults are for a guest without a slot.
 
-    :param present_at: when the guest was last present, in seconds since the epoch; accurate to a slot
-    :param index: present slot; -1 for none
     :param whole: the guest has run for the whole slot
     :param used: use at the last sample; NaN if unknown
-    :param first: slot of the first item of `expected`
-    :param middles: expected use from the present slot on; empty if unusable or `pinned`
+    :param expected: expected use from this slot on; empty without a pattern
+    :param middles: averages of `expected`; empty if unusable or `pinned`
     :param rises: slot of an expected rise; None if no rise is expected
     """
 
-    id: str
-    name: str
-    days: GuestDays
-    present_at: float = 0.0
-    past: GuestPast = field(default_factory=GuestPast)
-    incarnation: str = ""
     index: int = -1
     whole: bool = False
     pinned: bool = False
+    incarnation: str = ""
+    expected: Sequence[SlotExpected] = ()
     total: float = 0.0
     count: int = 0
     most: float = 0.0
@@ -87,37 +81,49 @@ class KnownGuest:
     began: float = 0.0
     used: float = math.nan
     used_at: float = -math.inf
-    first: int = 0
-    expected: Sequence[SlotExpected] = ()
     weight: float = 0.0
     middles: Sequence[float] = ()
     rises: int | None = None
+
+    def sample(self, used: float, monotonic: float) -> None:
+        """Add the present use (NaN if unknown)."""
+        before, self.used = self.used, used
+        if isnan(used):
+            return
+        if not self.count:
+            self.began = monotonic
+        elif used > before and monotonic > self.used_at:
+            self.growth = max(self.growth, (used - before) / (monotonic - self.used_at))
+        self.used_at = monotonic
+        self.total += used
+        self.count += 1
+        self.most = max(self.most, used)
+
+    def seen(self, covered: float) -> SlotSeen | None:
+        """Return the use in this slot; None if the samples cover less than `covered` seconds."""
+        if not self.count or self.used_at - self.began < covered:
+            return None
+        return SlotSeen(self.total / self.count, self.most, self.growth)
+
+
+@dataclass(slots=True)
+class KnownGuest:
+    """Guest whose daily memory use mom learns.
+
+    :param present_at: when the guest was last present, in seconds since the epoch; accurate to a slot
+    """
+
+    id: str
+    name: str
+    days: GuestDays
+    present_at: float = 0.0
+    past: GuestPast = field(default_factory=GuestPast)
+    slot: GuestSlot = field(default_factory=GuestSlot)
 
     @property
     def is_known(self) -> bool:
         """Whether mom has learned anything about the guest."""
         return bool(self.days.slots or self.past.by_day)
-
-    def sample(self, used: float, monotonic: float) -> None:
-        """Add the present use (NaN if unknown) to the present slot."""
-        if math.isnan(used):
-            self.used = math.nan
-            return
-        if not self.count:
-            self.began = monotonic
-        elif used > self.used and monotonic > self.used_at:
-            self.growth = max(self.growth, (used - self.used) / (monotonic - self.used_at))
-        self.used, self.used_at = used, monotonic
-        self.total += used
-        self.count += 1
-        self.most = max(self.most, used)
-
-    def forecast(self, index: int) -> SlotExpected | None:
-        """Return the forecast for a slot; None if unusable."""
-        place = index - self.first
-        if self.weight < LEAST_WEIGHT or self.pinned:
-            return None
-        return self.expected[place] if 0 <= place < len(self.expected) else None
 
 
 class _ExpectedSum(NamedTuple):
@@ -186,10 +192,10 @@ class HostDays:
         totals, usables, sizes = (snapshot.numbers(name) for name in USED_FIELDS)
         covered = self.calendar.slot_seconds / 2 - self._step
         for place, guest in enumerate(self._present):
-            begins = guest.index != self._index
+            begins = guest.slot.index != self._index
             if begins:
-                self._next_slot(guest, snapshot.listed[place], self._index, covered)
-            guest.sample(_used(totals[place], usables[place], sizes[place]), snapshot.monotonic)
+                self._next_slot(guest, snapshot.listed[place], covered)
+            guest.slot.sample(_used(totals[place], usables[place], sizes[place]), snapshot.monotonic)
             if begins or (place + self._cycles) % every == 0:
                 self._update_figures(guest, place)
 
@@ -245,59 +251,40 @@ class HostDays:
 
     def _interrupt(self, guests: Iterable[KnownGuest]) -> None:
         for guest in guests:
-            guest.index, guest.count, guest.expected, guest.middles, guest.weight = -1, 0, (), (), 0.0
+            guest.slot = GuestSlot()
             guest.days.interrupt()
 
-    def _next_slot(self, guest: KnownGuest, listed: Guest, index: int, covered: float) -> None:
-        # `covered`: seconds of the slot that samples must cover for a result
-        started = guest.incarnation not in ("", listed.incarnation)
-        if guest.index >= 0 and guest.whole and not started:
-            slot_use = None
-            if guest.count and guest.used_at - guest.began >= covered:
-                slot_use = SlotSeen(guest.total / guest.count, guest.most, guest.growth)
-            guest.days.close(guest.index, slot_use)
-            if slot_use is not None:
-                guest.past.take_in(guest.index, slot_use.most, listed.number("balloon_max"))
+    def _next_slot(self, guest: KnownGuest, listed: Guest, covered: float) -> None:
+        # `covered`: seconds of the last slot that samples must cover for a result
+        last = guest.slot
+        restarted = last.incarnation not in ("", listed.incarnation)
+        if last.whole and not restarted:
+            seen = last.seen(covered)
+            guest.days.close(last.index, seen)
+            if seen is not None:
+                guest.past.take_in(last.index, seen.most, listed.number("balloon_max"))
                 guest.past.see_process(listed.number(GuestField.QEMU_OVERHEAD), listed.number("vcpu_count"))
-        elif started:
+        elif restarted:
             guest.days.interrupt()
-        guest.whole = index == guest.index + 1 and not started  # otherwise mom sees only a part of this slot
-        guest.incarnation, guest.index, guest.present_at = listed.incarnation, index, self._now[0]
-        guest.pinned = bool(listed.properties.get(PINNED))
-        guest.total = guest.growth = guest.most = 0.0
-        guest.count = 0
-        guest.first = index
-        guest.expected = guest.days.ahead(index, REACH + 1) if guest.days.has_pattern else ()
+        guest.present_at = self._now[0]
+        whole = self._index == last.index + 1 and not restarted  # otherwise mom sees only a part of this slot
+        expected = guest.days.ahead(self._index, REACH) if guest.days.has_pattern else ()
+        guest.slot = GuestSlot(self._index, whole, bool(listed.properties.get(PINNED)), listed.incarnation, expected)
 
     def _update_figures(self, guest: KnownGuest, place: int) -> None:
-        days, columns = guest.days, self._columns
+        days, slot, columns = guest.days, guest.slot, self._columns
         columns[4][place] = int(days.error) if days.wrong[3] else None
-        expected = guest.expected[max(0, self._index - guest.first) :]
-        window = expected[:REACH]
-        soon = max((item.most + item.margin for item in window), default=UNKNOWN)
-        guest.weight = self._weight(guest, window[0]) if window else 0.0
-        columns[3][place] = round(guest.weight, 2) if days.has_pattern else None
-        if guest.weight < LEAST_WEIGHT or isnan(soon) or isnan(window[0].usual):
+        soon = max((item.most + item.margin for item in slot.expected), default=UNKNOWN)
+        slot.weight = _weight(days, slot.used, slot.expected[0]) if slot.expected else 0.0
+        columns[3][place] = round(slot.weight, 2) if days.has_pattern else None
+        if slot.weight < LEAST_WEIGHT or isnan(soon) or isnan(slot.expected[0].usual):
             columns[0][place] = columns[1][place] = columns[2][place] = None
-            guest.middles, guest.rises = (), None
+            slot.middles, slot.rises = (), None
             return
-        guest.middles = () if guest.pinned else tuple([item.middle for item in window])
-        columns[0][place], columns[1][place] = int(window[0].usual), math.ceil(max(window[0].usual, soon))
-        columns[2][place] = guest.rises = None if guest.pinned else self._rises_in(guest, window)
-
-    def _weight(self, guest: KnownGuest, now: SlotExpected) -> float:
-        days, used = guest.days, guest.used
-        over = used - now.most - now.margin
-        usual = FITS * max(LEAST_SHARE * used, days.error)
-        return min(days.weight, usual / over) if over > usual else days.weight  # False for unknown use
-
-    def _rises_in(self, guest: KnownGuest, window: Sequence[SlotExpected]) -> int | None:
-        # If the guest's present use is unknown, compare with its usual use.
-        used = window[0].usual if isnan(guest.used) else guest.used
-        for place, item in enumerate(window):
-            if item.most > used + max(RISE_KIB, RISE_SHARE * used, item.margin):
-                return self._index + place
-        return None
+        usual = slot.expected[0].usual
+        slot.middles = () if slot.pinned else tuple([item.middle for item in slot.expected])
+        columns[0][place], columns[1][place] = int(usual), math.ceil(max(usual, soon))
+        columns[2][place] = slot.rises = None if slot.pinned else _rise_in(slot)
 
     def _seconds_until(self, slot: int) -> float:
         later = slot - self._index
@@ -306,19 +293,18 @@ class HostDays:
     def _learn_sum(self, index: int) -> None:
         last = self._sum
         if last is not None and last.slot == index:
-            self._sum = last._replace(used=max(last.used, sum(guest.used for guest in last.guests)))
+            self._sum = last._replace(used=max(last.used, sum(guest.slot.used for guest in last.guests)))
             return
-        if last is not None and last.slot == index - 1 and last.used >= 0 and all(guest.index >= 0 for guest in last.guests):
+        if last is not None and last.slot == index - 1 and last.used >= 0 and all(guest.slot.index >= 0 for guest in last.guests):
             error = last.used - last.expected
             self.usual += RECOVERY * (abs(error) - self.usual)
             step = QUANTILE_STEP * max(self.usual, RISE_KIB)
             self.margin = max(0.0, self.margin + step * (COVERAGE if error > self.margin else COVERAGE - 1))
-        forecasts = [(guest, forecast) for guest in self._present if (forecast := guest.forecast(index)) is not None]
-        # A slot without learned use has no forecast, whatever the pattern.
-        usable = [(guest, forecast) for guest, forecast in forecasts if not isnan(guest.used + forecast.middle)]
-        self._sum = _ExpectedSum(index, [guest for guest, _ in usable], sum(forecast.middle for _, forecast in usable)) if usable else None
+        usable = [guest for guest in self._present if guest.slot.middles and not isnan(guest.slot.used)]
+        self._sum = _ExpectedSum(index, usable, sum(guest.slot.middles[0] for guest in usable)) if usable else None
         if usable:  # the joint error is at most the sum of present guests' errors
-            self.margin = min(self.margin, sum(forecast.most + forecast.margin - forecast.middle for _, forecast in usable))
+            forecasts = [guest.slot.expected[0] for guest in usable]
+            self.margin = min(self.margin, sum(forecast.most + forecast.margin - forecast.middle for forecast in forecasts))
 
     def columns(self, guests: Sequence[Guest]) -> Columns | None:
         """Return the figures of these guests in the given order, keyed by field; None if no guest is present."""
@@ -346,14 +332,30 @@ class HostDays:
         return {"guests_forecast": len(counted), "host_rise_expected": self._rise_expected(), **errors}
 
     def _rise_expected(self) -> int:
-        usable = [guest for guest in self._present if guest.middles and not isnan(guest.used + sum(guest.middles))]
-        rises = [guest.rises - self._index for guest in self._present if guest.middles and guest.rises is not None]
+        slots = [guest.slot for guest in self._present if guest.slot.middles]
+        usable = [slot for slot in slots if not isnan(slot.used + sum(slot.middles))]
+        rises = [slot.rises - self._index for slot in slots if slot.rises is not None]
         first = min(rises, default=REACH)  # before the first rise, its error is unknown
-        used = sum([guest.used for guest in usable])
-        sums = [sum(column) for column in zip(*[guest.middles for guest in usable], strict=False)]
+        used = sum([slot.used for slot in usable])
+        sums = [sum(column) for column in zip(*[slot.middles for slot in usable], strict=False)]
         margins = (self.margin if place >= first else 0.0 for place in range(REACH))
         more = (whole - used + margin for whole, margin in zip(sums, margins, strict=False))
         return max(0, math.ceil(max(more, default=0.0)))
+
+
+def _weight(days: GuestDays, used: float, now: SlotExpected) -> float:
+    over = used - now.most - now.margin
+    usual = FITS * max(LEAST_SHARE * used, days.error)
+    return min(days.weight, usual / over) if over > usual else days.weight  # False for unknown use
+
+
+def _rise_in(slot: GuestSlot) -> int | None:
+    # If the guest's present use is unknown, compare with its usual use.
+    used = slot.expected[0].usual if isnan(slot.used) else slot.used
+    for place, item in enumerate(slot.expected):
+        if item.most > used + max(RISE_KIB, RISE_SHARE * used, item.margin):
+            return slot.index + place
+    return None
 
 
 GUEST_FIELDS: Final = ("mem_used_expected", "mem_used_expected_soon", "mem_rises_in", "mem_expected_weight", "mem_expected_error")

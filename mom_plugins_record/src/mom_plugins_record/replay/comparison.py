@@ -28,7 +28,7 @@ from mom_core import (
     format_kib,
     load_config,
 )
-from mom_kvm import GuestField, PolicyState, PolicyTexts, RunSummary, field_number
+from mom_kvm import GuestField, PolicyState, PolicyTexts, RunSummary
 from mom_plugins_record.recording.cycles import RecordedSession
 from mom_plugins_record.recording.plugin import RecordPlugin
 from mom_plugins_record.recording.reader import RecordedCycle, Recording, follows, nothing_in
@@ -241,11 +241,10 @@ def _differences(recorded: RecordedCycle, then: Iterable[Decision], now: Iterabl
 def need_of(guest: Guest) -> tuple[float | None, str]:
     """Return the size in KiB below which a guest is harmed, and the reason; None if unknown."""
     guaranteed = guest.number("guest_guarantee")
-    size = field_number(guest.fields, "balloon_cur", math.nan)
-    used = size - field_number(guest.fields, "mem_usable", math.nan)
-    best = guaranteed if guaranteed is None or math.isnan(size) else min(guaranteed, size)
-    if not math.isnan(used) and (best is None or used > best):
-        return used, "uses"
+    size, usable = guest.number("balloon_cur"), guest.number("mem_usable")
+    best = guaranteed if guaranteed is None or size is None else min(guaranteed, size)
+    if size is not None and usable is not None and (best is None or size - usable > best):
+        return size - usable, "uses"
     return best, "is guaranteed"
 
 
