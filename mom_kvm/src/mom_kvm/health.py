@@ -13,13 +13,9 @@ _LEAST_STALE_SECONDS: Final = 10.0
 """Readings are stale if older than three periods, but never before 10 s."""
 
 
-def stale_seconds(period: float, setting: float | None = None) -> float:
-    """Return the age in seconds above which readings are stale.
-
-    :param period: time between two readings in seconds
-    :param setting: the operator's setting; None for the default
-    """
-    return max(_LEAST_STALE_SECONDS, _STALE_PERIODS * period) if setting is None else setting
+def stale_seconds(period: float) -> float:
+    """Return the age in seconds above which readings are stale, if there is a reading every `period` seconds."""
+    return max(_LEAST_STALE_SECONDS, _STALE_PERIODS * period)
 
 
 def seen_lately(snapshot: Snapshot | None, context: PluginContext, lost: str) -> Snapshot:

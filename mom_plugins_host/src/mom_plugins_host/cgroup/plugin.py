@@ -15,7 +15,6 @@ from mom_core import (
     Change,
     Decision,
     Declaration,
-    Duration,
     Finding,
     Guest,
     GuestGone,
@@ -67,8 +66,6 @@ class CgroupSettings(PluginSettings):
     """Limit how fast guests grow while they could together exhaust the host's memory."""
     overhead: Size = 64 << 20
     """Memory of QEMU itself, in addition to the guest's need or guarantee."""
-    stale_after: Duration | None = None
-    """mom does not lower the limit of a guest whose statistics are older than this. Unset: three cycles, at least 10 s."""
 
 
 class CgroupGuestSettings(mom_core.GuestSettings):
@@ -155,8 +152,7 @@ class CgroupPlugin:
 
     def _need_of(self, guest: Guest) -> GroupNeed:
         promises = self._context.service(Promises) or Promises()
-        stale = stale_seconds(self._context.interval, self._settings.stale_after)
-        return need_of(guest, promises.guaranteed_kib(guest), self._settings.overhead >> 10, stale)
+        return need_of(guest, promises.guaranteed_kib(guest), self._settings.overhead >> 10, stale_seconds(self._context.interval))
 
     @hookimpl
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:

@@ -131,7 +131,7 @@ class DiskLimits(StrictModel):
 
 
 class Bandwidth(StrictModel):
-    """Limits of one direction of a network interface."""
+    """Limits of one direction of a network interface. mom rounds them down to whole KiB."""
 
     average: _Bandwidth
     """Long-term rate."""
@@ -140,15 +140,8 @@ class Bandwidth(StrictModel):
     burst: _Bandwidth | None = None
     """Maximum amount of data at the peak rate."""
 
-    @model_validator(mode="after")
-    def _in_kib(self) -> Bandwidth:
-        for key, size in self:
-            if size is not None and size % 1024:
-                raise ValueError(f"{key} is {size} B, but must be a multiple of 1KiB")
-        return self
-
     def limits(self) -> dict[str, int]:
-        """Return the limits by name, in KiB or KiB/s."""
+        """Return the limits by name, in whole KiB or KiB/s."""
         return {key: size >> 10 for key, size in self if size is not None}
 
 
