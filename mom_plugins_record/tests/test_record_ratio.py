@@ -128,7 +128,7 @@ def of_host(guests: Sequence[PastGuest]) -> PastHost:
 class TestWhatIsSaid:
     def test_of_a_host_and_what_is_to_be_set_where(self) -> None:
         host = sold_on(of_host(learned(*[always(2)] * 10)), 0.01)
-        ratio = host.ratio
+        ratio = host.ratio or 0.0
         assert (host.ratio_today, host.guests) == (round(40 / 60, 2), 10)
         assert host.result is not None
         could = format_kib(host.result.sold_kib)

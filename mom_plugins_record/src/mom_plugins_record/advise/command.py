@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
-from typing import Final, NamedTuple
+from typing import Final
 
 import click
 
@@ -49,9 +50,9 @@ def advise(risk: str | None, days: tuple[Path, ...], memory: str | None, config_
     pasts = [past_in(file) for file in days] or [past_in(days_folder(load_config(config_path)))]
     hosts = [sold_on(past, share, each_kib) for past in pasts]
     if as_json:
-        click.echo(json.dumps(json_of(hosts, share), indent=2))
+        click.echo(json.dumps({"risk": share, "confidence": CONFIDENCE, "hosts": [asdict(host) for host in hosts]}, indent=2))
     for host in () if as_json else hosts:
-        for line in lines_of(host, share):
+        for line in lines_of(host, share, each_kib):
             print_prose(line, 4)
         if settings := rows(host):
             print_table(("platform", TableColumn("setting", 1), "possible", "today"), settings)
@@ -84,7 +85,8 @@ _TABLES_SHARE: Final = 1 / 512
 """KubeVirt assumes `_POD_KIB` for a pod's other processes, and this fraction of the guest's memory for page tables."""
 
 
-class QemuMemory(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class QemuMemory:
     """QEMU's own memory, and settings with which QEMU fits into each guest's pod."""
 
     guests: int
@@ -116,10 +118,15 @@ PRESENT_DAYS: Final = 2
 """A guest counts as gone if its use is unknown on the last `PRESENT_DAYS` days."""
 
 
-class HostSold(NamedTuple):
-    """Memory, guests and advice of one host. Sizes in KiB.
+@dataclass(frozen=True, slots=True)
+class HostSold:
+    """Memory, guests and advice of one host, as in the JSON of `mom advise`. Sizes in KiB.
 
-    :param each: size of guests to add; None if there is no question about them
+    :param ratio: memory that can be sold, divided by the host's memory for guests, rounded down; None if unknown
+    :param ratio_today: the same for the memory sold today
+    :param reserved_mib: memory in MiB that is not for guests
+    :param more_guests: number of guests to add; None if unknown or not asked for
+    :param why: why `result` is unknown
     """
 
     host: str
@@ -127,30 +134,13 @@ class HostSold(NamedTuple):
     for_guests_kib: float
     sold_today_kib: float
     guests: int
-    each: float | None = None
-    result: SoldAtRisk | None = None
-    why: str = ""
-    qemu: QemuMemory | None = None
-
-    @property
-    def ratio(self) -> float:
-        """Memory that can be sold, divided by the host's memory for guests, rounded down; 0 if unknown."""
-        return 0.0 if self.result is None else math.floor(100 * self.result.sold_kib / self.for_guests_kib) / 100
-
-    @property
-    def reserved_mib(self) -> int:
-        """Memory in MiB that is not for guests."""
-        return math.ceil((self.host_kib - self.for_guests_kib) / MIB)
-
-    @property
-    def ratio_today(self) -> float:
-        """Memory sold today, divided by the host's memory for guests."""
-        return round(self.sold_today_kib / self.for_guests_kib, 2) if self.for_guests_kib else 0.0
-
-    @property
-    def more_guests(self) -> int | None:
-        """Number of guests of size `each` that also fit; None if unknown."""
-        return None if self.result is None or not self.each else max(0, int((self.result.sold_kib - self.sold_today_kib) // self.each))
+    ratio: float | None
+    ratio_today: float
+    reserved_mib: int
+    more_guests: int | None
+    result: SoldAtRisk | None
+    why: str
+    qemu: QemuMemory | None
 
 
 def sold_on(past: PastHost, risk: float, each: float | None = None) -> HostSold:
@@ -164,11 +154,23 @@ def sold_on(past: PastHost, risk: float, each: float | None = None) -> HostSold:
         raise MomError(f"the memory of {name} was unknown when {past.where} was written", hint="enable the host plugin")
     capacity = past.promisable_kib if past.promisable_kib is not None else (1 - HOST_RESERVE_SHARE) * total
     present = _present_guests(guests, datetime.now(UTC).toordinal())
-    result = sold_at_risk(present, capacity, risk=risk)
-    host = HostSold(name, total, capacity, sum(guest.sold_kib for guest in present), len(present), each, qemu=qemu_memory_of(present))
-    if isinstance(result, str):
-        return host._replace(why=result)
-    return host._replace(result=result)
+    today = sum(guest.sold_kib for guest in present)
+    answer = sold_at_risk(present, capacity, risk=risk)
+    result, why = (None, answer) if isinstance(answer, str) else (answer, "")
+    return HostSold(
+        name,
+        total,
+        capacity,
+        today,
+        len(present),
+        ratio=None if result is None else math.floor(100 * result.sold_kib / capacity) / 100,
+        ratio_today=round(today / capacity, 2) if capacity else 0.0,
+        reserved_mib=math.ceil((total - capacity) / MIB),
+        more_guests=None if result is None or not each else max(0, int((result.sold_kib - today) // each)),
+        result=result,
+        why=why,
+        qemu=qemu_memory_of(present),
+    )
 
 
 def _present_guests(guests: Sequence[PastGuest], today: int) -> Sequence[PastGuest]:
@@ -178,8 +180,11 @@ def _present_guests(guests: Sequence[PastGuest], today: int) -> Sequence[PastGue
     return [guest for guest in guests if any(last - PRESENT_DAYS < day <= last for day in guest.days)]
 
 
-def lines_of(host: HostSold, risk: float) -> Iterator[str]:
-    """Yield one host's result as text."""
+def lines_of(host: HostSold, risk: float, each: float | None = None) -> Iterator[str]:
+    """Yield one host's result as text.
+
+    :param each: size of guests to add, in KiB
+    """
     if host.qemu is not None:
         sizes = f"{format_kib(host.qemu.median_kib)} (median) to {format_kib(host.qemu.largest_kib)}"
         yield f"QEMU itself holds {sizes} on top of a guest's memory, as measured for {host.qemu.guests} guests"
@@ -195,8 +200,8 @@ def lines_of(host: HostSold, risk: float) -> Iterator[str]:
     )
     today = f"{format_kib(host.sold_today_kib)} are sold to {host.guests} guests today, a ratio of {host.ratio_today:.2f}"
     yield f"{today}; learned: {result.days} days of {result.guests} guests"
-    if host.each and host.more_guests is not None:
-        yield f"{count_of(host.more_guests, 'more guest')} of {format_kib(host.each)} can be added"
+    if each and host.more_guests is not None:
+        yield f"{count_of(host.more_guests, 'more guest')} of {format_kib(each)} can be added"
 
 
 def rows(host: HostSold) -> Sequence[Sequence[str]]:
@@ -209,7 +214,7 @@ def rows(host: HostSold) -> Sequence[Sequence[str]]:
         )
     if host.result is None:
         return settings
-    ratio, reserved, today = host.ratio, host.reserved_mib, host.ratio_today
+    ratio, reserved, today = host.ratio or 0.0, host.reserved_mib, host.ratio_today
     return (
         *settings,
         ("OpenStack nova", f"ram_allocation_ratio, with reserved_host_memory_mb = {reserved}", f"{ratio:.2f}", f"{today:.2f}"),
@@ -217,23 +222,3 @@ def rows(host: HostSold) -> Sequence[Sequence[str]]:
         ("Apache CloudStack", f"mem.overprovisioning.factor, with host.reserved.mem.mb = {reserved}", f"{ratio:.2f}", f"{today:.2f}"),
         ("Proxmox VE", "memory of all guests together", format_kib(host.result.sold_kib), format_kib(host.sold_today_kib)),
     )
-
-
-def json_of(hosts: Sequence[HostSold], risk: float) -> Mapping[str, object]:
-    """Return all hosts as JSON content."""
-    return {
-        "risk": risk,
-        "confidence": CONFIDENCE,
-        "hosts": [
-            {
-                **{name: value for name, value in host._asdict().items() if name not in {"each", "result", "qemu"}},
-                "ratio": host.ratio or None,
-                "ratio_today": host.ratio_today,
-                "reserved_mib": host.reserved_mib,
-                "more_guests": host.more_guests,
-                "result": None if host.result is None else host.result._asdict(),
-                "qemu": None if host.qemu is None else host.qemu._asdict(),
-            }
-            for host in hosts
-        ],
-    }

@@ -13,9 +13,10 @@ import math
 import random
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date
 from operator import add
-from typing import Final, NamedTuple
+from typing import Final
 
 from mom_plugins_record.forecast.past import PastGuest
 
@@ -60,7 +61,8 @@ BESIDE_KIB: Final = 64 << 10
 """KiB of QEMU's own memory, as the balloon plugin assumes before the first sweep."""
 
 
-class SoldAtRisk(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class SoldAtRisk:
     """Memory in KiB that a host can sell at an accepted risk that some guest lacks memory within a month.
 
     :param sold_kib: amount with a confidence of `CONFIDENCE`
