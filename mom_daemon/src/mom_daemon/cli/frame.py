@@ -56,7 +56,7 @@ VERBS: Final = {
 def mom(ctx: click.Context) -> None:
     """Manage memory overcommitment on a KVM host.
 
-    `mom` alone shows this host at a glance, and the next commands to type.
+    `mom` alone shows whether mom runs, and the next commands to type.
     """
     if ctx.invoked_subcommand is None:
         from mom_daemon.look.here import look_around

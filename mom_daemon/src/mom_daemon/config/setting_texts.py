@@ -10,7 +10,7 @@ from enum import Enum
 from pathlib import PurePath
 from typing import Annotated, Final, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, PlainValidator, SecretBytes, SecretStr
+from pydantic import BaseModel, BeforeValidator, SecretBytes, SecretStr
 
 from mom_core import Portion, parse_duration, parse_size
 from mom_core.config.configuration import written
@@ -44,14 +44,13 @@ _KINDS: Final[Mapping[type, str]] = {
     Mapping: "mapping",
     list: "list",
     Destination: "destination",
+    Portion: "size or share",
 }
 
 
 def type_name(annotation: object, metadata: Sequence[object] = ()) -> str:
     """Describe a setting's type, such as `duration` or `size or share`."""
-    parsers = [mark.func for mark in metadata if isinstance(mark, BeforeValidator | PlainValidator)]
-    if Portion.parse in parsers:
-        return "size or share"
+    parsers = [mark.func for mark in metadata if isinstance(mark, BeforeValidator)]
     if parse_duration in parsers or parse_size in parsers:
         return "duration" if parse_duration in parsers else "size"
     arguments = get_args(annotation)

@@ -1,4 +1,4 @@
-"""`mom` without arguments: this host at a glance. It needs no daemon or plugin, omits unreadable facts and never fails."""
+"""`mom` without arguments: mom's state, and the next commands. It needs no daemon or plugin, omits unreadable facts and never fails."""
 
 from __future__ import annotations
 
@@ -10,34 +10,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from mom_core import MomError, count_of, format_kib, is_there
+from mom_core import MomError, is_there
 from mom_core.config.document import Document, KeyPath, Place, read_document
 from mom_core.files import DEFAULT_CONFIG
 from mom_core.ledger import changes_left
 from mom_core.lock import holder
 from mom_daemon import become_owner, print_prose
-from mom_kvm import ProcessStat, read_kernel_file, read_meminfo
 
 if TYPE_CHECKING:
     from mom_core import Config
 
 Found = TypeVar("Found")
 
-WATCH: Final = (("status", "the host and mom's last cycle"), ("guests", "all guests with their memory"))
-
 
 @dataclass(frozen=True, slots=True)
 class HostSight:
-    """Host at a glance; None means unknown.
+    """State of mom on this host; None means unknown.
 
     `observes` says where to set `mode: enforce`; empty if mom acts or has no configuration. `unit` is true if systemd has a unit for mom.
     `left` counts the changes that were not undone.
     """
 
     kvm: bool = False
-    guests: int | None = None
-    total_kib: int | None = None
-    available_kib: int | None = None
     file: Path = DEFAULT_CONFIG
     configured: bool = False
     observes: str = ""
@@ -47,16 +41,18 @@ class HostSight:
 
 
 def look_around(*, demo: bool) -> None:
-    """Print this host at a glance, and the next commands to type.
+    """Print mom's state on this host, and the next commands to type.
 
     :param demo: whether `mom demo` is installed
     """
     root = os.geteuid() == 0  # before this process becomes the owner of mom's folders
     sight = look(Path("/"), Path(os.environ.get("MOM_CONFIG") or DEFAULT_CONFIG).absolute())
     steps = list(next_steps(sight, root=root, demo=demo))
-    print_prose("mom manages memory overcommitment on KVM hosts. It sees here:")
-    for title, text in _lines(sight):
-        print_prose(f"  {title:<10} {text}", 13)
+    print_prose("mom manages memory overcommitment on KVM hosts.")
+    print_prose("/dev/kvm exists." if sight.kvm else "There is no /dev/kvm: guests, if any, are emulated.")
+    configured = f"{sight.file}{' makes mom observe: mom changes nothing' if sight.observes else ''}"
+    state = f"mom runs as process {sight.pid}" if sight.pid else "mom is not running"
+    print_prose(f"{state}; {configured if sight.configured else f'there is no {sight.file} yet'}.", 2)
     print_prose("\nWhat to type next:")
     width = max(len(command) for command, _ in steps)
     for command, effect in steps:
@@ -88,7 +84,6 @@ def _has_unit(root: Path) -> bool:
 
 def look(root: Path, file: Path = DEFAULT_CONFIG) -> HostSight:
     """Examine the host whose files are below `root`."""
-    memory = read_meminfo(root)
     config = root / file.relative_to("/")
     document = _known(lambda: read_document(config)) or Document(str(config))
     top: Mapping[str, object] = document.value if isinstance(document.value, Mapping) else {}
@@ -99,9 +94,6 @@ def look(root: Path, file: Path = DEFAULT_CONFIG) -> HostSight:
         become_owner(state, run)
     return HostSight(
         kvm=_exists(root / "dev/kvm"),
-        guests=_qemu_processes(root / "proc"),
-        total_kib=memory.get("MemTotal"),
-        available_kib=memory.get("MemAvailable"),
         file=file,
         configured=may_exist(config),
         observes=_where_to_act(str(file), document.keys) if top and top.get("mode") != "enforce" else "",
@@ -117,7 +109,8 @@ def next_steps(sight: HostSight, *, root: bool, demo: bool = True) -> Iterator[t
     mom = f"{sudo}mom"
     acts = f"; mom changes nothing until `mode: enforce` is in {sight.observes}" if sight.observes else ""
     if sight.pid:
-        yield from ((f"{mom} {verb}", effect) for verb, effect in WATCH)
+        yield f"{mom} status", "the host and mom's last cycle"
+        yield f"{mom} guests", "all guests with their memory"
         if acts:
             yield f"{sudo}systemctl reload mom" if sight.unit else f"{sudo}kill -HUP {sight.pid}", f"applies the configuration{acts}"
         yield f"{mom} doctor", "lists faults of this host, each with its fix"
@@ -126,7 +119,7 @@ def next_steps(sight: HostSight, *, root: bool, demo: bool = True) -> Iterator[t
         yield f"{mom} restore", f"undoes {sight.left} changes that an earlier run of mom left"
     if sight.left is None:
         yield f"{mom} status", "says why changes of an earlier run of mom are unknown"
-    if not (sight.kvm or sight.guests) and demo:
+    if not sight.kvm and demo:
         yield "mom demo", "shows a simulated host under memory pressure; changes nothing on this host"
     if not sight.configured:
         option = "" if sight.file == DEFAULT_CONFIG else f" -o {sight.file}"
@@ -140,20 +133,6 @@ def next_steps(sight: HostSight, *, root: bool, demo: bool = True) -> Iterator[t
         yield f"{mom} run", f"manages this host until Ctrl-C, which restores everything{acts}; for a service, see docs/install.md"
 
 
-def _lines(sight: HostSight) -> Iterator[tuple[str, str]]:
-    yield "KVM", "/dev/kvm exists" if sight.kvm else "no /dev/kvm: guests, if any, are emulated"
-    if sight.guests is not None:
-        processes = count_of(sight.guests, "process", "processes") if sight.guests else "no processes"
-        yield "guests", f"{processes} of QEMU"
-    if sight.total_kib is not None:
-        available = "" if sight.available_kib is None else f", {format_kib(sight.available_kib)} available"
-        yield "memory", f"{format_kib(sight.total_kib)}{available}"
-    configured = str(sight.file) if sight.configured else f"no {sight.file} yet"
-    if sight.observes:
-        configured += " makes mom observe: mom changes nothing"
-    yield "mom", (f"runs as process {sight.pid}" if sight.pid else "is not running") + f"; {configured}"
-
-
 _UNITS: Final = ("etc/systemd/system", "usr/lib/systemd/system", "lib/systemd/system")
 
 
@@ -161,12 +140,6 @@ def _known(read: Callable[[], Found]) -> Found | None:
     with suppress(MomError, OSError, ValueError):
         return read()
     return None
-
-
-def _qemu_processes(proc: Path) -> int | None:
-    pids = ProcessStat.ids(proc)
-    names = [read_kernel_file(proc / str(pid) / "comm").strip() for pid in pids or ()]
-    return None if pids is None else sum(name == b"kvm" or name.startswith((b"qemu-system", b"qemu-kvm")) for name in names)
 
 
 def _exists(path: Path) -> bool:
