@@ -15,7 +15,6 @@ from mom_devkit.without_root import HelperProcess, MomPower, StandInGuest, anoth
 from mom_helper import orders
 from mom_helper.orders import Answer, Order, OrderNumber
 from mom_kvm import Address, Helper, PeerCredentials, ProcessStat, unwritable_finding, write_file, write_group_files
-from mom_kvm.kernel_files import read_process_file
 
 pytestmark = [pytest.mark.processes, pytest.mark.skipif(bool(why_not_another_user()), reason=why_not_another_user())]
 
@@ -113,11 +112,11 @@ def test_what_only_a_guests_own_user_may_read_of_it_is_read(mom_power: MomPower,
     with another_user(), pytest.raises(PermissionError):
         ProcessStat.open_file(folder, name)
     with mom_power(guest.DECLARATION):
-        content = read_process_file(folder, name)
-        assert read_process_file(f"/proc/{os.getppid()}", name) == b"", "it is no guest"
+        content = ProcessStat.read_file(folder, name)
+        assert ProcessStat.read_file(f"/proc/{os.getppid()}", name) == b"", "it is no guest"
         with pytest.raises(PermissionError):
             ProcessStat.open_file(folder, "environ")
-    assert content.splitlines()[0] == read_process_file(folder, name).splitlines()[0]
+    assert content.splitlines()[0] == ProcessStat.read_file(folder, name).splitlines()[0]
 
 
 def test_a_guests_socket_is_connected_to_and_no_other_users(mom_power: MomPower, guest: StandInGuest, mom_open_folder: Path) -> None:

@@ -40,7 +40,6 @@ from mom_daemon.cli.frame import run
 from mom_devkit import config_of
 from mom_devkit.without_root import another_user
 from mom_kvm import Helper, ProcessStat, write_group_files
-from mom_kvm.kernel_files import read_process_file
 from mom_plugins_host.cgroup import CgroupPlugin
 from mom_plugins_host.offload.requests import ReclaimRequest, ReclaimWorker
 
@@ -264,7 +263,7 @@ def helped(folder: Path) -> None:
     with another_user("mom"):
         weighed(web.pid)
         os.close(ProcessStat.open_file(f"/proc/{web.pid}", "smaps"))
-        fact("process file", b"Rss:" in read_process_file(f"/proc/{web.pid}", "smaps"))
+        fact("process file", b"Rss:" in ProcessStat.read_file(f"/proc/{web.pid}", "smaps"))
         fact("others", [refusal(partial(limit, helper, pid)) for pid in (os.getpid(), stranger.pid)])
         before = held("web")
         fact("taken of its group", taken("v2", 16 * MIB, web.pid, stat.started))

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from mom_core import Value
 from mom_kvm.cgroups import Cgroups, Hierarchies
 from mom_kvm.fields import GuestField
-from mom_kvm.kernel_files import PAGE_KIB, ProcessStat, read_kernel_file, read_process_file
+from mom_kvm.kernel_files import PAGE_KIB, ProcessStat, read_kernel_file
 from mom_kvm.statistics import UNKNOWN_RATE, GrowthRate
 
 _WALKS_SECONDS: Final = 0.02
@@ -62,7 +62,7 @@ class MappedMemory(NamedTuple):
 
         :param process: folder of the process in /proc
         """
-        content = read_process_file(process, "smaps", _MOST_BYTES)
+        content = ProcessStat.read_file(process, "smaps", _MOST_BYTES)
         return MappedMemory.parse(content) if len(content) < _MOST_BYTES else None
 
     @staticmethod
@@ -164,8 +164,8 @@ def merged_pages(process: str) -> Merged | None:
 
     :param process: folder of the process in /proc
     """
-    counts = dict(line.split(b" ", 1) for line in read_process_file(process, "ksm_stat").splitlines() if b" " in line)
-    pages = counts.get(b"ksm_merging_pages") or read_process_file(process, "ksm_merging_pages").strip()  # before Linux 6.4
+    counts = dict(line.split(b" ", 1) for line in ProcessStat.read_file(process, "ksm_stat").splitlines() if b" " in line)
+    pages = counts.get(b"ksm_merging_pages") or ProcessStat.read_file(process, "ksm_merging_pages").strip()  # before Linux 6.4
     profit = counts.get(b"ksm_process_profit", b"")
     if not pages.isdigit():
         return None

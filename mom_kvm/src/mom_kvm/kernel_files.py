@@ -142,15 +142,6 @@ def unwritable_finding(path: Path | str, subject: str, effect: str, *, observes:
     return Finding(Severity.ERROR, subject, f"{path} is not writable: {effect}", hindrance.hint)
 
 
-def read_process_file(process: Path | str, name: str, most: int = MOST_BYTES) -> bytes:
-    """Return the content of a file that `ProcessStat.open_file` opens; empty if it is unreadable."""
-    try:
-        with os.fdopen(ProcessStat.open_file(process, name), "rb") as file:
-            return file.read(most)
-    except (OSError, ValueError):  # ValueError: invalid path
-        return b""
-
-
 def guest_of(process: Path | str) -> tuple[int, int] | None:
     """Return a process's PID and start time (clock ticks), for requests to mom-helper; None if it has exited."""
     match = _PROCESS.fullmatch(str(process))
@@ -308,6 +299,15 @@ class ProcessStat(NamedTuple):
             if helper is None or guest is None:
                 raise
             return helper.open_of_guest(*guest, name)
+
+    @classmethod
+    def read_file(cls, process: Path | str, name: str, most: int = MOST_BYTES) -> bytes:
+        """Return the content of a file that `open_file` opens; empty if it is unreadable."""
+        try:
+            with os.fdopen(cls.open_file(process, name), "rb") as file:
+                return file.read(most)
+        except (OSError, ValueError):  # ValueError: invalid path
+            return b""
 
     @staticmethod
     def sizes(process: Path | str) -> dict[str, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -37,7 +36,7 @@ from mom_core import (
 from mom_kvm import ProcessStat, Promises, late_hook, listed_guests, pid_of, root_cure
 from mom_plugins_host.capabilities import CpuPinControl, NodeTuneControl
 from mom_plugins_host.numa import nodes
-from mom_plugins_host.numa.sampler import NodeSampler, Process
+from mom_plugins_host.numa.sampler import NodeSampler
 
 SUBJECT = "NUMA"
 
@@ -67,11 +66,7 @@ def _about_guests(guests: Sequence[Guest], root: Path) -> Iterable[Finding]:
         pid, name = pid_of(guest), guest.name
         if pid is None:
             without.append(name)
-            continue
-        process = Process(root / "proc" / str(pid))
-        try:
-            os.close(ProcessStat.open_file(process.folder, "numa_maps"))
-        except OSError:
+        elif not ProcessStat.read_file(root / f"proc/{pid}", "numa_maps", 1):
             unreadable.append(name)
     if without:
         message = f"guests {first_names(without)} have no process on this host: their nodes are unknown"

@@ -6,11 +6,10 @@ For each sample, the kernel walks all page tables of a guest, so the thread paus
 from __future__ import annotations
 
 import logging
-import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,37 +46,16 @@ class Vcpu:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
-    """QEMU process of a guest, identified by its folder in /proc."""
-
-    folder: Path
-
-    def memory(self) -> dict[int, int]:
-        """Return the KiB on each node; empty if unreadable."""
-        try:
-            with os.fdopen(ProcessStat.open_file(self.folder, "numa_maps"), "rb") as file:
-                return parse_numa_maps(file.read(MOST_MAPS))
-        except OSError:
-            return {}
-
-    def vcpus(self) -> list[Vcpu]:
-        """Return the vCPU threads, sorted by number; an empty list if QEMU does not name its threads."""
-        return sorted(self._vcpus(), key=lambda vcpu: vcpu.number)
-
-    def _vcpus(self) -> Iterator[Vcpu]:
-        try:
-            threads = os.listdir(self.folder / "task")  # noqa: PTH208  # names only, as a guest may have hundreds of threads
-        except OSError:
-            return
-        for thread in threads:
-            task = self.folder / "task" / thread
-            name = _VCPU.fullmatch(read_kernel_file(task / "comm"))
-            if name is None:
-                continue
-            stat = ProcessStat.of(task)
-            if stat is not None and stat.processor is not None:
-                yield Vcpu(int(name[1]), stat.processor, stat.cpu_seconds)
+def vcpus_of(process: Path) -> list[Vcpu]:
+    """Return the vCPU threads of a QEMU process, sorted by number; an empty list if QEMU does not name its threads."""
+    vcpus: list[Vcpu] = []
+    for thread in ProcessStat.ids(process / "task") or ():
+        task = process / "task" / str(thread)
+        name = _VCPU.fullmatch(read_kernel_file(task / "comm"))
+        stat = ProcessStat.of(task) if name is not None else None
+        if name is not None and stat is not None and stat.processor is not None:
+            vcpus.append(Vcpu(int(name[1]), stat.processor, stat.cpu_seconds))
+    return sorted(vcpus, key=lambda vcpu: vcpu.number)
 
 
 _SMOOTHING = 0.5
@@ -105,16 +83,20 @@ class GuestSample:
     fields: Mapping[str, Value]
 
 
-def take_sample(process: Process, nodes_of: Mapping[int, int], before: GuestSample | None, now: float) -> GuestSample | None:
-    """Return a sample of one process; None if the process has ended. `nodes_of` maps each CPU to its node."""
-    stat = ProcessStat.of(process.folder)
+def take_sample(process: Path, nodes_of: Mapping[int, int], before: GuestSample | None, now: float) -> GuestSample | None:
+    """Return a sample of one process; None if the process has ended.
+
+    :param process: folder in /proc
+    :param nodes_of: node of each CPU
+    """
+    stat = ProcessStat.of(process)
     if stat is None:
         return None
     if before is not None and before.started != stat.started:  # another process with the same id
         before = None
-    vcpus = process.vcpus()
+    vcpus, memory = vcpus_of(process), parse_numa_maps(ProcessStat.read_file(process, "numa_maps", MOST_MAPS))
     cpus = _cpu_shares(vcpus, nodes_of, before)
-    return GuestSample(now, stat.started, vcpus, cpus, _sample_fields(cpus, process.memory()))
+    return GuestSample(now, stat.started, vcpus, cpus, _sample_fields(cpus, memory))
 
 
 def _sample_fields(cpus: Mapping[int, float], memory: Mapping[int, int]) -> dict[str, Value]:
@@ -188,6 +170,6 @@ class NodeSampler:
         seconds = _IDLE_SECONDS if turn is None else turn.tried + self._every - time.monotonic()
         if turn is None or seconds > 0:
             return min(seconds, _IDLE_SECONDS)  # a guest may start meanwhile
-        turn.sample = take_sample(Process(self._proc / str(turn.pid)), self._nodes_of(), turn.sample, time.monotonic())
+        turn.sample = take_sample(self._proc / str(turn.pid), self._nodes_of(), turn.sample, time.monotonic())
         turn.tried = time.monotonic()
         return 0.0
