@@ -130,11 +130,10 @@ _CURVES: Final = len(PRIOR)
 
 
 class SlotSeen(NamedTuple):
-    """Use of a guest in a past slot: average and maximum in KiB, and fastest growth in KiB/s."""
+    """Use of a guest in a past slot: average and maximum in KiB."""
 
     used: float
     most: float
-    growth: float = 0.0
 
 
 class SlotExpected(NamedTuple):
@@ -183,7 +182,6 @@ class GuestDays:
     :param by_week: use in each slot of a week, averaged over weeks
     :param last: use in each slot of the last day
     :param excess: maximum in each slot of a day, less the average
-    :param growth: fastest growth in each slot of a day, in KiB/s
     :param hour_errors: error of forecasts of the next hour, by hour of the day
     :param usual: usual difference between a slot's use and `by_day`
     :param losses: errors of each curve in the last hours
@@ -199,7 +197,6 @@ class GuestDays:
     by_week: array[float] = field(default_factory=lambda: unknown_curve(WEEK_SLOTS))
     last: array[float] = field(default_factory=lambda: unknown_curve(SLOTS))
     excess: array[float] = field(default_factory=lambda: unknown_curve(SLOTS))
-    growth: array[float] = field(default_factory=lambda: unknown_curve(SLOTS))
     hour_errors: array[float] = field(default_factory=lambda: unknown_curve(HOURS))
     usual: float = UNKNOWN
     losses: array[float] = field(default_factory=lambda: array("d", [0.0] * _CURVES))
@@ -290,8 +287,8 @@ class GuestDays:
             bound = LIMIT * max(self.usual if not isnan(self.usual) else 0.0, LEAST_SHARE * used)
             self.by_week[of_week] = before + WEEK_RATE * max(-bound, min(bound, used - before))
         self.last[place] = used
-        _follow_most(self.excess, place, seen.most - used)
-        _follow_most(self.growth, place, seen.growth)
+        excess, before = seen.most - used, self.excess[place]
+        self.excess[place] = excess if isnan(before) else before + (PEAK_RISE if excess > before else PEAK_FALL) * (excess - before)
         self.average = used if isnan(self.average) else self.average + (used - self.average) / min(self.slots, 3 * SLOTS)
 
     def _note_forecast(self, index: int, used: float, residuals: Sequence[float]) -> None:
@@ -368,11 +365,3 @@ class GuestDays:
 
 def _weighed(shares: Sequence[float], values: Sequence[float]) -> float:
     return shares[0] * values[0] + shares[1] * values[1] + shares[2] * values[2]
-
-
-def _follow_most(curve: array[float], place: int, value: float) -> None:
-    before = curve[place]
-    if isnan(before):
-        curve[place] = value
-    else:
-        curve[place] = before + (PEAK_RISE if value > before else PEAK_FALL) * (value - before)

@@ -137,7 +137,7 @@ class DaysKeeper:
 LARGEST_NUMBER: Final = 1e30
 """Bound of any stored number."""
 
-_CURVES: Final = {"by_day": SLOTS, "by_week": WEEK_SLOTS, "last": SLOTS, "excess": SLOTS, "growth": SLOTS, "hour_errors": HOURS}
+_CURVES: Final = {"by_day": SLOTS, "by_week": WEEK_SLOTS, "last": SLOTS, "excess": SLOTS, "hour_errors": HOURS}
 _SUMS: Final = {"losses": 3, "week_losses": 3, "wrong": 4, "lasting": 2}
 """Attributes of `GuestDays` with their lengths."""
 

@@ -77,7 +77,6 @@ class GuestSlot:
     total: float = 0.0
     count: int = 0
     most: float = 0.0
-    growth: float = 0.0
     began: float = 0.0
     used: float = math.nan
     used_at: float = -math.inf
@@ -87,13 +86,11 @@ class GuestSlot:
 
     def sample(self, used: float, monotonic: float) -> None:
         """Add the present use (NaN if unknown)."""
-        before, self.used = self.used, used
+        self.used = used
         if isnan(used):
             return
         if not self.count:
             self.began = monotonic
-        elif used > before and monotonic > self.used_at:
-            self.growth = max(self.growth, (used - before) / (monotonic - self.used_at))
         self.used_at = monotonic
         self.total += used
         self.count += 1
@@ -103,7 +100,7 @@ class GuestSlot:
         """Return the use in this slot; None if the samples cover less than `covered` seconds."""
         if not self.count or self.used_at - self.began < covered:
             return None
-        return SlotSeen(self.total / self.count, self.most, self.growth)
+        return SlotSeen(self.total / self.count, self.most)
 
 
 @dataclass(slots=True)

@@ -29,7 +29,7 @@ def days_json(guest: KnownGuest) -> dict[str, Any]:
 
     - `slot_seconds`, `slots`, `week_days`: length of a slot, slots per day in local time, and days per week
     - `expected`, `most`: expected average and maximum for each slot of the week
-    - `growth`, `came`: fastest growth (KiB/s) and last use for each slot of a day
+    - `came`: last use for each slot of a day
     - `errors_by_hour`: errors in each of 24 parts of the day
     """
     days, calendar = guest.days, guest.days.calendar
@@ -47,7 +47,6 @@ def days_json(guest: KnownGuest) -> dict[str, Any]:
         "surprise_kib": days.margin if days.wrong[3] else None,
         "errors_by_hour": _known(days.hour_errors),
         "now_error_kib": _known([days.now_error])[0],
-        "growth": _known(days.growth),
         "came": _known(days.last),
         "learned_slots": days.slots,
         "has_pattern": days.has_pattern,
