@@ -243,8 +243,7 @@ class OffloadPlugin:
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
         """Limit decisions to the guests' offers, and to the room in swap."""
         room = room_of(self._stores, self._budget.left(snapshot.monotonic))
-        cycle = max(_SHORTEST_SECONDS, self._seconds)
-        left = int(room.kib / cycle)
+        left = int(room.kib / max(_SHORTEST_SECONDS, self._seconds)) if room.kib >= law.LEAST_KIB else 0
         for decision in decisions:
             if decision.control != OFFLOAD or decision.entity.id not in snapshot.guests:
                 continue
@@ -254,19 +253,13 @@ class OffloadPlugin:
             elif pace > 0 and offer is None:
                 entry = self._followed.get(decision.entity.id)
                 yield Revision(decision, None, (entry.reason if entry is not None else "") or "none of its memory may be moved now")
-            elif pace > 0 and room.kib < law.LEAST_KIB:
-                yield Revision(decision, None, room.why or "the host's swap has no more room")
             elif pace > 0 and offer is not None:
                 allowed = min(pace, offer.pace_kib, left)
                 left -= allowed
                 if not allowed:
-                    yield Revision(decision, None, "other guests' memory fills the room in the host's swap")
+                    yield Revision(decision, None, room.why or "the host's swap has no more room")
                 elif allowed < pace:
-                    why = (
-                        "limited to the pace at which the guest can release memory now"
-                        if allowed == offer.pace_kib
-                        else "limited to the room in the host's swap"
-                    )
+                    why = "limited to the pace at which the guest can release memory now, and to the room in the host's swap"
                     yield Revision(decision, replace(decision, value=allowed), why)
 
     # --- control -----------------------------------------------------------------------------------------------------------------
