@@ -64,7 +64,6 @@ from .settings import (
     PluginSettings as PluginSettings,
     StrictModel as StrictModel,
     Size as Size,
-    SizeOrShare as SizeOrShare,
 )
 from .texts import count_of as count_of, first_names as first_names, printable as printable
 from .state_files import StateFile as StateFile

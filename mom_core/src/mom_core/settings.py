@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
-from mom_core.units import Portion, format_duration, format_size, parse_duration, parse_size
+from mom_core.units import format_duration, format_size, parse_duration, parse_size
 
 Duration = Annotated[
     float,
@@ -25,14 +25,6 @@ Size = Annotated[
     WithJsonSchema({"type": "string", "pattern": r"^[0-9.]+ *([KMGTP]i?B|kB|B)$", "examples": ["64MiB"]}),
 ]
 """Bytes, written in YAML with a unit: `64MiB`, `2GiB`. Defaults in code are plain bytes."""
-
-SizeOrShare = Annotated[
-    Portion,
-    PlainValidator(Portion.parse),
-    PlainSerializer(str, return_type=str, when_used="json"),
-    WithJsonSchema({"type": "string", "pattern": r"^[0-9.]+ *([KMGTP]i?B|kB|B|%)$", "examples": ["6GiB", "75%"]}),
-]
-"""Size or share, for example of a guest's memory: `6GiB`, `75%`."""
 
 
 @dataclass(frozen=True, slots=True)

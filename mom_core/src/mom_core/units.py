@@ -6,8 +6,12 @@ import math
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from mom_core.errors import UnitError
+
+if TYPE_CHECKING:
+    from pydantic_core.core_schema import CoreSchema
 
 
 class Unit(StrEnum):
@@ -78,7 +82,7 @@ _PORTION_EXAMPLE = "6GiB, or 75% for a share"
 
 @dataclass(frozen=True, slots=True)
 class Portion:
-    """Size in bytes, or share (0 to 1) of a size that is not known yet."""
+    """Size in bytes, or share (0 to 1) of a size that is not known yet. As a setting: `6GiB` or `75%`."""
 
     size: int | None = None
     share: float | None = None
@@ -103,6 +107,17 @@ class Portion:
 
     def __str__(self) -> str:
         return format_size(self.size or 0) if self.share is None else f"{self.share * 100:.10g}%"
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: object) -> CoreSchema:
+        from pydantic_core import core_schema
+
+        written = core_schema.to_string_ser_schema(when_used="json")
+        return core_schema.no_info_plain_validator_function(cls.parse, serialization=written)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: object, handler: object) -> dict[str, object]:
+        return {"type": "string", "pattern": r"^[0-9.]+ *([KMGTP]i?B|kB|B|%)$", "examples": ["6GiB", "75%"]}
 
 
 def format_duration(seconds: float) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from mom_core import Duration, GuestSettings, PluginSettings, Portion, Size, SizeOrShare, StrictModel
+from mom_core import Duration, GuestSettings, PluginSettings, Portion, Size, StrictModel
 from mom_plugins_balloon.states import StateGoal
 
 BALLOON_KIB_PER_SECOND: Final = 900_000.0
@@ -119,7 +119,7 @@ class BalloonSettings(PluginSettings):
     reserve_percent: Annotated[float, Field(ge=0, le=100)] = 5.0
     """`reserve` as a percentage of the guest's need; the larger value applies."""
 
-    host_reserve: SizeOrShare = Portion(share=0.05)
+    host_reserve: Portion = Portion(share=0.05)
     """Memory for the host's own programs and for QEMU, which mom does not promise to guests."""
 
     reservations: ReservationSettings = ReservationSettings()
@@ -129,6 +129,6 @@ class BalloonSettings(PluginSettings):
 class BalloonGuestSettings(GuestSettings):
     """Promise to a guest."""
 
-    guarantee: SizeOrShare | Literal["start"] | None = None
+    guarantee: Portion | Literal["start"] | None = None
     """mom never shrinks the guest below this: `6GiB`, `75%` of its maximum, or `start`, its size at its start. If memory is plugged in
     later, `start` grows in proportion."""

@@ -9,18 +9,7 @@ from typing import Annotated, Any, Final, NamedTuple
 
 from pydantic import AfterValidator, Field, create_model, field_validator, model_validator
 
-from mom_core import (
-    ConfigError,
-    Duration,
-    Guest,
-    GuestSettings,
-    PluginSettings,
-    Portion,
-    SizeOrShare,
-    StrictModel,
-    printable,
-    read_settings,
-)
+from mom_core import ConfigError, Duration, Guest, GuestSettings, PluginSettings, Portion, StrictModel, printable, read_settings
 from mom_plugins_sla.eviction.steps import TERMS, EvictionField
 
 NOTHING: Final = Portion(size=0)
@@ -33,7 +22,7 @@ ALLOWED: Final[Mapping[str, str]] = {terms.allowed_by: terms.participle for term
 class ServiceClass(StrictModel):
     """Service class. The defaults describe an ordinary guest without a guarantee."""
 
-    guarantee: SizeOrShare = NOTHING
+    guarantee: Portion = NOTHING
     """Memory below which mom never shrinks a guest: `6GiB`, or `75%` of its maximum."""
 
     cpu_share: Annotated[int, Field(ge=1, le=10_000)] = ORDINARY

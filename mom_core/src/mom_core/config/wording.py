@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, get_args
 
-from pydantic import BaseModel, BeforeValidator, PlainValidator, SecretBytes, SecretStr
+from pydantic import BaseModel, BeforeValidator, SecretBytes, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -16,7 +16,7 @@ from mom_core.errors import MomError
 from mom_core.plugins.discovery import suggestion
 from mom_core.settings import descriptions
 from mom_core.texts import printable
-from mom_core.units import Portion, format_duration, format_size, parse_duration, parse_size
+from mom_core.units import format_duration, format_size, parse_duration, parse_size
 
 _LIMITS: Final[Mapping[str, tuple[str, str]]] = {
     "greater_than": ("gt", "must be more than"),
@@ -134,9 +134,9 @@ def _got(value: object) -> str:
 def _in_unit(value: object, field: FieldInfo | None) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool) and field is not None:
         marks = marks_of(field.annotation, field.metadata)
-        parsers = {mark.func for mark in marks if isinstance(mark, BeforeValidator | PlainValidator)}
+        parsers = {mark.func for mark in marks if isinstance(mark, BeforeValidator)}
         if parse_duration in parsers:
             return format_duration(float(value))
-        if parsers & {parse_size, Portion.parse}:
+        if parse_size in parsers:
             return format_size(round(value))
     return printable(f"{value:g}" if isinstance(value, float) else str(value), 40)
