@@ -1,13 +1,13 @@
 """Service classes on a simulated host: which guests shrink, and which values the policies of the plugin sla set."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
 from click.testing import CliRunner
 
 from mom_devkit import PluginRun, run_plugins
-from mom_kvm import field_number
 from mom_plugins_record.report.command import report
 
 GIB = 1 << 20
@@ -26,7 +26,7 @@ def kept(found: PluginRun) -> Mapping[str, float]:
     shares: dict[str, float] = {}
     for guest in found.reports[-1].snapshot.guests.values():
         name = str(guest.fields["sla_class"])
-        share = field_number(guest.fields, "balloon_cur") / field_number(guest.fields, "balloon_max")
+        share = (guest.number("balloon_cur") or 0.0) / (guest.number("balloon_max") or math.nan)
         shares[name] = min(shares.get(name, 1.0), share)
     return shares
 
@@ -59,7 +59,7 @@ def test_classes_and_guarantees_go_by_flavor_and_project(tmp_path: Path) -> None
     guests = {"flavor=m1.*": {"class": "gold"}, "flavor=m1.large": {"guarantee": "100%"}, "project=c?": {"guarantee": "512MiB"}}
     found = run_plugins(tmp_path, {"sim": sim, "balloon": {}, "sla": {"default": "vapor"}, "policy": {}}, cycles=3, guests=guests)
     told = {
-        guest.name.rpartition("-")[0]: (guest.fields["sla_class"], field_number(guest.fields, "mem_promised") / GIB)
+        guest.name.rpartition("-")[0]: (guest.fields["sla_class"], (guest.number("mem_promised") or 0.0) / GIB)
         for guest in found.reports[-1].snapshot.guests.values()
     }
     assert told == {"large": ("gold", 2.0), "small": ("gold", 0.75), "spot": ("vapor", 0.5)}

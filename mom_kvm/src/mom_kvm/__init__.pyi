@@ -5,7 +5,7 @@ from .cgroups import Hierarchies as Hierarchies
 from .destination import Destination as Destination
 from .cgroups import GroupLimit as GroupLimit
 from .health import seen_lately as seen_lately, stale_seconds as stale_seconds
-from .health import HealthLimits as HealthLimits, field_number as field_number, pages_kib as pages_kib
+from .health import HealthLimits as HealthLimits, pages_kib as pages_kib
 from .watch import AvailableGauge as AvailableGauge
 from .hypervisors import capable as capable, listed_guests as listed_guests, set_each as set_each, tune_named as tune_named
 from .kernel_files import (

@@ -17,7 +17,7 @@ from rich.live import Live
 from rich.text import Text
 
 from mom_daemon import as_caller
-from mom_kvm import RunSummary, SimulationSetup, field_number
+from mom_kvm import RunSummary, SimulationSetup
 from mom_plugins_sim.demo.story import CYCLES, NEXT, WIDTH, Moment, Summary, clock, frame, play, size
 
 CYCLES_A_LINE = 5
@@ -58,7 +58,7 @@ def demo(seconds: float, seed: int, output: Path | None) -> None:
 def _line(moment: Moment) -> str:
     taken = sum(map(RunSummary.taken_from, moment.report.snapshot.guests.values()))
     (available, cold), (alone, swapped) = (
-        [size(field_number(report.snapshot.host.fields, name)) for name in ("mem_really_available", "swap_usage")]
+        [size(report.snapshot.host.number(name) or 0.0) for name in ("mem_really_available", "swap_usage")]
         for report in (moment.report, moment.alone)
     )
     return (

@@ -12,7 +12,7 @@ from rich.console import Group
 from rich.text import Text
 
 from mom_core import Guest, Report, Value, printable
-from mom_kvm import RunSummary, SimulationSetup, field_number, pages_kib
+from mom_kvm import RunSummary, SimulationSetup, pages_kib
 from mom_plugins_sim.scene import SimSettings
 from mom_plugins_sim.simulate.command import OFFLOADER
 from mom_plugins_sim.workload import HostLoad
@@ -95,9 +95,9 @@ class Summary:
         self.managed.add(moment.report)
         self.alone.add(moment.alone)
         guests = moment.report.snapshot.guests.values()
-        self.host = field_number(moment.report.snapshot.host.fields, "mem_available")
+        self.host = moment.report.snapshot.host.number("mem_available") or 0.0
         self.guests = len(guests)
-        self.sold = sum(field_number(guest.fields, "balloon_max") for guest in guests)
+        self.sold = sum(guest.number("balloon_max") or 0.0 for guest in guests)
         self.inflated = sum(map(RunSummary.taken_from, guests))
         for guest in guests:
             if guest.blocked:
@@ -178,7 +178,7 @@ def frame(moment: Moment) -> Group:
     guests = list(moment.report.snapshot.guests.values())
     sentence, style = phase(moment.time, sum(map(RunSummary.taken_from, guests)))
     program = LOAD.at(moment.time)
-    shown = sorted(guests, key=lambda guest: (-field_number(guest.fields, "balloon_max"), guest.name))[:GUESTS_SHOWN]
+    shown = sorted(guests, key=lambda guest: (-(guest.number("balloon_max") or 0.0), guest.name))[:GUESTS_SHOWN]
     return Group(
         _title(moment, guests),
         Text(f" {sentence}", style),
@@ -193,8 +193,8 @@ def frame(moment: Moment) -> Group:
 
 
 def _title(moment: Moment, guests: Sequence[Guest]) -> Text:
-    sold = sum(field_number(guest.fields, "balloon_max") for guest in guests)
-    total = field_number(moment.report.snapshot.host.fields, "mem_available")
+    sold = sum(guest.number("balloon_max") or 0.0 for guest in guests)
+    total = moment.report.snapshot.host.number("mem_available") or 0.0
     title = Text(f" mom demo  a host of {size(total)}, {len(guests)} guests with {size(sold)}", "bold")
     progress = f"{clock(moment.time)} of {clock(INTERVAL * CYCLES)} "
     title.append(progress.rjust(WIDTH - len(title)), "dim")
@@ -202,17 +202,17 @@ def _title(moment: Moment, guests: Sequence[Guest]) -> Text:
 
 
 def _host(label: str, report: Report, program: float) -> tuple[Text, Text]:
-    host = report.snapshot.host.fields
-    total, available, swapped = (field_number(host, name) for name in ("mem_available", "mem_really_available", "swap_usage"))
-    compressed = swapped / field_number(host, "offload_ratio", math.inf)
+    host = report.snapshot.host
+    total, available, swapped = (host.number(name) or 0.0 for name in ("mem_available", "mem_really_available", "swap_usage"))
+    compressed = swapped / (host.number("offload_ratio") or math.inf)
     guests = max(0.0, total - available - program - compressed)
     parts = ((guests, USED, "blue"), (program, PROGRAM, "yellow"), (compressed, SWAPPED, "red"))
     details = f"{size(available)} available"
     inflated = sum(map(RunSummary.taken_from, report.snapshot.guests.values()))
     if report.mode == "enforce":
-        details += f"; ballooned {size(inflated)}, merged {size(pages_kib(host, 'ksm_pages_sharing'))}, cold {size(swapped)}"
+        details += f"; ballooned {size(inflated)}, merged {size(pages_kib(host.fields, 'ksm_pages_sharing'))}, cold {size(swapped)}"
     elif swapped > SHOWN_KIB:
-        details += f"; {size(swapped)} in swap, programs wait {field_number(host, 'psi_memory_some_avg10'):.0f} % of the time"
+        details += f"; {size(swapped)} in swap, programs wait {host.number('psi_memory_some_avg10') or 0.0:.0f} % of the time"
     bar = stacked(parts, total, WIDTH - LABEL - 3)
     line = Text.assemble((f" {label:<{LABEL - 1}}", "bold"), ("▕", "dim"), bar, ("▏", "dim"))
     return line, Text(f" {'':<{LABEL}}{details}", "dim")
@@ -227,8 +227,7 @@ def _legend() -> Text:
 
 
 def _guest(guest: Guest) -> Text:
-    fields = guest.fields
-    maximum, current, need = (field_number(fields, name) for name in ("balloon_max", "balloon_cur", "sim_need"))
+    maximum, current, need = (guest.number(name) or 0.0 for name in ("balloon_max", "balloon_cur", "sim_need"))
     parts = ((min(need, current), USED, "blue"), (current - need, SPARE, "green"), (maximum - current, TAKEN, "dim"))
     bar = stacked(parts, maximum, GUEST_BAR)
     line = Text(f" {printable(guest.name, LABEL - 1):<{LABEL}}")
