@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Container, Mapping, Sequence, Set
-from dataclasses import replace
 from operator import is_
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from mom_core import Guest, Snapshot, Source, Value
+from mom_core import Guest, Snapshot, Value
 from mom_plugins_balloon.balloon_state import UnfinishedRequest
 from mom_plugins_balloon.memory import GuestMemory
 from mom_plugins_balloon.names import CONTROL, OBSTACLE, PINNED, RESTS, SET_BY, START_REST
@@ -155,12 +154,6 @@ class BalloonedGuests:
         past = self._pasts.get(guest.id)
         if past is not None and past.incarnation == guest.incarnation:
             self._pasts[guest.id] = past._replace(resized=True, request=request)
-
-    def note_source(self, identity: str, source: Source) -> None:
-        """Record who decided the last request."""
-        past = self._pasts.get(identity)
-        if past is not None and past.request is not None:
-            self._pasts[identity] = past._replace(request=replace(past.request, source=str(source)))
 
     def forget_request(self, identity: str) -> None:
         """Forget the last request to a guest that left or was restored."""

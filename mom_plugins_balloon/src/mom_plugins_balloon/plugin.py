@@ -22,13 +22,11 @@ from mom_core import (
     HypervisorError,
     PluginContext,
     Problem,
-    Report,
     Revision,
     Scope,
     Severity,
     Snapshot,
     Source,
-    Status,
     Suggestion,
     Target,
     Value,
@@ -265,12 +263,6 @@ class BalloonPlugin:
         passed = permitted(decision.value, memory, limits)
         target = passed.size
         return Revision(decision, None if target is None else replace(decision, value=target), passed.reason) if passed.reason else None
-
-    @hookimpl
-    def mom_report(self, report: Report) -> None:
-        for outcome in report.outcomes:
-            if outcome.decision.control == CONTROL and outcome.status is Status.APPLIED:
-                self._guests.note_source(outcome.decision.entity.id, outcome.decision.source)
 
     def _limits(self) -> ShrinkLimits:
         # A reload may change the interval, and with it the age limit of statistics.

@@ -168,7 +168,7 @@ class Resizer:
         if why := past.why_not_send(target, memory, now):
             raise NoChangeNeeded(why)
         size = memory.size or 0.0
-        request = SizeRequest(target, size, now)
+        request = SizeRequest(target, size, now, source=str(change.source))
         if target < size and (planned := self._sweep_to(guest, target)) is not None:
             if not self.file.is_written:
                 raise Refused("mom cannot record the sweep for recovery after a crash")
