@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Protocol, runtime_checkable
 
-from mom_core import BalloonControl, Entity, Guest, NoChangeNeeded, PluginContext, Refused, Value
+from mom_core import BalloonControl, Entity, Guest, NoChangeNeeded, PluginContext, Value
 from mom_kvm import pid_of, stale_seconds
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.law.reasons import ReasonCode
@@ -22,7 +22,7 @@ from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS
 from mom_plugins_balloon.remembered import Remembered
 from mom_plugins_balloon.sweep.constants import FRESH_SECONDS, SLICE_KIB, STOP_SECONDS
 from mom_plugins_balloon.sweep.qemu_process import QemuProcess
-from mom_plugins_balloon.sweep.records import REST_SECONDS, SweepEnd, SweepOutcome, SweepPlan
+from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome, SweepPlan
 from mom_plugins_balloon.sweep.sweep import Sweep, SweptBalloon
 
 GAVE, LASTED, ENDED = "sweep_gave", "sweep_seconds", "sweep_end"
@@ -170,18 +170,14 @@ class SweptGuests:
         age = memory.statistics.age
         if age is None or (age := age + max(0.0, now - self._records.snapshot.monotonic)) > freshest:
             raise NoChangeNeeded("its statistics are too old for a sweep")
-        pid = pid_of(guest)
-        if pid is None:
-            rests = replace(past.sweeps, rests_until=now + REST_SECONDS[SweepEnd.FAILED])
-            self._records.put(guest.id, past._replace(sweeps=rests))
-            raise Refused("its QEMU process is unknown: mom could not see whether the guest is busy during a sweep")
         size = int(memory.size or 0.0)
         gain = max(0.0, planned.gain - (target - planned.bottom)) or float(size - target)
         plan = SweepPlan(
             size=size, bottom=target, gain=gain, hollow=max(0.0, size - target - gain), usable=memory.statistics.usable or 0.0,
             measured=now - age, within=planned.within, cost=past.sweeps.cost,
         )  # fmt: skip
-        self.start(Sweep(entity, guest.incarnation, plan, balloon, QemuProcess(pid, self._context.root / "proc").read, planned.on_end))
+        process = QemuProcess(pid_of(guest) or 0, self._context.root / "proc")  # a sweep of an unknown process fails
+        self.start(Sweep(entity, guest.incarnation, plan, balloon, process.read, planned.on_end))
         return None
 
     def _swept_by(self, hypervisor: SweepControl, guest: Guest, memory: GuestMemory, target: int) -> SweepOutcome:
