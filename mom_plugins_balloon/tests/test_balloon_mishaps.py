@@ -244,8 +244,8 @@ class TestRestore:
     @pytest.mark.parametrize(
         ("fields", "why", "kind"),
         [
-            ({"mem_usable": None}, "the guest's spare memory is unknown", NoChangeNeeded),
-            ({"stats_age": None}, "the age of the guest's statistics is unknown", NoChangeNeeded),
+            ({"mem_usable": None}, "the guest's usable memory, or the age of its statistics, is unknown", NoChangeNeeded),
+            ({"stats_age": None}, "the age of its statistics, is unknown", NoChangeNeeded),
             ({"stats_age": 9000.0}, "9000 s old", Refused),
             ({"swap_in": 50_000.0}, "it lacks memory", Refused),
         ],

@@ -77,13 +77,14 @@ class TestControl:
         return outcomes_by_guest(apply_decisions(plugin, decisions, hypervisor, snapshot))
 
     @pytest.mark.parametrize(
-        ("size", "why"), [(600 * MIB, "the guest needs 632 MiB, including a reserve"), (3 * GIB, "above the guest's maximum of 2.00 GiB")]
+        ("size", "why"), [(600 * MIB, "the guest needs 632 MiB, including a reserve"), (3 * GIB, "above 2.00 GiB: the guest's maximum")]
     )
     def test_write_passes_the_same_gate(self, plugin, hypervisor, seen_by, size, why):
         seen = seen_by(hypervisor)
         assert list(plugin.mom_review(seen, [wants("a", GIB)])) == []
         (outcome,) = apply_decisions(plugin, [wants("a", size)], hypervisor, seen)
-        assert (outcome.status, outcome.error) == (Status.REFUSED, why)
+        assert outcome.status is Status.REFUSED
+        assert outcome.error.startswith(why)
         assert hypervisor.sizes["a"] == 2 * GIB
 
     def test_guests_are_asked_and_read_back_in_one_call(self, plugin, hypervisor, seen_by):

@@ -31,8 +31,7 @@ class Limit(Enum):
     """Reason not to permit a wanted size."""
 
     ORIGIN_UNKNOWN = "{origin_unknown}"
-    MAXIMUM = "above the guest's maximum of {maximum}"
-    GROUP = "above the {maximum} that fit into the memory limit of the guest's cgroup"
+    MAXIMUM = "above {maximum}: the guest's maximum, or as much as its cgroup's memory limit permits"
     MAXIMUM_UNKNOWN = "the guest's maximum is unknown"
     GUARANTEE = "below the guarantee of {guarantee}"
     REACH = "below {least}, the smallest size that the guest's balloon can reach: a balloon cannot take memory of virtio-mem devices"
@@ -41,8 +40,7 @@ class Limit(Enum):
     PAUSED = "{pause}"
     UNSETTLED = "mom has resized the guest since its last statistics, so its spare memory is not known yet"
     HELD = "{held}"
-    USABLE_UNKNOWN = "the guest's spare memory is unknown"
-    AGE_UNKNOWN = "the age of the guest's statistics is unknown"
+    UNKNOWN = "the guest's usable memory, or the age of its statistics, is unknown"
     STALE = "the guest's statistics are {age:.0f} s old"
     SWAPS = "the guest swaps {swapping}/s: it lacks memory"
 
@@ -79,7 +77,7 @@ def gate(wanted: int, guest: GuestMemory, limits: ShrinkLimits) -> GateResult:
     if maximum is None and wanted > current and wanted > guarantee:
         return GateResult(None, Limit.MAXIMUM_UNKNOWN)
     if maximum is not None and wanted > maximum:
-        size, limit = math.floor(maximum), Limit.GROUP if guest.limited_by_group else Limit.MAXIMUM
+        size, limit = math.floor(maximum), Limit.MAXIMUM
     if size < guarantee:
         size, limit = guarantee, Limit.GUARANTEE
     if guest.reach is not None and size < min(guest.reach, current):
@@ -119,10 +117,8 @@ def never_shrunk(guest: GuestMemory, limits: ShrinkLimits) -> Limit | None:
     statistics = guest.statistics
     if guest.obstacle:
         return Limit.HELD
-    if statistics.usable is None:
-        return Limit.USABLE_UNKNOWN
-    if statistics.age is None:
-        return Limit.AGE_UNKNOWN
+    if statistics.usable is None or statistics.age is None:
+        return Limit.UNKNOWN
     if statistics.age > limits.stale_after:
         return Limit.STALE
     return Limit.SWAPS if statistics.swapping > HealthLimits.SWAP_KIB else None

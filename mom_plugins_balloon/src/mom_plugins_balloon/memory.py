@@ -175,7 +175,6 @@ class GuestMemory(NamedTuple):
     """Memory that the balloon leaves to the guest."""
     maximum: Number = None
     """Largest possible size: the guest's maximum, or less due to the limit of its control group."""
-    limited_by_group: bool = False
     guarantee: float = 0.0
     """As much of the guest's largest promise as the host can keep."""
     reach: Annotated[Number, read(REACH)] = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
-from operator import ne
 from types import MappingProxyType
 from typing import Any, TypeAlias, TypeVar
 
@@ -65,17 +64,15 @@ def guest_memories(snapshot: Snapshot, remembered: Mapping[str, Iterable[object]
     :param remembered: columns from the plugin itself, keyed by attribute; other attributes come from the snapshot's fields
     """
     numbers = {name: snapshot.numbers(field) for name, field in FIELDS.items()}
-    size, own_maximum, rss = numbers["size"], snapshot.numbers("balloon_max"), numbers["rss"]
-    maximum, room = own_maximum, snapshot.numbers(names.GROUP_ROOM)
+    maximum, room = snapshot.numbers("balloon_max"), snapshot.numbers(names.GROUP_ROOM)
     if any(kib is not None for kib in room):  # true for few guests
-        maximum = [*map(most_kib, own_maximum, size, room, rss, numbers["qemu_overhead"])]
+        maximum = [*map(most_kib, maximum, numbers["size"], room, numbers["rss"], numbers["qemu_overhead"])]
     if snapshot.host.number("swap_usage") == 0:  # then an unreported swap is 0
         numbers["host_swap"] = [kib or 0.0 for kib in numbers["host_swap"]]
     promises = [[kib or 0.0 for kib in snapshot.numbers(name)] for name in ("balloon_min", "guest_guarantee")]
     columns: dict[str, Iterable[object]] = {
         **numbers,
         "maximum": maximum,
-        "limited_by_group": map(ne, maximum, own_maximum),
         "guarantee": map(max, *promises),
         "obstacle": [str(why) if why else "" for why in snapshot.column(names.OBSTACLE)],
         "rise": _rises(snapshot),
