@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from guest_facts import GIB, MIB
@@ -29,8 +28,8 @@ class World:
         self.plugin = BalloonPlugin(BalloonPlugin.Settings(), context)
         self.plugin.mom_setup()
 
-    def progress(self, guest: Guest) -> SimpleNamespace:
-        return SimpleNamespace(moving=guest.id in self.moving)
+    def is_moving(self, guest: Guest) -> bool:
+        return guest.id in self.moving
 
     def set_balloon(self, guest: Entity, target_kib: int) -> None:
         self.sizes[guest.id] = target_kib
