@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -251,13 +250,10 @@ class FollowedGuest:
 
 def keep_listed(before: Mapping[str, FollowedGuest], guests: Sequence[Guest]) -> dict[str, FollowedGuest]:
     """Return the listed guests with their previous state."""
-    listed: dict[str, FollowedGuest] = {}
-    for guest in guests:
-        entry = before.get(guest.id) or FollowedGuest(guest.incarnation)
-        if entry.incarnation != guest.incarnation:
-            entry = FollowedGuest(guest.incarnation)
-        listed[guest.id] = entry
-    return listed
+    return {
+        guest.id: entry if (entry := before.get(guest.id)) and entry.incarnation == guest.incarnation else FollowedGuest(guest.incarnation)
+        for guest in guests
+    }
 
 
 def look_in_turn(kept: Mapping[str, FollowedGuest], guests: Sequence[Guest], root: Path, hierarchies: Hierarchies, now: float) -> None:
@@ -269,5 +265,5 @@ def look_in_turn(kept: Mapping[str, FollowedGuest], guests: Sequence[Guest], roo
             entry.look(guest, root, hierarchies, now)
         elif now - entry.looked >= _LOOK_SECONDS:
             due.append((entry.looked, guest))
-    for _, guest in heapq.nsmallest(_IN_TURN, due, key=itemgetter(0)):
+    for _, guest in sorted(due, key=itemgetter(0))[:_IN_TURN]:
         kept[guest.id].look(guest, root, hierarchies, now)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from mom_core import Finding, Guest, Hypervisor, HypervisorError, Severity, first_names, format_kib, printable
+from mom_core import Finding, Guest, Hypervisor, Severity, first_names, format_kib, printable
 from mom_kvm import Hierarchies, SwapStore, listed_guests, read_kernel_file, read_meminfo
 from mom_plugins_host.capabilities import ColdMemoryControl
 from mom_plugins_host.offload.guests import way_to
@@ -210,16 +210,11 @@ _ZRAM: Final = (
 
 def findings(root: Path, hierarchies: Hierarchies, hypervisor: Hypervisor | None) -> Iterator[Finding]:
     """Yield findings about swap areas, and about guests whose cold memory mom cannot move."""
-    moves_itself = isinstance(hypervisor, ColdMemoryControl)
-    try:
-        stores = hypervisor.swap_stores() if isinstance(hypervisor, ColdMemoryControl) else stores_of(root)
-    except HypervisorError as error:
-        yield Finding(Severity.ERROR, SUBJECT, f"the host's swap cannot be read: {error}", "see the hypervisor plugin's finding above")
+    if hypervisor is not None and isinstance(hypervisor, ColdMemoryControl):  # a simulated host, which no command here can fix
+        for finding in _about_stores(hypervisor.swap_stores()):
+            yield replace(finding, cure="")
         return
-    if moves_itself:  # for example a simulated host, which no command here can fix
-        yield from (replace(finding, cure="") for finding in _about_stores(stores))
-        return
-    yield from _about_stores(stores)
+    yield from _about_stores(stores_of(root))
     guests = yield from listed_guests(hypervisor, SUBJECT)
     if guests is not None:
         yield from _about_guests(root, hierarchies, guests)
