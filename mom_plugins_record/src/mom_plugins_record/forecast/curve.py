@@ -155,7 +155,6 @@ class _SlotForecast(NamedTuple):
     """Forecast at the end of a slot, to be judged an hour later.
 
     :param next_most: expected maximum in the next slot
-    :param hour: expected use an hour later
     :param residuals: difference between the use and each curve
     :param hour_of_each: expected use an hour later, from each curve alone
     """
@@ -163,7 +162,6 @@ class _SlotForecast(NamedTuple):
     slot: int
     used: float
     next_most: float
-    hour: float
     residuals: Sequence[float]
     weights: Sequence[float]
     hour_of_each: Sequence[float]
@@ -238,8 +236,8 @@ class GuestDays:
             if later == 1 and not isnan(forecast.next_most):
                 step = QUANTILE_STEP * max(floor, self.error if self.wrong[3] else floor)
                 self.margin = max(0.0, self.margin + step * (COVERAGE if seen.most > forecast.next_most + self.margin else COVERAGE - 1))
-            elif later == HOUR_SLOTS and not isnan(forecast.hour):
-                error = abs(used - forecast.hour)
+            elif later == HOUR_SLOTS and not isnan(expected := _weighed(forecast.weights, forecast.hour_of_each)):
+                error = abs(used - expected)
                 self._weigh(error, index, floor)
                 flat = abs(used - self.average)
                 for place, loss in enumerate((error, abs(used - forecast.used), flat, 1.0)):
@@ -295,10 +293,9 @@ class GuestDays:
         weights, persistence = self._weights(), self._persistence(HOUR_SLOTS)
         residual = _weighed(weights, residuals)
         next_most = self._season(index + 1, weights) + self._persistence(1) * residual + self.excess_of(index + 1)
-        later = self._curve_values(index + HOUR_SLOTS)
-        each = [used if isnan(had) else had + persistence * more for had, more in zip(later, residuals, strict=True)]
+        each = [had + persistence * more for had, more in zip(self._curve_values(index + HOUR_SLOTS), residuals, strict=True)]
         forecasts = self._forecasts
-        forecasts.append(_SlotForecast(index, used, next_most, _weighed(weights, later) + persistence * residual, residuals, weights, each))
+        forecasts.append(_SlotForecast(index, used, next_most, residuals, weights, each))
         while forecasts and forecasts[0].slot <= index - HOUR_SLOTS:
             del forecasts[0]
 

@@ -29,13 +29,6 @@ SOLD: Final = ("sold", "had", "held", "swapped", "ballooned", "untaken", "beyond
 
 GIVEN_BACK: Final = ("given_back_balloon", "given_back_sweeps", "given_back_cold")
 
-OF_GUESTS: Final = (
-    *(f"{name}_kib_seconds" for name in (*SOLD, *GIVEN_BACK)),
-    "waited_seconds", "waited_for_mom_seconds", "waiting_known_seconds", "killed", "killed_known_seconds",
-    "promise_kept_seconds", "promise_broken_seconds",
-)  # fmt: skip
-"""Names of a guest's sums. The host's hours contain each sum for all guests together, as `guests_*`."""
-
 
 def bin_of(kib: float) -> int:
     """Return the number of the bin for a size."""
@@ -73,7 +66,7 @@ class AccountedHour:
     """Accounts of the host or of one guest for one hour.
 
     :param hour: number of the hour since the epoch
-    :param sums: values that are added up over hours
+    :param sums: values that are added up over hours. `guests_*` of the host are the sums of all guests together
     :param spreads: seconds keyed by bin of a size
     """
 
