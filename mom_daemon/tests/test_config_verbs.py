@@ -396,7 +396,7 @@ plugins:
     tcp:
       listen: "127.0.0.1:8132"
       certificate: {here}/nosuch.pem
-      key: {here}
+      key: {here}/nokey.pem
 """
 
 
@@ -406,4 +406,4 @@ def test_every_file_that_is_missing_is_refused_at_its_place(tmp_path, file, chec
     assert f"{file}:5:" in said
     assert "plugins.policy.file: there is no file /nosuch" in said
     assert "plugins.http.tcp.certificate: " in said
-    assert f"plugins.http.tcp.key: there is no file {tmp_path}" in said
+    assert f"plugins.http.tcp.key: there is no file {tmp_path}/nokey.pem" in said

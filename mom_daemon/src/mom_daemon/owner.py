@@ -10,7 +10,7 @@ import pwd
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -22,8 +22,6 @@ from mom_daemon.cli.options import KeptPath, named_config, runs_as_caller
 if TYPE_CHECKING:
     from mom_core import Config
 
-_OWNER: Final = "mom_daemon.owner"
-
 
 class Owner(NamedTuple):
     """uid, name to show, and group ids with the primary group first."""
@@ -33,21 +31,14 @@ class Owner(NamedTuple):
     groups: tuple[int, ...]
 
 
-def become_owner_for(context: click.Context) -> None:
-    """Switch root to the owner of the verb's files, or of the configured mom's folders."""
+def become_owner_for(context: click.Context) -> Owner | None:
+    """Switch root to the owner of the verb's files, or of the configured mom's folders. Return None if the verb runs as its caller."""
     if os.geteuid() != 0 or runs_as_caller(context):
-        return
+        return None
     kept = [path for parameter in context.command.params if isinstance(parameter.type, KeptPath) for path in _paths(context, parameter)]
     if kept:
-        context.meta[_OWNER] = _become(_owner_on_the_way(kept), kept)
-    else:
-        context.meta[_OWNER] = become_owner(*_folders_of(named_config(context)))
-
-
-def became(context: click.Context) -> Owner | None:
-    """Return the user that this verb switched to; None if it runs as its caller."""
-    owner: Owner | None = context.meta.get(_OWNER)
-    return owner
+        return _become(_owner_on_the_way(kept), kept)
+    return become_owner(*_folders_of(named_config(context)))
 
 
 def _paths(context: click.Context, parameter: click.Parameter) -> list[Path]:

@@ -61,13 +61,12 @@ class VerbContext(click.Context):
         is_verb = callback is self.command.callback and self.invoked_subcommand is None
         if not is_verb or os.geteuid() != 0:
             return super().invoke(callback, *args, **kwargs)
-        from mom_daemon.owner import became, become_owner_for
+        from mom_daemon.owner import become_owner_for
 
-        become_owner_for(self)
+        owner = become_owner_for(self)
         try:
             return super().invoke(callback, *args, **kwargs)
         except (MomError, OSError) as error:
-            owner = became(self)
             if owner is not None and _is_denial(error):
                 user = owner.name
                 error.add_note(f"this command ran as user {user}, who owns mom's folders: specify files that {user} may read or write")

@@ -26,7 +26,7 @@ from mom_daemon.cli.options import config_argument
 from mom_daemon.cli.output import TableColumn, print_table
 from mom_daemon.config.draft import SCHEMA_FILE, Draft, draft_config
 from mom_daemon.config.schema import json_schema
-from mom_daemon.look.here import how_to_act, how_to_start
+from mom_daemon.look.here import how_to_act, how_to_start, may_exist
 from mom_daemon.look.sources import ask
 from mom_daemon.owner import load_as_owner
 from mom_daemon.plugins.declared import about_enabled, check_plugins
@@ -104,15 +104,8 @@ def _missing_files(settings: BaseModel, place: KeyPath) -> Iterator[tuple[KeyPat
             for number, item in enumerate(value):
                 if isinstance(item, BaseModel):
                     yield from _missing_files(item, (*here, number))
-        elif must_exist and isinstance(value, Path) and not _may_exist(value):
+        elif must_exist and isinstance(value, Path) and not may_exist(value):
             yield here, value
-
-
-def _may_exist(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except PermissionError:
-        return True
 
 
 # --- show ----------------------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import shlex
 import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.resources import files
@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import click
 
-from mom_core import Finding, MomError, Severity, UnitError, Value, load_config, parse_duration, read_file, replace_file
+from mom_core import Finding, MomError, Severity, UnitError, load_config, parse_duration, read_file, replace_file
 from mom_daemon import as_caller, config_option, print_prose
 from mom_plugins_http.cli.client import Client
 
@@ -182,18 +182,11 @@ def _as_root(what: str) -> Iterator[None]:
         raise MomError(f"cannot {what}: {error.strerror}", hint="run this as root") from None
 
 
-def longest_wait(in_force: Mapping[str, Value]) -> float:
+def longest_wait(in_force: Mapping[str, Any]) -> float:
     """Return the longest wait of a guest's start, in seconds."""
-    plugins = in_force.get("plugins")
-    for settings in plugins.values() if isinstance(plugins, Mapping) else ():
-        value: object = settings
-        for name in ("reservations", "launches", "wait"):
-            value = value.get(name) if isinstance(value, Mapping) else None
-        if isinstance(value, str):
-            try:
-                return parse_duration(value)
-            except UnitError:
-                continue
+    for settings in in_force.get("plugins", {}).values():
+        with suppress(KeyError, TypeError, UnitError):  # a plugin that delays no guest
+            return parse_duration(settings["reservations"]["launches"]["wait"])
     return _USUAL_WAIT
 
 
