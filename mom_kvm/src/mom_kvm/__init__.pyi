@@ -27,31 +27,20 @@ from .knobs import Knob as Knob, KnobPlugin as KnobPlugin
 from .late_hooks import late_hook as late_hook
 from .root_helper import Helper as Helper
 from .run_summary import RunSummary as RunSummary
-from .services.guests import Admission as Admission, Admissions as Admissions, ClassFiles as ClassFiles
-from .services.guests import (
-    GuestMoves as GuestMoves,
-    HostDrain as HostDrain,
-    MovePreparation as MovePreparation,
-    MoverAbilities as MoverAbilities,
-)
-from .services.launches import LaunchReader as LaunchReader, LaunchedGuest as LaunchedGuest, Launches as Launches
-from .services.hosts import HostMetrics as HostMetrics
-from .services.guests import GuestDescription as GuestDescription, GuestPlatform as GuestPlatform, PlatformProperties as PlatformProperties
-from .services.hosts import PolicyProblem as PolicyProblem, PolicyState as PolicyState, PolicyTexts as PolicyTexts
-from .services.guests import Promises as Promises
-from .services.launches import Reservation as Reservation, Reservations as Reservations
-from .services.hosts import (
-    PastCycle as PastCycle,
-    PastCycles as PastCycles,
-    RecordedPoint as RecordedPoint,
-    RecordedPoints as RecordedPoints,
-)
+from .services import Admission as Admission, Admissions as Admissions, ClassFiles as ClassFiles
+from .services import GuestMoves as GuestMoves, HostDrain as HostDrain, MovePreparation as MovePreparation, MoverAbilities as MoverAbilities
+from .services import LaunchReader as LaunchReader, LaunchedGuest as LaunchedGuest, Launches as Launches
+from .services import HostMetrics as HostMetrics
+from .services import GuestDescription as GuestDescription, GuestPlatform as GuestPlatform, PlatformProperties as PlatformProperties
+from .services import PolicyProblem as PolicyProblem, PolicyState as PolicyState, PolicyTexts as PolicyTexts
+from .services import Promises as Promises
+from .services import Reservation as Reservation, Reservations as Reservations
+from .services import PastCycle as PastCycle, PastCycles as PastCycles, RecordedPoint as RecordedPoint, RecordedPoints as RecordedPoints
 from .simulation import SimulationSetup as SimulationSetup
 from .sockets import Address as Address, PeerCredentials as PeerCredentials
-from .doctor import Cures as Cures
 from .fields import GuestField as GuestField
 from .host_side import HostSide as HostSide
-from .plugin_of_guests import PluginOfGuests as PluginOfGuests
+from .plugin_of_guests import Cures as Cures, PluginOfGuests as PluginOfGuests
 from .seen_guests import SeenGuest as SeenGuest, SeenGuests as SeenGuests
 from .statistics import StatisticsRecord as StatisticsRecord
 from .watch import WatchedMemory as WatchedMemory

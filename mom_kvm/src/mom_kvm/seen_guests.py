@@ -14,7 +14,7 @@ from mom_kvm.fields import GuestField
 from mom_kvm.health import stale_seconds
 from mom_kvm.host_side import HostSide
 from mom_kvm.kernel_files import boot_id
-from mom_kvm.services.guests import GuestDescription
+from mom_kvm.services import GuestDescription
 from mom_kvm.statistics import Reading, StatisticsRecord, convert, usable_memory
 
 _UNINTELLIGIBLE: Final = "the guest's description is invalid"
