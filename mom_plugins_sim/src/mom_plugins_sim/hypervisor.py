@@ -51,7 +51,10 @@ class SimHypervisor:
     @contextmanager
     def _locked_guest(self, guest: Entity) -> Iterator[SimulatedGuest]:
         with self._locked():
-            yield self._find(guest)
+            match = self.world.guests.get(guest.id)
+            if match is None:
+                raise GuestGone("the guest no longer exists")
+            yield match
 
     def _catch_up(self) -> None:
         self.world.advance_to(self._clock())
@@ -145,9 +148,7 @@ class SimHypervisor:
 
     def set_balloon(self, guest: Entity, target_kib: int) -> None:
         """Set a balloon target. Raise `NotSupported` if the guest has no balloon device, or the target exceeds the guest's maximum."""
-        with self._lock:  # `_locked` would take longer than the work, and a cycle may resize every guest
-            self._catch_up()
-            resized = self._find(guest)
+        with self._locked_guest(guest) as resized:
             if resized.scene.rigid:
                 raise NotSupported("the guest has no balloon device")
             if not 0 < target_kib <= resized.memory.maximum:
@@ -194,12 +195,6 @@ class SimHypervisor:
         duration = min(seconds, moved / rate)
         why = "" if moved >= kib else "the time limit was reached" if duration >= seconds else "no more memory to move, or no space for it"
         return SwapStore.Offloaded(int(moved), duration, why)
-
-    def _find(self, guest: Entity) -> SimulatedGuest:
-        match = self.world.guests.get(guest.id)
-        if match is None:
-            raise GuestGone("the guest no longer exists")
-        return match
 
     def ksm_read(self) -> Mapping[str, Value]:
         """Return KSM's files, its CPU time, and the memory that KSM may scan (`shareable_kib`)."""

@@ -142,8 +142,7 @@ class RecordPlugin:
         texts_in_force = context.service(PolicyTexts)
         policies = None if texts_in_force is None else texts_in_force.state()
         in_force = (context.declarations, context.configuration, policies.version if policies else "")
-        # A reload replaces the first two objects; identity is compared faster than content.
-        if self._in_force is None or any(now is not then and now != then for now, then in zip(in_force, self._in_force, strict=True)):
+        if in_force != self._in_force:  # fast, because equal objects are usually identical
             texts = {name: policy.text for name, policy in policies.texts.items()} if policies else context.declarations.policies
             declared = context.declarations
             fields, all_controls = tuple(declared.fields.values()), tuple(declared.controls.values())

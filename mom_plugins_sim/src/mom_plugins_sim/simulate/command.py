@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from collections.abc import Generator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -112,15 +111,12 @@ def simulate(
     summaries = []
     for setup in setups:
         recording = record if record is None or len(setups) == 1 else record / setup.name.replace("/", "_")
-        began = time.monotonic()
         summary = RunSummary(setup.name)
         with progress(shown=not as_json) as say:
             for report in run_scenario(scenario, path, setup, seed, lasts, recording):
                 summary.add(report)
                 say(f"{setup.name}: {100 * (report.time - SimulationSetup.BEGINS) / lasts:.0f} %")
         summaries.append(summary)
-        if not as_json:
-            click.echo(f"{setup.name}: {lasting(lasts)} simulated in {time.monotonic() - began:.1f} s", err=True)
     if as_json:
         click.echo(json.dumps([summary.as_json() for summary in summaries], indent=2))
     else:
