@@ -257,7 +257,7 @@ def _metrics(plugins: Mapping[str, LoadedPlugin]) -> str:
         for spec in getattr(plugin, "mom_declare", tuple)():
             if isinstance(spec, FieldSpec) and spec.scope is Scope.HOST and spec.collected:
                 specs.setdefault(spec.name, spec)
-    host = sorted((f"`{metric.name.partition('{')[0]}`", metric.kind.value, f"`{metric.field}`") for metric in host_metrics(specs.values()))
+    host = sorted((f"`{metric.name}`", metric.kind.value, f"`{metric.field}`") for metric in host_metrics(specs.values()))
     guest = [
         (f"`{column.metric}`", "gauge", ", ".join(f"`{name}`" for name in column.fields), column.about)
         for column in guest_columns(declarations_of(None))
@@ -428,9 +428,8 @@ BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at mos
 
 
 def _words() -> str:
-    from mom_plugins_policy.language.words.forms import SPECIAL_FORMS
-    from mom_plugins_policy.language.words.functions import BUILTINS, CALLABLES, OPERATORS
-    from mom_plugins_policy.language.words.methods import DISK_METHODS, ENTITY_METHODS
+    from mom_plugins_policy.language.functions import BUILTINS, CALLABLES, OPERATORS, SPECIAL_FORMS
+    from mom_plugins_policy.language.words import DISK_METHODS, ENTITY_METHODS
 
     spelled: dict[str, list[str]] = {}
     for operator, name in OPERATORS.items():
@@ -461,9 +460,8 @@ def _words() -> str:
 
 def _editors() -> dict[str, str]:
     """Return the editors' grammars, with the language's present words."""
-    from mom_plugins_policy.language.words.forms import SPECIAL_FORMS
-    from mom_plugins_policy.language.words.functions import BUILTINS, CALLABLES
-    from mom_plugins_policy.language.words.methods import DISK_METHODS, ENTITY_METHODS
+    from mom_plugins_policy.language.functions import BUILTINS, CALLABLES, SPECIAL_FORMS
+    from mom_plugins_policy.language.words import DISK_METHODS, ENTITY_METHODS
 
     groups = {"if": SPECIAL_FORMS, "add": BUILTINS, "abs": CALLABLES, "Prop": [*ENTITY_METHODS, *DISK_METHODS]}
     texts = {}

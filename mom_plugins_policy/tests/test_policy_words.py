@@ -11,8 +11,8 @@ from policy_fixture import fixture
 
 from mom_core.testing import snapshot
 from mom_plugins_policy import Policy
-from mom_plugins_policy.language.words.functions import BUILTINS, FUNCTIONS, FunctionWord
-from mom_plugins_policy.language.words.word import FLOAT, INT, LIST, NIL, STRING
+from mom_plugins_policy.language.functions import BUILTINS, FUNCTIONS, FunctionWord
+from mom_plugins_policy.language.words import FLOAT, INT, LIST, NIL, STRING
 
 WORDS = list(FUNCTIONS.values())
 COUNTS = (0, 1, 2, 3)

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from mom_plugins_policy.language.words.forms import SPECIAL_FORMS
-from mom_plugins_policy.language.words.functions import BUILTINS, CALLABLES, OPERATORS, PREDEFINED
-from mom_plugins_policy.language.words.methods import DISK_METHODS, ENTITY_METHODS
+from mom_plugins_policy.language.functions import BUILTINS, CALLABLES, OPERATORS, PREDEFINED, SPECIAL_FORMS
+from mom_plugins_policy.language.words import DISK_METHODS, ENTITY_METHODS
 
 ROOT = Path(__file__).parents[2]
 EDITORS = ROOT / "packaging/editors"

@@ -11,10 +11,10 @@ from mom_kvm import PolicyProblem
 from mom_plugins_policy.checks.knowledge import EntityKey, FieldKey, Value
 from mom_plugins_policy.language.analysis import Program
 from mom_plugins_policy.language.errors import Trouble, did_you_mean
+from mom_plugins_policy.language.functions import PREDEFINED
 from mom_plugins_policy.language.syntax import Form
 from mom_plugins_policy.language.values import requested, show
-from mom_plugins_policy.language.words.functions import PREDEFINED
-from mom_plugins_policy.language.words.word import DATA, LIST, NIL, NUMBER, STRING
+from mom_plugins_policy.language.words import DATA, LIST, NIL, NUMBER, STRING
 
 _ERRORS = (
     # mom rejects the policy.

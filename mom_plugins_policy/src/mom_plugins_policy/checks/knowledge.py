@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from mom_core import Scope
-from mom_plugins_policy.language.words.word import ENTITY, FLOAT, FUNCTION, INT, LIST, NIL, NUMBER, OTHER, STRING, UNBOUND
+from mom_plugins_policy.language.words import ENTITY, FLOAT, FUNCTION, INT, LIST, NIL, NUMBER, OTHER, STRING, UNBOUND
 
 Keys = frozenset[Hashable]
 """Identities of values that are not nil."""

@@ -26,13 +26,12 @@ from mom_plugins_policy.checks.knowledge import (
     constant,
     either,
 )
+from mom_plugins_policy.language import functions, words
 from mom_plugins_policy.language.analysis import Definition, Program
 from mom_plugins_policy.language.errors import PYTHON_MESSAGES, kind_of
+from mom_plugins_policy.language.functions import Clause, FormWord, FunctionWord, clauses_of
 from mom_plugins_policy.language.syntax import Form, FormKind, abridged
-from mom_plugins_policy.language.words.forms import DEFINING, WORDS, Clause, FormWord, clauses_of
-from mom_plugins_policy.language.words.functions import BUILTINS, CALLABLES, FUNCTIONS, OPERATORS, PREDEFINED, FunctionWord
-from mom_plugins_policy.language.words.methods import DISK_METHODS, ENTITY_METHODS
-from mom_plugins_policy.language.words.word import ANY, ENTITY, FLOAT, FUNCTION, LIST, NIL, OTHER, STRING, UNBOUND, Word
+from mom_plugins_policy.language.words import ANY, ENTITY, FLOAT, FUNCTION, LIST, NIL, OTHER, STRING, UNBOUND, Word
 
 _STEPS: Final = 12_000  # visited lists: some tenths of a second
 _DEEPEST: Final = 120  # nested forms including calls: far above real policies, safely below Python's limit
@@ -72,7 +71,7 @@ class Walk:
         self._bound_in: dict[tuple[int, str], str] = {}
         self._now.bind("Host", Value(ENTITY, entity=EntityKey(Scope.HOST)))
         self._now.bind("Guests", Value(OTHER, held="Guests"))
-        for name in CALLABLES:
+        for name in functions.CALLABLES:
             self._now.bind(name, Value(FUNCTION, held=name))
 
     def walk(self) -> None:
@@ -122,7 +121,7 @@ class Walk:
         first, *parts = form.name.split(".")
         value = self._now.lookup(first)
         if value is None:
-            hint = self.declared.like(first, lambda: {*self.program.bound, *PREDEFINED}) or _ELSEWHERE
+            hint = self.declared.like(first, lambda: {*self.program.bound, *functions.PREDEFINED}) or _ELSEWHERE
             raise self._wrong(form, "undefined-symbol", f"there is no variable {first}", hint=hint)
         for part in parts:
             value = self._attribute(form, value, part)
@@ -130,7 +129,7 @@ class Walk:
 
     def _attribute(self, form: Form, value: Value, name: str) -> Value:
         if value.entity is not None:
-            if name in ENTITY_METHODS:
+            if name in words.ENTITY_METHODS:
                 return Value(FUNCTION, entity=value.entity, held=name)
             self.declared.field(form, value.entity.scope, name, attribute=True)
             return self.declared.value_of(FieldKey(value.entity, name))
@@ -167,19 +166,19 @@ class Walk:
             raise self._wrong(form, "empty-form", "there is nothing to evaluate")
         head, arguments = form.items[0], form.items[1:]
         if head.kind is FormKind.OPERATOR:
-            return self._builtin(form, BUILTINS[OPERATORS[head.name]], arguments)
+            return self._builtin(form, functions.BUILTINS[functions.OPERATORS[head.name]], arguments)
         if head.kind is not FormKind.NAME:
             raise self._wrong(form, "not-callable", "a list begins with a name or an operator", head)
         if "." in head.name:
             return self._dotted_call(form, head, arguments)
-        value = self._now.lookup(head.name) if head.name in PREDEFINED or head.name in self.program.bound else None
+        value = self._now.lookup(head.name) if head.name in functions.PREDEFINED or head.name in self.program.bound else None
         if value is None:
             return self._word(form, arguments)
         if value.held and value.types == FUNCTION:
             values = [self._value(argument) for argument in arguments]
-            if value.held in FUNCTIONS:
-                self._arity(form, value.held, FUNCTIONS[value.held], len(values))
-                return self._function(form, FUNCTIONS[value.held], values, arguments)
+            if value.held in functions.FUNCTIONS:
+                self._arity(form, value.held, functions.FUNCTIONS[value.held], len(values))
+                return self._function(form, functions.FUNCTIONS[value.held], values, arguments)
             return self._method(form, value, value.held, values, arguments)
         if value.types & FUNCTION:
             raise _TooFar
@@ -193,7 +192,7 @@ class Walk:
         word = self.program.words.get(name)
         if isinstance(word, FormWord):
             self._arity(form, name, word, len(arguments))
-            if word.parts(form) is None and not (name in DEFINING and arguments[0].name in self.program.words):
+            if word.parts(form) is None and not (name in functions.DEFINING and arguments[0].name in self.program.words):
                 raise self._wrong(form, "malformed", word.shape)
             return _FORMS[name](self, form, arguments)
         if isinstance(word, FunctionWord):
@@ -328,7 +327,7 @@ class Walk:
             candidates = self.program.definitions.get(name, ())
         if not candidates:
             later = "it is defined only later" if name in self.program.definitions else ""
-            hint = later or self.declared.like(name, lambda: {*self.program.definitions, *WORDS}) or _ELSEWHERE
+            hint = later or self.declared.like(name, lambda: {*self.program.definitions, *functions.WORDS}) or _ELSEWHERE
             raise self._wrong(form, "unknown-function", f"there is no function {name}", form.items[0], hint)
         fitting = [candidate for candidate in candidates if len(candidate.parameters) == len(arguments)]
         if not fitting:
@@ -417,24 +416,24 @@ class Walk:
         base = self._now.lookup(first)
         if base is None:
             return self._word(form, arguments)
-        method = len(parts) == 1 and (parts[0] in ENTITY_METHODS or parts[0] in DISK_METHODS)
-        if method and base.types & (ENTITY | OTHER) and not (base.entity is not None and parts[0] in DISK_METHODS):
+        method = len(parts) == 1 and (parts[0] in words.ENTITY_METHODS or parts[0] in words.DISK_METHODS)
+        if method and base.types & (ENTITY | OTHER) and not (base.entity is not None and parts[0] in words.DISK_METHODS):
             values = [self._value(argument) for argument in arguments]
-            return NIL_VALUE if parts[0] in DISK_METHODS else self._method(form, base, parts[0], values, arguments)
+            return NIL_VALUE if parts[0] in words.DISK_METHODS else self._method(form, base, parts[0], values, arguments)
         if head.name in self.program.definitions:
             return self._word(form, arguments)
         if base.entity is None and base.types & (ENTITY | OTHER) and self.program.callables:
             raise _TooFar
         declared = base.entity is None or self.declared.declares(base.entity.scope, parts[0])
         kind = "not-callable" if declared and base.types & (ENTITY | OTHER) else "unknown-function"
-        hint = "" if base.entity is None else self.declared.like(parts[0], lambda: ENTITY_METHODS)
+        hint = "" if base.entity is None else self.declared.like(parts[0], lambda: words.ENTITY_METHODS)
         raise self._wrong(form, kind, f"{head.name} cannot be called", head, hint)
 
     def _method(self, form: Form, base: Value, method: str, values: Sequence[Value], places: Sequence[Form]) -> Value:
-        self._arity(form, form.items[0].name, ENTITY_METHODS[method], len(values))
+        self._arity(form, form.items[0].name, words.ENTITY_METHODS[method], len(values))
         name = values[0].constant[0] if values[0].constant is not None else None
         if not isinstance(name, str):
-            return NIL_VALUE if ENTITY_METHODS[method].writes else replace(self._unknown)
+            return NIL_VALUE if words.ENTITY_METHODS[method].writes else replace(self._unknown)
         self.declared.method(base.entity, method, name, values, places)
         entity = base.entity
         if method == "StatAvg" and entity is not None:
@@ -445,7 +444,7 @@ class Walk:
         if method == "Stat" and entity is not None:
             value = self._now.narrowed(self.declared.value_of(FieldKey(entity, name)))
             return value if len(values) == 1 else replace(either(value, values[1]), doubt=None)
-        return NIL_VALUE if ENTITY_METHODS[method].writes else replace(self._unknown)
+        return NIL_VALUE if words.ENTITY_METHODS[method].writes else replace(self._unknown)
 
 
 _CERTAIN: Final = {"type": "the operands of {} have incompatible types", "zero-division": "division by zero"}

@@ -7,11 +7,9 @@ from dataclasses import dataclass, field
 
 from mom_core import Scope
 from mom_kvm import PolicyProblem
+from mom_plugins_policy.language.functions import CALLABLES, DEFINING, WORDS, FormWord, Parts
 from mom_plugins_policy.language.syntax import Form, FormKind, all_in
-from mom_plugins_policy.language.words.forms import DEFINING, WORDS, FormWord, Parts
-from mom_plugins_policy.language.words.functions import CALLABLES
-from mom_plugins_policy.language.words.methods import DISK_METHODS, ENTITY_METHODS
-from mom_plugins_policy.language.words.word import Word
+from mom_plugins_policy.language.words import DISK_METHODS, ENTITY_METHODS, Word
 
 _STATISTICS = ("Stat", "StatAvg")
 _METHODS = frozenset(ENTITY_METHODS) | frozenset(DISK_METHODS)

@@ -12,11 +12,10 @@ from typing import Final
 from mom_plugins_policy.language import limits
 from mom_plugins_policy.language.analysis import Program
 from mom_plugins_policy.language.errors import Trouble
+from mom_plugins_policy.language.functions import BUILTINS, DEFINING, OPERATORS, PREDEFINED, FormWord, FunctionWord, clauses_of
 from mom_plugins_policy.language.runtime import Code, Evaluation
 from mom_plugins_policy.language.syntax import Form, FormKind, all_in
 from mom_plugins_policy.language.values import UNBOUND, Any_, Function
-from mom_plugins_policy.language.words.forms import DEFINING, FormWord, clauses_of
-from mom_plugins_policy.language.words.functions import BUILTINS, OPERATORS, PREDEFINED, FunctionWord
 
 
 def code_of(program: Program) -> Sequence[Code]:

@@ -14,12 +14,12 @@ from mom_plugins_policy.language import limits
 from mom_plugins_policy.language.analysis import Definition, Program, analyse
 from mom_plugins_policy.language.code import code_of
 from mom_plugins_policy.language.errors import Fault, PolicyError
+from mom_plugins_policy.language.functions import Clause
 from mom_plugins_policy.language.reader import read
 from mom_plugins_policy.language.runtime import Evaluation, Notes
 from mom_plugins_policy.language.syntax import Form, FormKind, abridged, all_in
 from mom_plugins_policy.language.values import Guests, show
-from mom_plugins_policy.language.words.forms import Clause
-from mom_plugins_policy.language.words.methods import ENTITY_METHODS
+from mom_plugins_policy.language.words import ENTITY_METHODS
 from mom_plugins_policy.notes import NoteStore
 
 _FIELD = re.compile(r"\.(\w+)")

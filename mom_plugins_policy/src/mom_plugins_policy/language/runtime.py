@@ -12,11 +12,10 @@ from mom_core import Entity, Guest, Host, Scope, Snapshot, Value
 from mom_plugins_policy.language import limits
 from mom_plugins_policy.language.budgets import SMALL, Budgets
 from mom_plugins_policy.language.errors import PYTHON_MESSAGES, Fault, Trouble, kind_of
+from mom_plugins_policy.language.functions import CALLABLES, FunctionWord
 from mom_plugins_policy.language.syntax import Form, FormKind, abridged
 from mom_plugins_policy.language.values import UNBOUND, Any_, Disk, Function, Guests, requested, samples_of, show
-from mom_plugins_policy.language.words.functions import CALLABLES, FunctionWord
-from mom_plugins_policy.language.words.methods import DISK_METHODS, ENTITY_METHODS
-from mom_plugins_policy.language.words.word import Word
+from mom_plugins_policy.language.words import DISK_METHODS, ENTITY_METHODS, Word
 from mom_plugins_policy.notes import LONGEST, keepable
 
 _log = logging.getLogger("mom.policy")

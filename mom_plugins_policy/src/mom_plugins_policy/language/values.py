@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 from mom_core import Guest, Host, Snapshot, printable
 from mom_plugins_policy.language.errors import Trouble
 from mom_plugins_policy.language.syntax import Form
-from mom_plugins_policy.language.words.word import Word
+from mom_plugins_policy.language.words import Word
 
 Any_: TypeAlias = Any  # value of the language; the policy decides its type
 

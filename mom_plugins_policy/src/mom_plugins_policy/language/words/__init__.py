@@ -1,1 +1,0 @@
-"""Words of the language, as records for the compiler, the checks, the reasons and the documentation."""
