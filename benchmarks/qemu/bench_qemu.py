@@ -36,7 +36,6 @@ def main() -> int:
     logging.disable(logging.ERROR)
     from mom_core import PluginContext
     from mom_plugins_qemu.hypervisor import QemuHypervisor
-    from mom_plugins_qemu.sampler import QemuHypervisorSettings
 
     with tempfile.TemporaryDirectory(prefix="mom-bench-") as folder:
         command = [sys.executable, str(STAND_IN), folder, str(arguments.guests), str(arguments.hanging)]
@@ -45,7 +44,7 @@ def main() -> int:
                 assert stand_in.stdout is not None
                 assert stand_in.stdout.readline() == b"ready\n"
                 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-                hypervisor = QemuHypervisor(QemuHypervisorSettings(sockets=(f"{folder}/*.qmp",)), PluginContext("qemu"))
+                hypervisor = QemuHypervisor(PluginContext("qemu"), (f"{folder}/*.qmp",))
                 cpu, wall, seen = [], [], []
                 for _ in range(arguments.rounds + 1):
                     began, started = time.process_time(), time.monotonic()

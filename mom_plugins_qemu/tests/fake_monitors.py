@@ -16,7 +16,6 @@ from typing import Any
 from mom_core import PluginContext
 from mom_devkit import HandClock
 from mom_plugins_qemu.hypervisor import QemuHypervisor
-from mom_plugins_qemu.sampler import QemuHypervisorSettings
 
 MIB = 1024
 GREETING = b'{"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": "Debian"}, "capabilities": ["oob"]}}\r\n'
@@ -132,8 +131,7 @@ class FakeHost:
 
     def hypervisor(self, *, monotonic: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time) -> QemuHypervisor:
         """Return the plugin's hypervisor on these monitors."""
-        settings = QemuHypervisorSettings([f"{self.folder}/*.qmp"])
-        return QemuHypervisor(settings, PluginContext("qemu", monotonic=monotonic), wall)
+        return QemuHypervisor(PluginContext("qemu", monotonic=monotonic), [f"{self.folder}/*.qmp"], wall=wall)
 
     def add(self, name: str, **more: Any) -> FakeGuest:
         """Start a guest."""

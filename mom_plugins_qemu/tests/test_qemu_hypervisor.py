@@ -34,7 +34,6 @@ from mom_plugins_qemu import sampler, visits
 from mom_plugins_qemu.hypervisor import QemuHypervisor, examined
 from mom_plugins_qemu.monitors import listeners_of, trusted_users
 from mom_plugins_qemu.qemu_process import Identity
-from mom_plugins_qemu.sampler import QemuHypervisorSettings
 from mom_plugins_qemu.visits import Failure, Visit
 
 
@@ -130,9 +129,9 @@ def test_monitors_of_qemus_own_user_are_used_where_the_operator_names_it(host: F
     os.chown(host.folder, 1, 1)
     sockets = (f"{host.folder}/*.qmp",)
     with pytest.raises(PermissionDenied, match="belongs to the user 1"):
-        QemuHypervisor(QemuHypervisorSettings(sockets=sockets), PluginContext("qemu")).guests()
+        QemuHypervisor(PluginContext("qemu"), sockets).guests()
     users = trusted_users(["daemon"])
-    assert list(listed(QemuHypervisor(QemuHypervisorSettings(sockets=sockets, users=users), PluginContext("qemu")))) == ["web"]
+    assert list(listed(QemuHypervisor(PluginContext("qemu"), sockets, users))) == ["web"]
     with pytest.raises(MomError, match="there is no user nobody-here"):
         trusted_users(["nobody-here"])
 
@@ -283,7 +282,7 @@ def test_nothing_is_taken_of_memory_that_nothing_else_can_use(
         (process / file).write_bytes(Path(f"/proc/self/{file}").read_bytes())
     (process / "status").write_text(f"Name:\tqemu\n{held}Threads:\t1\n")
     host.add("web", devices=devices)
-    (web,) = QemuHypervisor(QemuHypervisorSettings(["/*.qmp"]), PluginContext("qemu", root=host.folder)).guests()
+    (web,) = QemuHypervisor(PluginContext("qemu", root=host.folder), ["/*.qmp"]).guests()
     assert (web.properties.get("pinned"), web.blocked) == (pinned, {"balloon_target": pinned} if pinned else {})
 
 

@@ -12,7 +12,6 @@ from mom_core import PermissionDenied, PluginContext
 from mom_devkit import wait_until
 from mom_devkit.without_root import MomPower, StandInGuest, another_user
 from mom_plugins_qemu.hypervisor import QemuHypervisor
-from mom_plugins_qemu.sampler import QemuHypervisorSettings
 
 pytestmark = [pytest.mark.processes, pytest.mark.real, pytest.mark.skipif(os.geteuid() != 0, reason="only root can have others run QEMU")]
 
@@ -44,8 +43,7 @@ def monitor(mom_open_folder: Path) -> Iterator[tuple[Path, StandInGuest]]:
 
 
 def hypervisor(path: Path) -> QemuHypervisor:
-    settings = QemuHypervisorSettings(sockets=[str(path.parent / "*.qmp")], users=USERS)
-    return QemuHypervisor(settings, PluginContext("qemu"))
+    return QemuHypervisor(PluginContext("qemu"), [str(path.parent / "*.qmp")], USERS)
 
 
 def test_a_guest_is_found_by_its_monitor(monitor: tuple[Path, StandInGuest], mom_power: MomPower) -> None:

@@ -19,7 +19,6 @@ from mom_core import Engine, PluginContext, Report, Value
 from mom_devkit import config_of, wait_until
 from mom_plugins_qemu import QemuPlugin
 from mom_plugins_qemu.hypervisor import QemuHypervisor
-from mom_plugins_qemu.sampler import QemuHypervisorSettings
 
 pytestmark = pytest.mark.real
 
@@ -49,7 +48,7 @@ def mom(host: PlainHost) -> Iterator[MomRun]:
 
 
 def plugin_on(host: PlainHost) -> QemuHypervisor:
-    return QemuHypervisor(QemuHypervisorSettings(sockets=(f"{host.folder}/*.qmp",)), PluginContext("qemu"))
+    return QemuHypervisor(PluginContext("qemu"), (f"{host.folder}/*.qmp",))
 
 
 def test_a_guest_is_known_measured_and_resized(host: PlainHost) -> None:
@@ -180,7 +179,6 @@ def test_virtio_mem_sizes_a_guest_whose_memory_a_balloon_cannot_take(host: Plain
     options = ["-m", "256,maxmem=2G", "-object", "memory-backend-ram,id=vmem0,size=256M"]
     guest = host.start("web", options=[*options, "-device", "virtio-mem-pci,id=vm0,memdev=vmem0,requested-size=256M"], balloon=False)
     guest.wait_until_up()
-    settings = QemuHypervisorSettings(sockets=[str(guest.monitor)])
     context = PluginContext("qemu", guest_settings=lambda _: QemuPlugin.GuestSettings.model_validate({"memory": "512MiB"}))
 
     def plugged() -> int:
@@ -188,13 +186,13 @@ def test_virtio_mem_sizes_a_guest_whose_memory_a_balloon_cannot_take(host: Plain
         return int(device["data"]["size"]) >> 20
 
     wait_until(lambda: plugged() == 256, "it is plugged in")
-    hypervisor = QemuHypervisor(settings, context)
+    hypervisor = QemuHypervisor(context, [str(guest.monitor)])
     (web,) = hypervisor.guests()
     fields = hypervisor.fields([web])[web.id]
     assert (fields["sized_by"], fields["balloon_cur"], fields["balloon_max"]) == ("virtio-mem", 512 * KIB_IN_MIB, 512 * KIB_IN_MIB)
     hypervisor.set_balloon(web.entity, 384 * KIB_IN_MIB)
     wait_until(lambda: plugged() == 128, "it is unplugged")
     assert hypervisor.balloon_sizes([web.entity]) == {web.id: 384 * KIB_IN_MIB}
-    after_a_crash = QemuHypervisor(settings, context)
+    after_a_crash = QemuHypervisor(context, [str(guest.monitor)])
     after_a_crash.set_balloon(web.entity, 512 * KIB_IN_MIB)
     wait_until(lambda: plugged() == 256, "it has its memory back")

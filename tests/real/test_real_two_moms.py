@@ -19,7 +19,6 @@ from real_guests import Lab, RealGuest
 from mom_core import GuestBusy, PluginContext
 from mom_devkit import wait_until
 from mom_plugins_qemu.hypervisor import QemuHypervisor
-from mom_plugins_qemu.sampler import QemuHypervisorSettings
 
 pytestmark = pytest.mark.real
 
@@ -270,7 +269,7 @@ def test_a_guest_of_plain_qemu_that_is_moved_within_the_host_is_managed_before_a
         new = host.start("a-new", options=waits, identity=old.uuid)
 
         def mom() -> QemuHypervisor:
-            return QemuHypervisor(QemuHypervisorSettings(sockets=(f"{folder}/*.qmp",)), PluginContext("qemu"))
+            return QemuHypervisor(PluginContext("qemu"), (f"{folder}/*.qmp",))
 
         before = mom()  # it begins while the other one is already waiting
         (guest,) = before.guests()

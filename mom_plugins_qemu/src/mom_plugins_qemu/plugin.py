@@ -66,11 +66,9 @@ class QemuPlugin(PluginOfGuests["QemuHypervisor"]):
     def mom_setup(self) -> None:
         # Late import: commands that only list plugins must be fast.
         from mom_plugins_qemu.hypervisor import QemuHypervisor
-        from mom_plugins_qemu.sampler import QemuHypervisorSettings
 
         settings = self._settings
-        sampling = QemuHypervisorSettings(settings.sockets, trusted_users(settings.users), settings.definitions)
-        self._hypervisor = QemuHypervisor(sampling, self._context)
+        self._hypervisor = QemuHypervisor(self._context, settings.sockets, trusted_users(settings.users), settings.definitions)
         if settings.watch:
             self._watch_by(self._hypervisor)
 

@@ -6,7 +6,6 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -47,24 +46,28 @@ _Visits: TypeAlias = "list[tuple[Visit, MonitoredGuest | None]]"
 """Visits, each with the monitor's guest; None if not known yet."""
 
 
-@dataclass(frozen=True, slots=True)
-class QemuHypervisorSettings:
-    """Settings of `QemuHypervisor`."""
-
-    sockets: Sequence[str] = ()
-    users: Set[int] = field(default_factory=lambda: trusted_users(()))
-    definitions: Path | None = None
-
-
 class Sampler(SeenGuests[MonitoredGuest]):
-    """Monitors and the guests behind them. Thread-safe: one thread at a time queries monitors, for a second at most."""
+    """Monitors and the guests behind them. Thread-safe: one thread at a time queries monitors, for a second at most.
 
-    def __init__(self, settings: QemuHypervisorSettings, context: PluginContext, wall: Callable[[], float] = time.time) -> None:
+    :param sockets: patterns of monitors' sockets
+    :param users: IDs of trusted users; None for root and mom's own user
+    :param definitions: folder with Proxmox VE's definitions
+    """
+
+    def __init__(
+        self,
+        context: PluginContext,
+        sockets: Sequence[str],
+        users: Set[int] | None = None,
+        definitions: Path | None = None,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
         self._proc = context.root / "proc"
         self._processes = HostSide(self._process_of, context.root, context.monotonic)
         super().__init__(context.monotonic, self._processes, self._proc)
-        self.uri = "qmp:" + ",".join(settings.sockets)
-        self._settings, self._context, self._log, self._wall = settings, context, context.log, wall
+        self.uri = "qmp:" + ",".join(sockets)
+        self._sockets, self._users = sockets, trusted_users(()) if users is None else users
+        self._context, self._log, self._wall = context, context.log, wall
         self._visiting = threading.Lock()
         self._guests: dict[str, MonitoredGuest] = {}
         """Guests keyed by monitor path."""
@@ -76,8 +79,8 @@ class Sampler(SeenGuests[MonitoredGuest]):
         self._visited: set[str] = set()
         """Paths of existing monitors that mom has queried at least once."""
         self._definitions: Definitions | None = None
-        if settings.definitions is not None:
-            self._definitions = Definitions(context.root, settings.definitions, PlatformProperties(context))
+        if definitions is not None:
+            self._definitions = Definitions(context.root, definitions, PlatformProperties(context))
         self.duplicates: Mapping[str, str] = {}
         """Messages about monitors that claim another guest's ID, keyed by monitor path."""
         self.foreign: dict[str, str] = {}
@@ -91,7 +94,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
         now = self._monotonic()
         self._incomplete = None
         self.foreign = {}
-        paths = find_monitors(self._context.root, self._settings.sockets, self._settings.users)
+        paths = find_monitors(self._context.root, self._sockets, self._users)
         with self._lock:
             due = self._begin(paths, now)
         self._run_rounds(due, 0)
@@ -221,7 +224,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
         full = [visit for visit in visits if visit.failure is Failure.OCCUPIED and not visit.process and visit.path not in self._search_at]
         if full:
             self._search_at |= dict.fromkeys((visit.path for visit in full), now + LAST_RETRY_SECONDS)
-            processes = listeners_of(self._proc, {visit.path for visit in full}, self._settings.users)
+            processes = listeners_of(self._proc, {visit.path for visit in full}, self._users)
             for visit in full:
                 visit.process = processes.get(visit.path, 0)
 
@@ -342,7 +345,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
         # Two connections of mom would wait for each other.
         if visits:
             with self._visiting:
-                visit_all(visits, self._monotonic, self._settings.users)
+                visit_all(visits, self._monotonic, self._users)
 
     def _started(self, process: int) -> int:
         times = ProcessStat.running(f"{self._proc}/{process}")
