@@ -14,12 +14,12 @@ import click
 
 from mom_core import GuestPattern, MomError, UnitError, load_config, parse_duration, printable
 from mom_daemon import KeptPath, config_option, json_option, print_text
-from mom_plugins_record.recording.plugin import configured_recorder
+from mom_plugins_record.recording.plugin import RecordPlugin, configured_recorder
 from mom_plugins_record.recording.times import format_time
 from mom_plugins_record.report.accounts_file import NAME, check, read_guests, read_hosts
 from mom_plugins_record.report.hours import HOUR
 from mom_plugins_record.report.page import page
-from mom_plugins_record.report.summary import AccountedHours, Price, summary_of
+from mom_plugins_record.report.summary import AccountedHours, summary_of
 from mom_plugins_record.report.terminal import print_report
 
 FORMAT: Final = 4
@@ -58,8 +58,8 @@ def report(path: Path | None, last: str, by: str, tenant: str, html: Path | None
         raise click.UsageError(f"--tenant: {error}") from None
     if as_json and html is not None:
         raise click.UsageError("choose one of --json and --html")
-    path, price = _settings(path, config_path)
-    summary = summary_of(find_accounts(path, seconds), by, tenant, price)
+    path, settings = _settings(path, config_path)
+    summary = summary_of(find_accounts(path, seconds), by, tenant, settings.price, settings.currency)
     if tenant and not summary.whole.guests:
         verb = "is named" if pattern.property == "name" else "matches"
         raise MomError(f"no guest in that period {verb} {printable(tenant)}", hint="use --by guest without --tenant to list all guests")
@@ -103,12 +103,12 @@ def find_accounts(path: Path, last: float) -> AccountedHours:
     return AccountedHours(of_that_time, guests, since, until, remarks)
 
 
-def _settings(path: Path | None, config_path: str | None) -> tuple[Path, Price]:
+def _settings(path: Path | None, config_path: str | None) -> tuple[Path, RecordPlugin.Settings]:
     try:
         config = load_config(config_path)
         settings = configured_recorder(config)
     except MomError:
         if path is None or config_path is not None:
             raise
-        return path, Price()
-    return path or settings.folder(config.state_directory), Price(settings.price, settings.currency)
+        return path, RecordPlugin.Settings()
+    return path or settings.folder(config.state_directory), settings

@@ -172,14 +172,6 @@ SEEN_SHARE: Final = 0.5
 """Share of an hour that must be known for the hour to count as evidence of the guest's need."""
 
 
-@dataclass(frozen=True, slots=True)
-class Price:
-    """Price of a GiB of memory for a month; None if not set."""
-
-    each_gib_month: float | None = None
-    currency: str = ""
-
-
 Figures: TypeAlias = Mapping[str, float | None]
 """Numbers keyed by their names in JSON; None if unknown.
 
@@ -245,11 +237,12 @@ class AccountedHours:
     remarks: Sequence[str] = ()
 
 
-def summary_of(account: AccountedHours, by: str = "class", tenant: str = "", price: Price = Price()) -> ReportSummary:
+def summary_of(account: AccountedHours, by: str, tenant: str, price: float | None, currency: str) -> ReportSummary:
     """Return the figures of a report, summed up from these hours.
 
     :param by: subject of each line: `class`, `guest`, `host`, or a property of the platform such as `project`
     :param tenant: pattern of guests. A report with a tenant leaves out the host and all other guests
+    :param price: price of a GiB of memory for a month; None if not set
     """
     since, until = account.since, account.until
     hours = [total_of(rows) for _, rows in groupby(account.hosts, lambda row: row.hour)]  # a restarted mom leaves two rows for one hour
@@ -279,7 +272,7 @@ def summary_of(account: AccountedHours, by: str = "class", tenant: str = "", pri
         line,
         by,
         lines,
-        _worth(line, host, price, tenant),
+        _worth(line, 0.0 if tenant else host.latest["total_kib"], price, currency),
         None if tenant else _host_figures(host),
         None if tenant else growth_of(_needed_by_day(hours, sums.needs), limit, until),
         [] if tenant else _spans(hours, 1 if until - since < SHORT else DAY_HOURS),
@@ -391,15 +384,13 @@ def _percentiles(name: str, hour: AccountedHour, average: float, most: float | N
     }
 
 
-def _worth(line: ReportLine, host: AccountedHour, price: Price, tenant: str) -> Worth | None:
+def _worth(line: ReportLine, host_kib: float, price: float | None, currency: str) -> Worth | None:
     gib, gib_hours = line.figures["given_back_at_least_gib"], line.figures["given_back_at_least_gib_hours"]
     if gib is None or gib_hours is None:
         return None
     months = gib_hours / HOURS_A_MONTH
-    money = None if price.each_gib_month is None else months * price.each_gib_month
-    total = host.latest["total_kib"]
-    hosts = None if tenant or not total else gib * KIB_PER_GIB / total
-    return Worth(months, price.each_gib_month, price.currency, money, hosts)
+    money = None if price is None else months * price
+    return Worth(months, price, currency, money, gib * KIB_PER_GIB / host_kib if host_kib else None)
 
 
 def _host_figures(host: AccountedHour) -> Figures:

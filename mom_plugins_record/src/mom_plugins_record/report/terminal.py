@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 import click
 
 from mom_core import count_of, lasting, printable
-from mom_daemon import print_prose
+from mom_daemon import TableColumn, print_prose, print_table
 from mom_plugins_record.recording.times import format_time
 from mom_plugins_record.report.summary import Figures, Growth, ReportLine, ReportSummary, Worth
 
@@ -27,8 +27,6 @@ MEANS: Final = {"balloon": "balloon", "sweeps": "sweeps, free page reporting", "
 
 def print_report(summary: ReportSummary) -> None:
     """Print the report."""
-    from mom_daemon import TableColumn, print_table
-
     print_prose(click.style(f"{title(summary)}, {span(summary)}", bold=True), 2)
     print_prose(f"{watched_share(summary)}; {counted_until(summary)}", 2)
     for remark in summary.remarks:
