@@ -13,6 +13,6 @@ from .plugins.declared import declarations_of as declarations_of
 from .plugin_parts import About as About, Explainer as Explainer, ExplanationPart as ExplanationPart, Sentence as Sentence
 from .explain.explanation import Explainers as Explainers
 from .look.sources import NoSuchGuest as NoSuchGuest, NotRunning as NotRunning, find_guest as find_guest
-from .look.sources import recording as recording
+from .look.sources import ask as ask, recording as recording
 from .plugin_parts import RunningMom as RunningMom, StatusPart as StatusPart
 from .cli.output import TableColumn as TableColumn, print_table as print_table
