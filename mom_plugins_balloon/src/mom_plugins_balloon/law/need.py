@@ -5,7 +5,6 @@ The need is memory in use that a guest could give up only by swapping. Above it,
 
 from __future__ import annotations
 
-import math
 from typing import Final, NamedTuple
 
 from mom_plugins_balloon.gate import ShrinkLimits
@@ -46,8 +45,6 @@ class LawContext(NamedTuple):
     below_low: bool
     no_reclaim: bool
     """Whether no guest has to give memory, even if all grow."""
-    depth: float
-    """Limit to which a sweep inflates a balloon, hollow memory included."""
 
     @property
     def plenty(self) -> float:
@@ -63,15 +60,13 @@ class LawContext(NamedTuple):
         return max(self.law.sweep_step / BYTES, min(SWEEP_STEP_SHARE * size, 0.5 * self.moves))  # large balloons move a smaller share
 
 
-def context_of(
-    host: HostMemory, law: LawParameters, limits: ShrinkLimits, *, no_reclaim: bool = False, depth: float = math.inf
-) -> LawContext:
+def context_of(host: HostMemory, law: LawParameters, limits: ShrinkLimits, *, no_reclaim: bool = False) -> LawContext:
     """Return the context of one cycle."""
     # With a reservation, the limit is the high watermark, because the reserved memory must be available before the launch.
     margins_below = host.high if host.reserved > 0 else max(host.hard, law.tight_below * host.high)
     return LawContext(
         host, limits, law, margins_below, moves=BALLOON_KIB_PER_SECOND * host.interval, below_hard=host.available < host.hard,
-        takes_margins=host.available < margins_below, below_low=host.available < host.low, no_reclaim=no_reclaim, depth=depth,
+        takes_margins=host.available < margins_below, below_low=host.available < host.low, no_reclaim=no_reclaim,
     )  # fmt: skip
 
 

@@ -178,7 +178,7 @@ def _sweep_of(guest: GuestMemory, need: Need, size: float, most: float, context:
     # Kernels allocate small free blocks first and report large ones: a balloon mostly gets memory that was not reported.
     hollow = 0.0 if guest.sweeps.reporting else guest.habits.hollow or 0.0
     keeps = swept_keeps(guest, max(need.held, need.need), context)
-    idle = min(idle, min(context.moves + hollow, context.depth, calm, size - keeps) - hollow)
+    idle = min(idle, min(context.moves + hollow, calm, size - keeps) - hollow)
     return (idle - missed, idle + hollow) if idle >= least else (0.0, 0.0)
 
 

@@ -17,7 +17,7 @@ from mom_plugins_balloon.law.offer import NO_OFFER, TRIMS, Balance, Offer
 from mom_plugins_balloon.law.reasons import ReasonCode
 from mom_plugins_balloon.law.want import Ask, ask_of, ready_memory
 from mom_plugins_balloon.memory import GuestMemory, HostMemory, guaranteed_size
-from mom_plugins_balloon.parameters import BALLOON_KIB_PER_SECOND, STEP_KIB, LawParameters
+from mom_plugins_balloon.parameters import STEP_KIB, LawParameters
 
 
 class WeighedGuest(NamedTuple):
@@ -269,7 +269,7 @@ def sweep_of(host: HostMemory, guest: GuestMemory, parameters: LawParameters, li
 
     :param host: `interval` is the time in which the balloon may inflate
     """
-    ask = ask_of(guest, context_of(host, parameters, limits, depth=BALLOON_KIB_PER_SECOND * host.interval))
+    ask = ask_of(guest, context_of(host, parameters, limits))
     if guest.size is not None and ask.offer.sweep and not ask.relief:
         passed = gate(int(guest.size - ask.offer.depth), guest, limits).size
         if passed is not None and passed < guest.size:
