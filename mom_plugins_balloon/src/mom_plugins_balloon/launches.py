@@ -44,7 +44,8 @@ class HostLaunches:
             self.context.log.debug("guest %s needs no reservation: %s", printable(guest.name), guest.why_none)
             return LaunchedGuest.Launch(guest, LaunchedGuest.Launch.State.STARTS)
         if self.context.observes:
-            return self._observed(guest)
+            note = "mom only observes: no memory was reserved for this guest"
+            return LaunchedGuest.Launch(guest, LaunchedGuest.Launch.State.STARTS, note=note)
         wait = min(self.settings.wait, patience)
         launch = LaunchedGuest.Launch(guest, LaunchedGuest.Launch.State.WAITING, until=self.context.monotonic() + wait)
         try:
@@ -63,16 +64,6 @@ class HostLaunches:
         if kept is None and not self.reservations.loaded and self.context.monotonic() < launch.until:
             return launch  # after a reload, mom has not read the reservations yet
         return self._judged(launch, kept)
-
-    def _observed(self, guest: LaunchedGuest) -> LaunchedGuest.Launch:
-        with contextlib.suppress(MomError):
-            free_kib = self.reservations.room().free_kib
-            if free_kib < guest.memory_kib:
-                sizes = format_kib(free_kib), format_kib(guest.memory_kib)
-                self.context.log.info("guest %s starts with only %s of its %s available: mom only observes", printable(guest.name), *sizes)
-        return LaunchedGuest.Launch(
-            guest, LaunchedGuest.Launch.State.STARTS, note="mom only observes: no memory was reserved for this guest"
-        )
 
     def _short(self, launch: LaunchedGuest.Launch, room: Reservation.Room, who: str) -> LaunchedGuest.Launch:
         # A guest that starts anyway gets the largest possible part.
