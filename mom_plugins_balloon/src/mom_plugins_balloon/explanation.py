@@ -17,15 +17,12 @@ from mom_plugins_balloon.memory import GuestMemory
 from mom_plugins_balloon.names import CONTROL, KILLED, OBSTACLE, REASON, RESTS, SET_BY, STARTED, SUGGESTED, UNHEALTHY
 from mom_plugins_balloon.promises import PROMISED, guaranteed_kib
 from mom_plugins_balloon.seen import guest_memories
-from mom_plugins_balloon.sizes import SAME_SIZE_KIB
+from mom_plugins_balloon.sizes import DEAD_BAND_KIB, SAME_SIZE_KIB
 from mom_plugins_balloon.states import MemoryState
 
 _OVERSOLD: Final = "the host cannot keep all promises, and guests with the lowest priority lose first"
 
 LONGEST_LINE: Final = 200
-
-NEAR_TARGET_KIB: Final = 8192
-"""A guest this close to its target has reached it."""
 
 MOVES_SECONDS: Final = 30.0
 """A balloon that has not reached its target after this time no longer moves to it."""
@@ -166,7 +163,7 @@ def _needs(memory: GuestMemory, need: float | None, about: About) -> Iterator[st
     free = f" ({format_kib(unused)} of it free, the rest cache)" if unused is not None and unused <= usable else ""
     yield f"It needs {format_kib(need)}, and can use {format_kib(usable)} more{free}."
     shrunk = 0.0 if memory.size is None else need + usable - memory.size
-    if shrunk >= NEAR_TARGET_KIB:
+    if shrunk >= DEAD_BAND_KIB:
         left = format_kib(max(0.0, usable - shrunk))
         yield f"It has shrunk by {format_kib(shrunk)} since these statistics, so it can now use only {left} more."
     if memory.statistics.swapping:
@@ -216,7 +213,7 @@ def _next(about: About, memory: GuestMemory) -> Iterator[str]:
         yield f"mom takes no memory from it: {printable(obstacle, LONGEST_LINE)}{again}."
     if size is None or about.report.mode == "observe":
         return
-    if target is not None and abs(target - size) >= NEAR_TARGET_KIB:
+    if target is not None and abs(target - size) >= DEAD_BAND_KIB:
         why = "its balloon driver hangs, the guest took memory back, or another process resized it"
         if memory.target_age is None or memory.target_age < MOVES_SECONDS:
             why = "its balloon is still moving"
