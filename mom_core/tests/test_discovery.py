@@ -105,31 +105,27 @@ def test_an_import_error_does_not_affect_other_plugins(shelf, raised):
     assert (error.plugin, error.distribution) == ("broken", "acme-broken")
     assert raised.partition("(")[0] in error.message
     assert "acme-broken 1.0" in error.message
-    assert "upgrade acme-broken, or report the error to its authors" in error.hint
+    assert "install acme-broken and its dependencies again, or report the error to its authors" in error.hint
     assert error.__cause__ is not None
 
 
-AGAIN = "install acme-odd and its dependencies again"
-
-
 @pytest.mark.parametrize(
-    ("target", "source", "what", "hint"),
+    ("target", "source", "what"),
     [
-        ("odd:Plugin", "class Plugin(:\n", "SyntaxError", ""),
-        ("odd:Plugin", "import a_module_that_nobody_has", "No module named 'a_module_that_nobody_has'", AGAIN),
-        ("odd.inner:Plugin", "", "No module named 'odd.inner'", AGAIN),
-        ("odd:Plugin", "", "odd:Plugin", AGAIN),
-        ("odd:make", "def make(settings, context): ...", "is not a class", ""),
-        ("odd:P", f"{HEAD}    class Settings(PluginSettings):\n        x: 'NoSuchType' = 1\n", "NoSuchType", ""),
-        ("odd:P", f"{HEAD}    class GuestSettings(GuestSettings):\n        share: int\n", "share", ""),
+        ("odd:Plugin", "class Plugin(:\n", "SyntaxError"),
+        ("odd:Plugin", "import a_module_that_nobody_has", "No module named 'a_module_that_nobody_has'"),
+        ("odd.inner:Plugin", "", "No module named 'odd.inner'"),
+        ("odd:Plugin", "", "odd:Plugin"),
+        ("odd:make", "def make(settings, context): ...", "is not a class"),
+        ("odd:P", f"{HEAD}    class Settings(PluginSettings):\n        x: 'NoSuchType' = 1\n", "NoSuchType"),
+        ("odd:P", f"{HEAD}    class GuestSettings(GuestSettings):\n        share: int\n", "share"),
     ],
 )
-def test_what_is_wrong_with_a_module_or_class_is_said_with_a_cure(shelf, target, source, what, hint):
+def test_what_is_wrong_with_a_module_or_class_is_said(shelf, target, source, what):
     shelf.add("acme-odd", {"odd": target}, {"odd": source})
     error = only_error("odd")
     assert error.distribution == "acme-odd"
     assert what in error.message
-    assert hint in error.hint
 
 
 def test_an_import_that_hangs_does_not_affect_other_plugins(shelf, monkeypatch):
@@ -139,7 +135,6 @@ def test_an_import_that_hangs_does_not_affect_other_plugins(shelf, monkeypatch):
     loaded, errors = load_plugins(["stuck", "fine"])
     assert list(loaded) == ["fine"]
     assert "the call did not end within 2 s" in errors[0].message
-    assert errors[0].hint.startswith("start mom again when the host is less busy; ")
 
 
 # --- invalid classes ---------------------------------------------------------------------------------------------------------------------

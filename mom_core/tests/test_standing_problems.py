@@ -29,5 +29,3 @@ def test_a_failed_control_is_logged_once(caplog: pytest.LogCaptureFixture) -> No
     assert log.over == []
     assert len(caplog.messages) == 1
     assert log.standing() == []
-
-

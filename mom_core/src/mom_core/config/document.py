@@ -152,15 +152,7 @@ for _kind, _pattern, _first in (
 ):
     _Loader.add_implicit_resolver(f"{_TAG}{_kind}", re.compile(rf"(?:{_pattern.pattern})\Z"), _first)
 
-_ADVICE: Final = (
-    (r"'\\t'", "indent with spaces, not with tabs"),
-    ("'[@`%]'", "a string that begins with this character needs quotes"),
-    (
-        "mapping values are not allowed",
-        "put a string with a colon in quotes; otherwise check the indentation, and the line above for a missing colon",
-    ),
-    ("could not find expected ':'", "write `key: value`, with a space after the colon"),
-)
+_COLON_HINT: Final = "put a string with a colon in quotes; otherwise check the indentation, and the line above for a missing colon"
 
 
 _INI_SECTION: Final = re.compile(r"^\[[A-Za-z][\w: -]*\][ \t]*$", re.MULTILINE)
@@ -173,12 +165,11 @@ def _compose(text: str, file: str) -> yaml.Node | None:
         mark = error.problem_mark or error.context_mark
         place = Place(mark.line + 1, mark.column + 1) if mark else NOWHERE
         message = printable(error.problem or error.context or "not YAML", 200)
-        full = f"{error.context or ''} {message}"
         # The mistake is often where the enclosing structure begins.
         opened = error.context_mark
         if opened is not None and mark is not None and opened.line != mark.line and error.context:
             message += f" ({error.context}, from line {opened.line + 1})"
-        hint = next((advice for sign, advice in _ADVICE if re.search(sign, full)), "")
+        hint = _COLON_HINT if "mapping values are not allowed" in message else ""
         if _INI_SECTION.search(text):
             hint = f"it looks like oVirt MOM's INI file: `mom config import {file}` converts it"
         raise _refused(file, place, f"not valid YAML: {message}", hint) from None

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from mom_core._version import __version__
-from mom_core.errors import DeadlineExceeded, PluginError
+from mom_core.errors import PluginError
 from mom_core.plugins.bounded import attempt, describe, located
 from mom_core.texts import printable
 
@@ -57,7 +57,7 @@ class AvailablePlugin:
     def error(self, what: str, hint: str = "") -> PluginError:
         """Return an error that names this plugin."""
         message = f"plugin '{printable(self.name)}' of {self.distribution} {self.version} {what}"
-        hint = hint or f"upgrade {self.distribution}, or report the error to its authors"
+        hint = hint or f"install {self.distribution} and its dependencies again, or report the error to its authors"
         return PluginError(message, plugin=self.name, distribution=self.distribution, hint=hint)
 
 
@@ -214,14 +214,10 @@ class _Enabled(NamedTuple):
         result = attempt(lambda: _examined(available, available.point.load()))
         if result.value is not None:
             return result.value
-        error, hint = result.error or TypeError(), ""
+        error = result.error or TypeError()
         if isinstance(error, PluginError):
             raise error
-        if isinstance(error, DeadlineExceeded):
-            hint = "start mom again when the host is less busy; if this recurs, report it to the plugin's authors"
-        elif isinstance(error, ModuleNotFoundError | AttributeError):
-            hint = f"install {available.distribution} and its dependencies again, or report the error to the plugin's authors"
-        raise available.error(f"cannot be loaded from {available.target}: {located(error)}", hint) from error
+        raise available.error(f"cannot be loaded from {available.target}: {located(error)}") from error
 
 
 def _other_core(available: AvailablePlugin) -> str:
