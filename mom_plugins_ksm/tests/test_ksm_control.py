@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import example, given
@@ -21,6 +22,7 @@ from mom_core import (
     Outcome,
     PluginContext,
     Scope,
+    StateFile,
     Status,
     Target,
     Value,
@@ -72,7 +74,8 @@ class OnlyKnobs:
     """Part of the plugin that these tests need."""
 
     def __init__(self, kernel: KsmControl, spare_kib: int | None) -> None:
-        self._knobs = KsmKnobs(kernel.ksm_read, kernel.ksm_write, 4096, None if spare_kib is None else lambda: spare_kib)
+        spare = None if spare_kib is None else lambda: spare_kib
+        self._knobs = KsmKnobs(kernel.ksm_read, kernel.ksm_write, 4096, Mock(spec=StateFile), spare)
 
     @hookimpl
     def mom_declare(self) -> Sequence[ControlSpec]:

@@ -98,17 +98,17 @@ class KsmKnobs:
     """Access to KSM's knobs.
 
     :param page_size: in bytes
+    :param unmerging: file that keeps the former value of `run` while mom unmerges everything
     :param spare_kib: function that returns the KiB that unmerging may take (None if unknown); None if the hypervisor checks the memory
     :param folder: the kernel's files; None if the hypervisor has its own KSM
-    :param unmerging: file that keeps the former value of `run` while mom unmerges everything
     """
 
     ksm_read: Callable[[], Mapping[str, Value]]
     ksm_write: Callable[[Mapping[str, int]], None]
     page_size: int
-    spare_kib: Callable[[], int | None] | None
+    unmerging: StateFile[int]
+    spare_kib: Callable[[], int | None] | None = None
     folder: Path | None = None
-    unmerging: StateFile[int] | None = None
 
     def read(self, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
         """Return the present values. Raise `HypervisorError` if they cannot be read."""
@@ -177,8 +177,7 @@ class KsmKnobs:
             if hindrance:
                 raise HypervisorError(f"{error}; {hindrance}") from error
             try:
-                if self.unmerging is not None:
-                    self.unmerging.write(run)
+                self.unmerging.write(run)
             except StateError as unnoted:
                 raise HypervisorError(f"{error}; {unnoted.message}") from error
         else:
@@ -193,14 +192,13 @@ class KsmKnobs:
             self.ksm_write(knob)
         finally:
             self.ksm_write({RUN: run})
-            if self.unmerging is not None:
-                with suppress(StateError):  # a remaining file is harmless: `run` is not 2
-                    self.unmerging.remove()
+            with suppress(StateError):  # a remaining file is harmless: `run` is not 2
+                self.unmerging.remove()
 
     def end_unmerging(self) -> int | None:
         """Restore `run` after a crash during unmerging. Return the restored value; None if there is none. Raise `MomError` on failure."""
-        former = None if self.unmerging is None else self.unmerging.read()
-        if self.unmerging is None or former is None:
+        former = self.unmerging.read()
+        if former is None:
             return None
         now = self.ksm_read().get(RUN)
         if now is None:

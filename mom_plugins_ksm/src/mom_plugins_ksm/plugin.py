@@ -244,7 +244,7 @@ class KsmPlugin:
     def _knobs(self, hypervisor: object) -> KsmKnobs:
         self._is_foreign, self._is_written_by_another = isinstance(hypervisor, KsmControl), isinstance(hypervisor, KsmWriter)
         if isinstance(hypervisor, KsmControl):  # the hypervisor itself checks whether memory allows unmerging
-            return KsmKnobs(hypervisor.ksm_read, hypervisor.ksm_write, self._page_size, None, unmerging=self._unmerging)
+            return KsmKnobs(hypervisor.ksm_read, hypervisor.ksm_write, self._page_size, self._unmerging)
         writer = hypervisor if isinstance(hypervisor, KsmWriter) else self._sysfs
         spare, folder = self._sysfs.spare_kib, self._sysfs.folder
-        return KsmKnobs(self._sysfs.ksm_read, writer.ksm_write, self._page_size, spare, folder, self._unmerging)
+        return KsmKnobs(self._sysfs.ksm_read, writer.ksm_write, self._page_size, self._unmerging, spare, folder)
