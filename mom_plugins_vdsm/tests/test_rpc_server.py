@@ -11,7 +11,7 @@ from rpc_peer import LONG_SECONDS, Serving, client, threads
 
 from mom_devkit import wait_until
 from mom_kvm import PolicyTexts
-from mom_plugins_vdsm import rpc_server
+from mom_plugins_vdsm import rpc_plugin
 
 PING = b"<?xml version='1.0'?>\n<methodCall>\n<methodName>ping</methodName>\n<params>\n</params>\n</methodCall>\n"
 
@@ -21,7 +21,7 @@ BOMB = f"<!DOCTYPE x [{''.join(_ENTITIES)}]><methodCall><methodName>&a29;</metho
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rpc_server, "PATIENCE_SECONDS", LONG_SECONDS)
+    monkeypatch.setattr(rpc_plugin, "PATIENCE_SECONDS", LONG_SECONDS)
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_a_body_that_is_no_call_is_a_fault(serving: Serving, body: bytes) -> Non
 
 
 def test_half_a_request_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rpc_server, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(rpc_plugin, "PATIENCE_SECONDS", 0.3)
     with Serving(tmp_path) as serving:
         held = [connected(serving.socket) for _ in range(10)]
         for sock in held:
