@@ -85,13 +85,11 @@ def families() -> dict[str, str]:
     return dict(re.findall(r"^# TYPE (\S+) (\S+)$", everything(), re.M))
 
 
-def test_the_verdict_its_conditions_and_watermarks_have_labels() -> None:
+def test_the_verdict_and_its_conditions_have_labels() -> None:
     text = everything()
     assert 'mom_verdict{severity="error"} 1\n' in text
     assert 'mom_verdict{severity="ok"} 0\n' in text
     assert 'mom_condition_seconds{condition="memory",severity="error"} 12.0\n' in text
-    assert text.count("\nmom_memory_watermark_bytes{") == 3
-    assert text.count("# TYPE mom_memory_watermark_bytes gauge") == 1
     assert "\nmom_interval_seconds 5.0\n" in text
 
 

@@ -45,9 +45,6 @@ Seconds = Annotated[float, Field(json_schema_extra={"x-unit": "s"})]
 
 Time = Annotated[float, Field(description="Seconds since the epoch.", json_schema_extra={"x-unit": "s"})]
 
-Kib = Annotated[float | None, Field(description="null if unknown.", json_schema_extra={"x-unit": "KiB"})]
-"""Size; None if unknown."""
-
 Mode = Annotated[str, Field(json_schema_extra={"enum": ["enforce", "observe"]})]
 """`enforce`: mom acts; `observe`: it only reports its decisions."""
 

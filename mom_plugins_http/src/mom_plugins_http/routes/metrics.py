@@ -105,14 +105,10 @@ def _verdict(report: Report) -> Iterator[_Family]:
 
 def _host(view: ReportView) -> Iterator[_Family]:
     fields = view.report.snapshot.host.fields
-    families: dict[str, _Family] = {}
     for metric in host_metrics(spec for (scope, _), spec in view.declarations.fields.items() if scope is Scope.HOST):
         value = fields.get(metric.field)
         if isinstance(value, int | float):
-            name, brace, labels = metric.name.partition("{")
-            family = families.setdefault(name, _Family(name, metric.help, []))
-            families[name] = family._replace(samples=[*family.samples, (brace + labels, value * metric.factor)])
-    yield from families.values()
+            yield _one(metric.name, metric.help, value * metric.factor)
 
 
 def _sums(view: ReportView) -> Iterator[_Family]:
@@ -242,13 +238,10 @@ NAMES: Final[Mapping[str, str]] = {
     "mem_free": "mom_host_memory_free_or_cached_bytes",
     "mem_really_available": "mom_host_memory_available_bytes",
     "mem_unused": "mom_host_memory_free_bytes",
-    "mem_watermark_hard": 'mom_memory_watermark_bytes{watermark="hard"}',
-    "mem_watermark_high": 'mom_memory_watermark_bytes{watermark="high"}',
-    "mem_watermark_low": 'mom_memory_watermark_bytes{watermark="low"}',
     "numa_node_count": "mom_host_numa_nodes",
     "swap_usage": "mom_host_swap_used_bytes",
 }
-"""FieldSpec.Metric names for fields whose own names mislead, or that share a metric. MOM's field `mem_available` is the total memory."""
+"""Metrics of fields whose own names mislead. MOM's field `mem_available` is the total memory."""
 
 _UNIT_WORDS: Final = re.compile(r"_(?:kib|kb|mib|mb|bytes|percent|rate|ratio|seconds|secs|millisecs|milliseconds|msecs|ms|usecs|us)$")
 """Unit in a field's name. The metric's unit replaces it."""
@@ -257,7 +250,7 @@ _RESERVED: Final = re.compile(r"_(?:total|count|sum|bucket|created|info)$")
 
 
 class HostMetric(NamedTuple):
-    """FieldSpec.Metric of a field."""
+    """Metric of a field of the host."""
 
     field: str
     name: str
