@@ -51,7 +51,7 @@ def test_a_tile_shows_what_mom_status_says(tmp_path: Path, title: str, series: M
 
 def test_the_chart_of_the_hosts_memory_has_its_watermarks() -> None:
     queries = " ".join(target["expr"] for target in PANELS["Host memory"]["targets"])
-    assert set(re.findall(r'watermark="(\w+)"', queries)) == {"high", "hard", "low"}
+    assert set(re.findall(r"watermark_(\w+)_bytes", queries)) == {"high", "hard", "low"}
 
 
 def answered(folder: Path, query: str, series: Mapping[str, int], value: int) -> str:
