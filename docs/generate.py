@@ -25,6 +25,7 @@ from pydantic import BaseModel
 
 import mom_core
 import mom_kvm
+import mom_plugins_balloon
 import mom_plugins_guestagent
 import mom_plugins_host
 import mom_plugins_ksm
@@ -66,7 +67,7 @@ ORDER = ("host", "libvirt", "sim", "policy", "balloon", "ksm")
 """The plugins in the order in which a reader meets them; others follow by name."""
 
 
-CAPABILITIES_IN = (mom_plugins_guestagent, mom_plugins_host, mom_plugins_ksm, mom_plugins_sla)
+CAPABILITIES_IN = (mom_plugins_balloon, mom_plugins_guestagent, mom_plugins_host, mom_plugins_ksm, mom_plugins_sla)
 """Distributions with protocols that other distributions implement."""
 
 

@@ -20,13 +20,7 @@ from .errors import (
 from .files import is_there as is_there, read_file as read_file, replace_file as replace_file
 from .guest_patterns import GuestPattern as GuestPattern
 from .hookspecs import hookimpl as hookimpl
-from .hypervisor import (
-    BalloonControl as BalloonControl,
-    CpuTune as CpuTune,
-    DiskTune as DiskTune,
-    Hypervisor as Hypervisor,
-    NetTune as NetTune,
-)
+from .hypervisor import CpuTune as CpuTune, DiskTune as DiskTune, Hypervisor as Hypervisor, NetTune as NetTune
 from .model import (
     Change as Change,
     Condition as Condition,

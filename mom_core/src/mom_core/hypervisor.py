@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
-from mom_core.model import Entity, Guest
+from mom_core.model import Guest
 
 
 @runtime_checkable
@@ -35,17 +35,6 @@ class NoHypervisor:
     def guests(self) -> list[Guest]:
         """Return no guests."""
         return []
-
-
-@runtime_checkable
-class BalloonControl(Protocol):
-    """Control of guests' sizes by memory balloons. Sizes are in KiB."""
-
-    def set_balloon(self, guest: Entity, target_kib: int) -> None:
-        """Request a size; return before the guest has reached it."""
-
-    def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
-        """Return actual sizes keyed by guest id, read in bulk. Omit unknown or vanished guests."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
-from mom_core import BalloonControl, Condition, Finding, Hypervisor, Portion, Problem, Severity, Snapshot, Source, format_kib, printable
+from mom_core import Condition, Finding, Hypervisor, Portion, Problem, Severity, Snapshot, Source, format_kib, printable
 from mom_kvm import listed_guests, pages_kib
 from mom_plugins_balloon.names import CONTROL
 from mom_plugins_balloon.promises import Guarantees, PromisesKept
+from mom_plugins_balloon.sizes import BalloonControl
 from mom_plugins_balloon.states import MemoryState
 
 MEMORY: Final = "memory"

@@ -10,7 +10,6 @@ from types import MappingProxyType
 from typing import Final
 
 from mom_core import (
-    BalloonControl,
     Change,
     ControlSpec,
     Decision,
@@ -38,7 +37,7 @@ from mom_plugins_balloon.memory import GuestMemory
 from mom_plugins_balloon.moves import LeavingGuests
 from mom_plugins_balloon.names import CONTROL, PINNED
 from mom_plugins_balloon.remembered import Remembered
-from mom_plugins_balloon.sizes import DEAD_BAND_KIB, TOLERANCE_KIB, SizeRequest
+from mom_plugins_balloon.sizes import DEAD_BAND_KIB, TOLERANCE_KIB, BalloonControl, SizeRequest
 from mom_plugins_balloon.started_sizes import StartedSizes
 from mom_plugins_balloon.sweep.sweeper import PlannedSweep, SweptGuests
 

@@ -1,12 +1,13 @@
-"""Requested size of a guest, its recent sizes, and whether it cooperates."""
+"""Control of guests' sizes; a guest's requested size, its recent sizes, and whether it cooperates."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol, runtime_checkable
 
-from mom_core import format_duration, format_kib
+from mom_core import Entity, format_duration, format_kib
 
 SAME_SIZE_KIB = 1024
 """Sizes that differ by less than this are equal."""
@@ -28,6 +29,17 @@ ASKED_AGAIN_SECONDS = 30.0
 
 SIZES_SECONDS = 120.0
 """Time for which mom remembers sizes."""
+
+
+@runtime_checkable
+class BalloonControl(Protocol):
+    """Control of guests' sizes by memory balloons. Sizes are in KiB."""
+
+    def set_balloon(self, guest: Entity, target_kib: int) -> None:
+        """Request a size; return before the guest has reached it."""
+
+    def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
+        """Return actual sizes keyed by guest id, read in bulk. Omit unknown or vanished guests."""
 
 
 @dataclass(frozen=True, slots=True)

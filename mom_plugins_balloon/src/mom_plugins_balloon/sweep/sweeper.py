@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Protocol, runtime_checkable
 
-from mom_core import BalloonControl, Entity, Guest, NoChangeNeeded, PluginContext, Value
+from mom_core import Entity, Guest, NoChangeNeeded, PluginContext, Value
 from mom_kvm import pid_of, stale_seconds
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.law.reasons import ReasonCode
@@ -20,6 +20,7 @@ from mom_plugins_balloon.memory import GuestMemory
 from mom_plugins_balloon.names import GAIN, MISSED, REASON, REST, SUGGESTED, SWEPT_NOW
 from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS
 from mom_plugins_balloon.remembered import Remembered
+from mom_plugins_balloon.sizes import BalloonControl
 from mom_plugins_balloon.sweep.constants import FRESH_SECONDS, SLICE_KIB, STOP_SECONDS
 from mom_plugins_balloon.sweep.qemu_process import QemuProcess
 from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome, SweepPlan
