@@ -21,7 +21,6 @@ from mom_plugins_fleet.buckets import ORDERS, STATES
 from mom_plugins_fleet.link import Store
 from mom_plugins_fleet.records import Group, Member
 from mom_plugins_fleet.verbs import server_setup
-from mom_plugins_fleet.verbs.changes import change, standing
 from mom_plugins_fleet.verbs.home import LOG, ROOT, FleetHome
 from mom_plugins_fleet.verbs.join import join_command
 from mom_plugins_fleet.verbs.keys import authorize_command, enroll_command, key_command, revoke_command
@@ -96,7 +95,7 @@ def remove_command(home: FleetHome, host: str) -> None:
     root = home.root()
 
     async def removed(store: Store) -> int:
-        entry = await change(home, store, Member, host, _marked(host, removed=True))
+        entry = await home.change(store, Member, host, _marked(host, removed=True))
         for bucket in (STATES, ORDERS):
             await store.remove(bucket, host)
         return entry.revision
@@ -146,7 +145,7 @@ def _flag(name: str, doc: str, said: str, **changes: bool) -> click.Command:
     @click.argument("host")
     @click.pass_obj
     def command(home: FleetHome, host: str) -> None:
-        home.ask(lambda store: change(home, store, Member, host, _marked(host, **changes)))
+        home.ask(lambda store: home.change(store, Member, host, _marked(host, **changes)))
         print_prose(f"{host} {said}", 2)
 
     command.__doc__ = doc
@@ -189,7 +188,7 @@ def policy_group() -> None:
 @click.pass_obj
 def policy_show_command(home: FleetHome, group: str, name: str | None, as_json: bool) -> None:
     """Print the policies of GROUP, or the text of the policy NAME."""
-    entry = home.ask(lambda store: standing(home, store, Group, group))
+    entry = home.ask(lambda store: home.standing(store, Group, group))
     revision, record, signer = (0, Group(), "nobody") if entry is None else (entry.revision, entry.record, entry.by)
     if as_json:
         click.echo(json.dumps({"revision": revision, **record.model_dump()}))
@@ -239,7 +238,7 @@ def _change(home: FleetHome, group: str, wanted: Callable[[Mapping[str, str]], M
             print_prose(f"This is the first policy of the group {group}.", 2)
         return {"policies": wanted({} if before is None else before.policies)}
 
-    revision = home.ask(lambda store: change(home, store, Group, group, changed)).revision
+    revision = home.ask(lambda store: home.change(store, Group, group, changed)).revision
     print_prose(f"The group {group} is at revision {revision}. `mom fleet status` shows where this revision is in force.", 2)
 
 

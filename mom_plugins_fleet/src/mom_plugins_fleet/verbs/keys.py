@@ -20,8 +20,7 @@ from mom_plugins_fleet.link import Store
 from mom_plugins_fleet.records import AuthorizedKeys, Invitation, Member
 from mom_plugins_fleet.signatures import AHEAD_SECONDS, Opened, next_revision, opened
 from mom_plugins_fleet.verbs import server_setup
-from mom_plugins_fleet.verbs.changes import ask_a_person, change, check_clock, named, show, sign, standing
-from mom_plugins_fleet.verbs.home import CA, OPERATORS, SERVERS, FleetHome, checked_key
+from mom_plugins_fleet.verbs.home import CA, OPERATORS, SERVERS, FleetHome, ask_a_person, check_clock, checked_key, named, show
 from mom_plugins_fleet.view import FleetView
 
 
@@ -53,7 +52,7 @@ def authorize_command(home: FleetHome, key: str) -> None:
     def changed(before: AuthorizedKeys | None) -> Mapping[str, object]:
         return {"keys": tuple(dict.fromkeys([*(() if before is None else before.keys), key]))}
 
-    home.ask(lambda store: change(home, store, AuthorizedKeys, COORDINATORS, changed))
+    home.ask(lambda store: home.change(store, AuthorizedKeys, COORDINATORS, changed))
     print_prose("Hosts follow this coordinator's orders.", 2)
 
 
@@ -91,11 +90,11 @@ async def _take_over(home: FleetHome, store: Store, key: str) -> int:
         ask_a_person(f"Sign these {len(records)} records?")
     for name, stored, record in records:
         known = record.revision if record.revision < time.time() + AHEAD_SECONDS else 0  # hosts follow no record that is ahead
-        await sign(home, store, name, record.record, stored, known)
-    authorized = await standing(home, store, AuthorizedKeys, COORDINATORS)
+        await home.sign(store, name, record.record, stored, known)
+    authorized = await home.standing(store, AuthorizedKeys, COORDINATORS)
     if authorized is not None and key in authorized.record.keys:
         remaining = tuple(other for other in authorized.record.keys if other != key)
-        await change(home, store, AuthorizedKeys, COORDINATORS, lambda _: {"keys": remaining})
+        await home.change(store, AuthorizedKeys, COORDINATORS, lambda _: {"keys": remaining})
     return len(records)
 
 
@@ -123,7 +122,7 @@ def enroll_command(home: FleetHome, hosts: tuple[str, ...], group: str, address:
 
 def _enroll(home: FleetHome, host: str, given: Mapping[str, object], *, new_key: bool) -> Path | None:
     # Returns the file with the host's new key.
-    before = home.ask(lambda store: standing(home, store, Member, host))
+    before = home.ask(lambda store: home.standing(store, Member, host))
     file = Path(f"{host}.join") if new_key or before is None or before.record.removed else None
     known_key = 0 if before is None else before.record.key_issued
     issued = next_revision(known_key) if file else known_key
@@ -131,7 +130,7 @@ def _enroll(home: FleetHome, host: str, given: Mapping[str, object], *, new_key:
     if root is not None and file is not None:
         write_secret(file, _invitation(home, root, host, issued).packed())
     try:
-        entry = home.ask(lambda store: change(home, store, Member, host, lambda _: {**given, "key_issued": issued}))
+        entry = home.ask(lambda store: home.change(store, Member, host, lambda _: {**given, "key_issued": issued}))
         if root is not None:
             home.give(root.host_account(host, entry.record.group, issued, entry.revision))
     except MomError as error:

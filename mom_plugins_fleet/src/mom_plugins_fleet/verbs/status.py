@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import click
 
@@ -15,10 +15,6 @@ from mom_plugins_fleet.coordinator.plan import OPEN, TargetHost, for_balance, mo
 from mom_plugins_fleet.records import GroupStatus, HostState, Member, Orders
 from mom_plugins_fleet.verbs.home import FleetHome
 from mom_plugins_fleet.view import FleetView
-
-if TYPE_CHECKING:
-    from mom_plugins_fleet.verbs.home import FleetHome
-
 
 _COLUMNS: Final = (
     TableColumn("host"),
