@@ -72,7 +72,15 @@ def knob_of(control: str) -> str:
 
 
 @runtime_checkable
-class KsmControl(Protocol):
+class KsmWriter(Protocol):
+    """Writer of KSM files for an unprivileged mom."""
+
+    def ksm_write(self, knobs: Mapping[str, int]) -> None:
+        """Write these settings, keyed by file name."""
+
+
+@runtime_checkable
+class KsmControl(KsmWriter, Protocol):
     """KSM of a simulated host, or of a management system that owns the files."""
 
     def ksm_read(self) -> Mapping[str, Value]:
@@ -80,17 +88,6 @@ class KsmControl(Protocol):
 
         If known, add `ksmd_cpu_seconds`, and `shareable_kib`: guests' memory that KSM may merge.
         """
-
-    def ksm_write(self, knobs: Mapping[str, int]) -> None:
-        """Write these settings, keyed by file name."""
-
-
-@runtime_checkable
-class KsmWriter(Protocol):
-    """Writer of KSM files for an unprivileged mom."""
-
-    def ksm_write(self, knobs: Mapping[str, int]) -> None:
-        """Write these settings, keyed by file name."""
 
 
 @dataclass(frozen=True, slots=True)

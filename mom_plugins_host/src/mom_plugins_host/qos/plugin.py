@@ -62,23 +62,6 @@ def _limited(interface: Mapping[str, Value], limit: NetLimits) -> Mapping[str, V
     return limited
 
 
-def limits_of_all(snapshot: Snapshot, settings: Mapping[str, QosGuestSettings]) -> dict[str, dict[str, SetValue]]:
-    """Return all guests' configured limits, keyed by guest id and control."""
-    host_cpus = snapshot.host.number(control.HOST_CPUS)
-    return {
-        guest.id: {control: SetValue(value) for control, value in limits_of(guest, settings[guest.id], host_cpus).items()}
-        for guest in snapshot.guests.values()
-        if guest.id in settings
-    }
-
-
-def mistakes_in(snapshot: Snapshot, settings: Mapping[str, QosGuestSettings], source: Source) -> Iterable[Problem]:
-    """Yield settings without effect: CPU limits if the number of the host's CPUs is unknown."""
-    if not snapshot.host.number(control.HOST_CPUS) and any(own.cpu_limit is not None for own in settings.values()):
-        message = "cpu_limit needs the number of the host's CPUs (cpu_count), which is unknown"
-        yield Problem(source, message, severity=Severity.WARNING, hint="enable the plugin host")
-
-
 SUBJECT = "limits of guests"
 _CURE = (
     "run the guests under qemu:///system with the cgroup controller cpu (cgroup_controllers in /etc/libvirt/qemu.conf, and"
@@ -171,7 +154,10 @@ class QosPlugin:
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:
-        return self._enforcement.decide(snapshot, limits_of_all(snapshot, self._own_settings(snapshot)))
+        host_cpus, own_settings = snapshot.host.number(control.HOST_CPUS), self._own_settings(snapshot)
+        limits = {identity: limits_of(snapshot.guests[identity], own, host_cpus) for identity, own in own_settings.items()}
+        wanted = {identity: {name: SetValue(value) for name, value in own.items()} for identity, own in limits.items()}
+        return self._enforcement.decide(snapshot, wanted)
 
     def _own_settings(self, snapshot: Snapshot) -> dict[str, QosGuestSettings]:
         return {guest.id: own for guest in snapshot.listed if (own := self._settings_of(guest)).model_fields_set}
@@ -179,7 +165,10 @@ class QosPlugin:
     @hookimpl
     def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem]:
         yield from self._enforcement.problems
-        yield from mistakes_in(snapshot, self._own_settings(snapshot), Source(self._context.name))
+        limits_cpus = any(own.cpu_limit is not None for own in self._own_settings(snapshot).values())
+        if limits_cpus and not snapshot.host.number(control.HOST_CPUS):
+            message = "cpu_limit needs the number of the host's CPUs (cpu_count), which is unknown"
+            yield Problem(Source(self._context.name), message, severity=Severity.WARNING, hint="enable the plugin host")
 
     @hookimpl
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
