@@ -18,10 +18,10 @@ from mom_daemon import NotRunning
 from mom_daemon.report_models import REPORT_FORMAT, GuestColumnModel, ReportDocument, report_document
 from mom_devkit import wait_until
 from mom_plugins_http.cli.client import Client
-from mom_plugins_http.top.feed import Feed
-from mom_plugins_http.top.picture import Looking, Picture, Row, picture_of
+from mom_plugins_http.top.picture import FeedState, Looking, Picture, Row, picture_of
 from mom_plugins_http.top.screen import brief_verdict, screen
 from mom_plugins_http.top.terminal import shortened
+from mom_plugins_http.top.verb import Feed
 
 NOTHING_NEW = Report(1, 0.0, "enforce", snapshot(), (), (), (), (), [PluginReport("sim", PluginReport.State.OK, {}, 1, 0)], 0.1)
 
@@ -51,12 +51,8 @@ def looking_at(view: str, marked: str = "") -> Looking:
     return look
 
 
-def text_of(look: Looking, shown: Picture | None, size: tuple[int, int] = (80, 24), now: float | None = None, **known: object) -> list[str]:
-    feed = Feed(Client(path=None), lambda: None)  # type: ignore[arg-type]  # it is never started
-    feed.trouble = None
-    for name, value in known.items():
-        setattr(feed, name, value)
-    lines = screen(look, feed, shown, size, time.monotonic() if now is None else now)
+def text_of(look: Looking, shown: Picture | None, size: tuple[int, int] = (80, 24), now: float | None = None, **known: Any) -> list[str]:
+    lines = screen(look, FeedState(**known), shown, size, time.monotonic() if now is None else now)
     return ["".join(text for text, _ in line) for line in lines]
 
 
@@ -188,14 +184,14 @@ def feeding(served: Served) -> closing[Feed]:
     return closing(Feed(Client(served.path, 60), lambda: None, 0.05))
 
 
-def followed(feed: Feed, guest: str | None = None) -> Feed:
+def followed(feed: Feed, guest: str | None = None) -> FeedState:
     feed.follow(guest)
-    return feed
+    return feed.state
 
 
 def test_each_cycle_is_a_new_picture_and_a_guest_is_explained_or_said_to_be_gone(served: Served) -> None:
     with feeding(served) as feed:
-        wait_until(lambda: followed(feed).picture, lambda: feed.trouble)
+        wait_until(lambda: followed(feed).picture, lambda: feed.state.trouble)
         for _ in range(3):
             served.engine.cycle()
         shown = wait_until(lambda: seen if (seen := followed(feed).picture) and seen.report["cycle"]["number"] == 4 else None)
@@ -213,11 +209,11 @@ def test_each_cycle_is_a_new_picture_and_a_guest_is_explained_or_said_to_be_gone
 
 
 def test_a_mom_of_another_version_that_still_runs_is_not_misread(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mom_plugins_http.top.feed.REPORT_FORMAT", REPORT_FORMAT + 1)
+    monkeypatch.setattr("mom_plugins_http.top.verb.REPORT_FORMAT", REPORT_FORMAT + 1)
     with feeding(served) as feed:
-        wait_until(lambda: followed(feed).lost_at, lambda: feed.trouble)
-        assert feed.trouble == ("mom and `mom top` have different versions", "restart the daemon after an upgrade")
-        assert feed.picture is None
+        wait_until(lambda: followed(feed).lost_at, lambda: feed.state.trouble)
+        assert feed.state.trouble == ("mom and `mom top` have different versions", "restart the daemon after an upgrade")
+        assert feed.state.picture is None
 
 
 WHY = "guests are promised 69.9 GiB, but this host can promise only 60.8 GiB"

@@ -51,10 +51,6 @@ class Words:
     units: Mapping[str, str]
     explainers: Mapping[str, Explainer]
 
-    def figure(self, control: str, value: Value) -> str:
-        """Format a value with its unit."""
-        return amount(value, self.units.get(control, ""))
-
     def verb(self, outcome: Outcome, *, falls: bool) -> str:
         """Return the verb of a change, such as `shrunk`."""
         control = outcome.decision.control
@@ -185,11 +181,12 @@ def _sentence(group: Sequence[Act], words: Words) -> str:
 
 def _change(group: Sequence[Act], words: Words) -> str:
     control, before, after = group[0].last.decision.control, group[0].before, group[0].last.decision.value
+    unit_of_control = words.units.get(control, "")
     if len(group) > 1:
-        if words.units.get(control) != Unit.KIB:
+        if unit_of_control != Unit.KIB:
             return ""
         before = sum(as_number(act.before) or 0 for act in group)
         after = sum(as_number(act.last.decision.value) or 0 for act in group)
-    first, last = words.figure(control, before), words.figure(control, after)
+    first, last = amount(before, unit_of_control), amount(after, unit_of_control)
     figure, _, unit = first.partition(" ")
     return f", {figure if unit and unit == last.partition(' ')[2] else first} → {last}{' together' if len(group) > 1 else ''}"

@@ -127,6 +127,18 @@ class Drill:
     trouble: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class FeedState:
+    """Newest answers of mom, or why they are missing."""
+
+    picture: Picture | None = None
+    drill: Drill | None = None
+    trouble: tuple[str, str] | None = None
+    """Error and fix; None while mom answers."""
+    lost_at: float | None = None
+    """Monotonic time of the first of consecutive failures; None while mom answers."""
+
+
 def picture_of(report: ReportDocument, acts: Sequence[Json] = ()) -> Picture:
     """Return the picture of a report."""
     columns, guests = report["guest_columns"], words.guest_rows(report)

@@ -9,8 +9,7 @@ from typing import Final
 
 from mom_core import Severity, Source, Status, count_of, printable
 from mom_daemon.report_words import Said, plugin_lines
-from mom_plugins_http.top.feed import Feed
-from mom_plugins_http.top.picture import Drill, Json, Looking, Picture
+from mom_plugins_http.top.picture import Drill, FeedState, Json, Looking, Picture
 from mom_plugins_http.top.table import below_head, heading, help_lines, in_lines, memory_line, percent, short, too_small, wrapped
 from mom_plugins_http.top.terminal import Line, cell, shortened
 
@@ -28,19 +27,19 @@ def body_lines(size: tuple[int, int], picture: Picture | None = None) -> int:
     return max(1, height - _HEAD - 1 - above)
 
 
-def screen(look: Looking, feed: Feed, picture: Picture | None, size: tuple[int, int], now: float) -> list[Line]:
+def screen(look: Looking, state: FeedState, picture: Picture | None, size: tuple[int, int], now: float) -> list[Line]:
     """Return all lines. `size` is columns and lines, `now` monotonic seconds."""
     width, height = size
     if small := too_small(size):
         return small
     verdict_below = look.view == "problems"
     lines = body_lines(size, None if verdict_below else picture)
-    head = _host_lines(picture, look, feed, width, now)
+    head = _host_lines(picture, look, state, width, now)
     if picture is None:
-        return [*head, *_waiting(feed, width)]
+        return [*head, *_waiting(state, width)]
     if not verdict_below:
         head = [*brief_verdict(picture, width, height), *head]
-    return [*head, *below_head(look, picture, width, lines, lambda: _text(look, feed, picture, width))]
+    return [*head, *below_head(look, picture, width, lines, lambda: _text(look, state, picture, width))]
 
 
 def brief_verdict(picture: Picture, width: int, height: int) -> list[Line]:
@@ -61,12 +60,12 @@ def _said(line: Said, width: int) -> list[Line]:
     return wrapped(_marked(line), width, _SEVERE[line.severity])
 
 
-def _host_lines(picture: Picture | None, look: Looking, feed: Feed, width: int, now: float) -> list[Line]:
+def _host_lines(picture: Picture | None, look: Looking, state: FeedState, width: int, now: float) -> list[Line]:
     if picture is None:
         return [[("mom top", "bold")], [], [], []]
     lines = [_mom_line(picture, look, now), _memory_line(picture, width), _pressure_line(picture.host)]
-    if (trouble := feed.trouble) is not None:
-        lost = f" {now - feed.lost_at:.0f} s" if feed.lost_at is not None else ""
+    if (trouble := state.trouble) is not None:
+        lost = f" {now - state.lost_at:.0f} s" if state.lost_at is not None else ""
         told = wrapped(f"NOT REACHED{lost}: {'; '.join(filter(None, trouble))}", width, "bold red")
         return [lines[0], *told, *lines[1:]][:4]  # the fix is more important than old figures
     if late := picture.late_by(now):
@@ -156,14 +155,14 @@ def _sum(values: Sequence[float | None]) -> float | None:
     return sum(numbers) if numbers or not values else None
 
 
-def _text(look: Looking, feed: Feed, picture: Picture, width: int) -> list[Line]:
+def _text(look: Looking, state: FeedState, picture: Picture, width: int) -> list[Line]:
     if look.view == "changes":
         return _changes(picture.acts, width)
     if look.view == "problems":
         return _problems(picture, width)
     if look.view == "help":
         return help_lines(picture, width)
-    return _one_guest(look, feed.drill, picture, width)
+    return _one_guest(look, state.drill, picture, width)
 
 
 def _changes(acts: Sequence[Json], width: int) -> list[Line]:
@@ -226,8 +225,8 @@ def _explained(explanation: Json, width: int) -> list[Line]:
     return out
 
 
-def _waiting(feed: Feed, width: int) -> list[Line]:
-    message, hint = feed.trouble or ("waiting for mom", "")
+def _waiting(state: FeedState, width: int) -> list[Line]:
+    message, hint = state.trouble or ("waiting for mom", "")
     lines = wrapped(message[:1].upper() + message[1:] + ".", width, "bold")
     if hint:
         lines += wrapped(hint[:1].upper() + hint[1:] + ".", width)
