@@ -111,11 +111,20 @@ class SeenGuest(ABC):
         """Return a message if statistics are overdue; otherwise empty."""
         if self.reading is None or self.fresh or not self.reports or self.left_alone():
             return ""
-        age = self.reading.age(monotonic)
+        return self.driver_silence(self.reading.age(monotonic), monotonic - self.since, self.period or 0)
+
+    @staticmethod
+    def driver_silence(age: float | None, uptime: float, period: float) -> str:
+        """Return a message if a balloon driver is silent for too long; otherwise empty.
+
+        :param age: age of the last statistics in seconds; None if there were none
+        :param uptime: seconds since the guest's start
+        :param period: seconds between two statistics
+        """
         if age is None:
-            return "the guest's balloon driver has never answered" if monotonic - self.since > _DRIVER_GRACE_SECONDS else ""
-        patience = max(_DRIVER_SILENT_SECONDS, _DRIVER_SILENT_STALE * stale_seconds(self.period or 0))
-        return "the guest's balloon driver no longer answers" if min(age, monotonic - self.since) > patience else ""
+            return "the guest's balloon driver has never answered" if uptime > _DRIVER_GRACE_SECONDS else ""
+        patience = max(_DRIVER_SILENT_SECONDS, _DRIVER_SILENT_STALE * stale_seconds(period))
+        return "the guest's balloon driver no longer answers" if min(age, uptime) > patience else ""
 
     def remarks(self, monotonic: float) -> Iterator[SeenGuest.Remark]:
         """Yield why mom cannot rely on the guest."""

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from mom_kvm import SeenGuest, stale_seconds
 from mom_plugins_sim.workload import COLD_RATE, Workload
 
 MIB = 1024
@@ -340,18 +341,6 @@ class SentFigures(NamedTuple):
 
 NOTHING: Final = SentFigures()
 
-STALE_PERIODS = 3
-"""Statistics older than this many periods are stale."""
-
-GRACE_SECONDS: Final = 60.0
-SILENT_SECONDS: Final = 30.0
-SILENT_STALE: Final = 3
-"""mom stops using a balloon whose driver is silent for too long, as in mom_kvm/seen_guests.py.
-
-A new driver has `GRACE_SECONDS` for its first answer. Later, silence may last `SILENT_SECONDS`, or `SILENT_STALE` times the age at which
-statistics become stale, whichever is longer.
-"""
-
 
 @dataclass(slots=True)
 class SentStatistics:
@@ -384,13 +373,10 @@ class SentStatistics:
         if self.latest is NOTHING:
             return NOTHING, None
         age = time - self.at
-        figures = self.latest if age <= STALE_PERIODS * self.period else NOTHING
+        figures = self.latest if age <= stale_seconds(self.period) else NOTHING
         return figures, round(age * 1000) / 1000  # a third of the time of round(…, 3)
 
     def silence(self, time: float) -> str:
         """Return why a silent driver counts as failed; an empty string if it does not."""
-        uptime = time - self.since
-        if self.latest is NOTHING:
-            return "the guest's balloon driver has never answered" if uptime > GRACE_SECONDS else ""
-        patience = max(SILENT_SECONDS, SILENT_STALE * STALE_PERIODS * self.period)
-        return "the guest's balloon driver no longer answers" if min(time - self.at, uptime) > patience else ""
+        age = None if self.latest is NOTHING else time - self.at
+        return SeenGuest.driver_silence(age, time - self.since, self.period)
