@@ -240,10 +240,8 @@ class HostReservations:
 
     def _current(self) -> Snapshot:
         snapshot = seen_lately(self._snapshot, self.context, "mom cannot reserve memory")
-        if snapshot.host.number("mem_really_available") is None:
-            raise MomError("the host's available memory is unknown", hint="enable a plugin that collects it, such as `host`")
-        if self.settings.host_keeps is None and snapshot.host.number("mem_available") is None:
-            raise MomError("the host's total memory is unknown, and so is the part that it keeps", hint="set reservations.host_keeps")
+        if None in {snapshot.host.number("mem_really_available"), snapshot.host.number("mem_available")}:
+            raise MomError("the host's total or available memory is unknown", hint="enable a plugin that collects it, such as `host`")
         return snapshot
 
     def _room(self, snapshot: Snapshot) -> tuple[Reservation.Room, Spare]:
