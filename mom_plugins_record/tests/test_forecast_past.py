@@ -140,5 +140,5 @@ def test_past_days_of_this_and_other_hosts_are_found(tmp_path: Path) -> None:
     StateFile(file, "days", days_from).write(kept(seen((0, GIB))))
     StateFile(file.with_name(LEARNED), "days", days_from).write(kept(seen((SLOTS, GIB))))
     for found, days in ((past_in(folder), 2), (past_in(file), 1)):  # with days learned from recordings, and without
-        assert (found.host, found.host_kib, found.promisable_kib, found.where) == ("kvm-07", 64 * GIB, 60 * GIB, str(file))
+        assert (found.host, found.host_kib, found.promisable_kib) == ("kvm-07", 64 * GIB, 60 * GIB)
         assert [(one.sold_kib, len(one.days)) for one in found.guests] == [(4 * GIB, days)]

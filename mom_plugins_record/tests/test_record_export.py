@@ -98,12 +98,6 @@ def test_nothing_is_left_behind_and_nothing_is_overwritten(recording, tmp_path):
     assert [file.name for file in (tmp_path / "full").iterdir()] == ["mine"]
 
 
-def test_a_time_that_is_none_is_misuse(recording, tmp_path):
-    done = export(recording, "--to", "excel", "-o", tmp_path / "x")
-    assert done.exit_code == 2
-    assert "--to" in done.output
-
-
 def test_a_damaged_cycle_is_left_out_and_told(recording, reports, tmp_path):
     (file,) = files_of(recording)
     content = bytearray(file.read_bytes())

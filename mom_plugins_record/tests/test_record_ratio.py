@@ -122,7 +122,7 @@ def test_the_risk_of_a_month_is_that_of_its_days() -> None:
 
 def of_host(guests: Sequence[PastGuest]) -> PastHost:
     """Return a host of 64 GiB."""
-    return PastHost("days.json", "kvm-07", 64 * GIB, 60 * GIB, guests)
+    return PastHost("kvm-07", 64 * GIB, 60 * GIB, guests)
 
 
 class TestWhatIsSaid:

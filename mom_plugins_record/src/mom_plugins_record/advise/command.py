@@ -151,7 +151,7 @@ def sold_on(past: PastHost, risk: float, each: float | None = None) -> HostSold:
     guests, name = past.guests, printable(past.host, 253)
     total = past.host_kib
     if total is None:
-        raise MomError(f"the memory of {name} was unknown when {past.where} was written", hint="enable the host plugin")
+        raise MomError(f"the memory of {name} was unknown when mom learned its days", hint="enable the host plugin")
     capacity = past.promisable_kib if past.promisable_kib is not None else (1 - HOST_RESERVE_SHARE) * total
     present = _present_guests(guests, datetime.now(UTC).toordinal())
     today = sum(guest.sold_kib for guest in present)

@@ -67,10 +67,9 @@ def _is_folder(path: Path) -> bool:
 def past_in(path: Path) -> PastHost:
     """Return the past days of all guests in this file, or in all files of this folder. Raise `MomError` if they are unreadable."""
     days = days_in(path)
-    where = str(path / FILE if _is_folder(path) else path)
     pasts = [guest.past for guest in days.known.values() if guest.past.by_day]
     guests = [PastGuest(past.by_day[max(past.by_day)].sold, past.days(), past.qemu_kib, past.vcpus) for past in pasts]
-    return PastHost(where, days.host_name or path.parent.name, days.host_kib, days.promisable_kib, guests)
+    return PastHost(days.host_name or path.parent.name, days.host_kib, days.promisable_kib, guests)
 
 
 class DaysKeeper:

@@ -107,12 +107,10 @@ class PastGuest:
 class PastHost:
     """Past days of a host's guests.
 
-    :param where: path of the file
     :param host_kib: the host's memory; None if unknown
     :param promisable_kib: part of the host's memory that mom can promise to guests; None if unknown
     """
 
-    where: str
     host: str
     host_kib: float | None
     promisable_kib: float | None
