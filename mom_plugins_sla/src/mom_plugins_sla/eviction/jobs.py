@@ -30,8 +30,6 @@ SIMULATED_SECONDS: Final = 30.0
 GIVE_UP_SECONDS: Final = 60.0
 """mom waits this long for a mover to cancel a late move, or for a moved guest to disappear."""
 
-LOST_LOOK_SECONDS: Final = 30.0
-
 LATE_SECONDS: Final = 1800.0
 """If a guest stops up to this long after a step's time limit, the step counts as the cause."""
 
@@ -128,7 +126,6 @@ class _Progress:
 
     since: float
     absent: int = 0
-    looked: float = float("-inf")
     cancelled: bool = False
     done_since: float | None = None
     returns_failed: int = 0
@@ -379,8 +376,7 @@ class Jobs:
         elif not job.lost and age >= job.seconds and not progress.cancelled:
             progress.cancelled = True
             self._call(job, "cancel", lambda: mover.cancel(job.for_mover()))
-        elif not job.lost or now - progress.looked >= LOST_LOOK_SECONDS:
-            progress.looked = now
+        else:
             self._call(job, "look", lambda: mover.look(job.for_mover()))
 
     def _check_state(self, job: Job, state: GuestState | None) -> None:
