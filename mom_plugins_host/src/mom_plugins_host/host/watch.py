@@ -120,18 +120,17 @@ class HostWatch:
         """Stop the thread and wait for it."""
         self._thread.stop(_JOIN_SECONDS)
 
-    def update(self, available: int | None, total: int | None, target: int | None = None, collected: int | None = None) -> None:
+    def update(self, available: int | None, total: int | None, target: int | None, own: int | None) -> None:
         """Record a cycle's memory figures, in KiB.
 
         :param total: the host's memory in the snapshot, possibly from another plugin
         :param target: desired available memory
-        :param collected: the host's memory that this plugin collected for the cycle
+        :param own: the memory of this host
         """
         with self._lock:
-            own = read_meminfo(self.context.root).get("MemTotal")
             self._target_kib = target
             if total is not None and own is not None:
-                self._other_host = total not in {own, collected}  # a simulated host: ignore the pressure of this one
+                self._other_host = total != own  # a simulated host: ignore the pressure of this one
             if available is not None and own is not None:
                 self._available.saw(available, self._low(own))
 
