@@ -7,7 +7,7 @@ from .cgroups import GroupLimit as GroupLimit
 from .health import seen_lately as seen_lately, stale_seconds as stale_seconds
 from .health import HealthLimits as HealthLimits, pages_kib as pages_kib
 from .watch import AvailableGauge as AvailableGauge
-from .hypervisors import capable as capable, listed_guests as listed_guests, set_each as set_each, tune_named as tune_named
+from .hypervisors import capable as capable, listed_guests as listed_guests, set_each as set_each
 from .kernel_files import (
     PAGE_KIB as PAGE_KIB,
     Pressure as Pressure,

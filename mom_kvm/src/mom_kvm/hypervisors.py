@@ -11,20 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar, cast
 
-from mom_core import (
-    Change,
-    DiskTune,
-    Entity,
-    Finding,
-    Guest,
-    Hypervisor,
-    HypervisorError,
-    NetTune,
-    NotSupported,
-    Severity,
-    Target,
-    printable,
-)
+from mom_core import Change, Finding, Guest, Hypervisor, HypervisorError, NotSupported, Severity, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +66,6 @@ class SwapStore:
 
 
 Capability = TypeVar("Capability")
-Tune = TypeVar("Tune", DiskTune, NetTune)
 
 
 def capable(hypervisor: Hypervisor, capability: Callable[..., Capability], what: str) -> Capability:
@@ -90,18 +76,6 @@ def capable(hypervisor: Hypervisor, capability: Callable[..., Capability], what:
     if not isinstance(hypervisor, cast("type", capability)):
         raise NotSupported(f"{hypervisor.uri} cannot {what}")
     return cast("Capability", hypervisor)
-
-
-def tune_named(guest: Entity, kind: str, name: str, tunes: Iterable[Tune]) -> Tune:
-    """Return the limits of the device `name`. Raise `NotSupported` if the guest lacks it.
-
-    :param kind: for the message, such as `disk`
-    """
-    by_name = {tune.name: tune for tune in tunes}
-    if name not in by_name:
-        has = f"; it has {', '.join(map(printable, by_name))}" if by_name else ""
-        raise NotSupported(f"{guest} has no {kind} {printable(name)}{has}")
-    return by_name[name]
 
 
 def set_each(changes: Iterable[Change], set_one: Callable[[Change], object]) -> dict[Target, HypervisorError]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from mom_core import (
     CpuTune,
@@ -23,13 +23,15 @@ from mom_core import (
     Severity,
     printable,
 )
-from mom_kvm import Destination, GuestState, NodeTune, StatisticsRecord, tune_named
+from mom_kvm import Destination, GuestState, NodeTune, StatisticsRecord
 from mom_plugins_libvirt.api import Domain, qemu_binding
 from mom_plugins_libvirt.changes import HELPER_CURE, GuestOrders, OrderedDomain, OrderRefused
 from mom_plugins_libvirt.connection import Connection
 from mom_plugins_libvirt.domain_entry import CPU_CONTROLS, MOVES_AWAY, PAUSED, DomainEntry
 from mom_plugins_libvirt.domains import SILENT, SIZES_SECONDS, Domains, SamplingSettings, whole
 from mom_plugins_libvirt.long_calls import AgentCommands, LongJobs, Unanswered
+
+Tune = TypeVar("Tune", DiskTune, NetTune)
 
 NO_QUOTA = -1
 _MOST_QUOTA_US = (1 << 44) - 1
@@ -193,7 +195,7 @@ class LibvirtHypervisor(Domains):
         """Set limits of a disk. Keep its other limits."""
         entry = self.ready_described(guest)
         # libvirt sets missing limits to 0 if another limit of the same kind is present.
-        all_limits = {**tune_named(guest, "disk", disk, entry.tuning.disks).current, **limits}
+        all_limits = {**_tune_named(guest, "disk", disk, entry.tuning.disks).current, **limits}
         doing = f"setting the limits of disk {printable(disk)} of {guest}"
         self.change_described(entry, doing, lambda domain, live: domain.setBlockIoTune(disk, all_limits, live))
 
@@ -206,7 +208,7 @@ class LibvirtHypervisor(Domains):
     def set_net_tune(self, guest: Entity, interface: str, inbound: Mapping[str, int], outbound: Mapping[str, int]) -> None:
         """Set the limits of a network interface for both directions."""
         entry = self.ready_described(guest)
-        tune = tune_named(guest, "network interface", interface, entry.tuning.interfaces)
+        tune = _tune_named(guest, "network interface", interface, entry.tuning.interfaces)
         after, before = _parameters(inbound, outbound), _parameters(tune.inbound, tune.outbound)
         doing = f"setting the limits of network interface {printable(interface)} of {guest}"
         try:
@@ -334,6 +336,14 @@ class LibvirtHypervisor(Domains):
         finally:
             if reached is not None:
                 self._jobs.part_from(reached, left)
+
+
+def _tune_named(guest: Entity, kind: str, name: str, tunes: Sequence[Tune]) -> Tune:
+    by_name = {tune.name: tune for tune in tunes}
+    if name not in by_name:
+        has = f"; it has {', '.join(map(printable, by_name))}" if by_name else ""
+        raise NotSupported(f"{guest} has no {kind} {printable(name)}{has}")
+    return by_name[name]
 
 
 def _parameters(inbound: Mapping[str, int], outbound: Mapping[str, int]) -> dict[str, int]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Final, TypeVar
 
 from mom_core import DiskTune, Entity, Finding, GuestBusy, HypervisorError, NotSupported, Severity, Value, printable
-from mom_kvm import Cures, GuestState, Promises, StatisticsRecord, tune_named
+from mom_kvm import Cures, GuestState, Promises, StatisticsRecord
 from mom_plugins_qemu.description import POLLING_INTERVAL, Description, disks_of, memory_devices, size_record, throttling
 from mom_plugins_qemu.fields import VIRTIO_MEM
 from mom_plugins_qemu.monitored_guest import LIES, PAUSED, MonitoredGuest
@@ -165,8 +165,10 @@ class QemuHypervisor(Sampler):
         """Set limits of a disk. Keep its other limits."""
         monitored, _ = self._ready(guest)
         disks = self._read(monitored, guest, "reading the limits of the disks", "query-block", disks_of)
-        present = tune_named(guest, "disk", disk, [throttled.tune for throttled in disks.values()]).current
-        self._command(monitored, f"setting the limits of disk {printable(disk)} of {guest}", throttling(disks[disk], {**present, **limits}))
+        if disk not in disks:
+            raise NotSupported(f"{guest} has no disk {printable(disk)}")
+        arguments = throttling(disks[disk], {**disks[disk].tune.current, **limits})
+        self._command(monitored, f"setting the limits of disk {printable(disk)} of {guest}", arguments)
 
     def _read(self, monitored: MonitoredGuest, guest: Entity, doing: str, command: str, read: Callable[[Answer], T]) -> T:
         try:
