@@ -11,7 +11,7 @@ from mom_core import Value
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.law.reasons import ReasonCode
 from mom_plugins_balloon.learned import GROWTH_WINDOW_SECONDS, PROCESS_KIB, LearnedHabits, first_learned
-from mom_plugins_balloon.memory import FIELDS, GuestMemory, Habits
+from mom_plugins_balloon.memory import FIELDS, Habits
 from mom_plugins_balloon.names import PINNED, REASON, SUGGESTED
 from mom_plugins_balloon.remembered import Remembered
 
@@ -53,7 +53,8 @@ class Learning:
             for guest, record, memory, reason, suggested in zip(snapshot.listed, *described, *decided, strict=True):
                 learned, size, usable = record.learned, memory.size, memory.statistics.usable
                 if size is not None and not guest.properties.get(PINNED):  # pinned memory is backed already, or belongs to a pool
-                    self.room_kib += _room(size, memory, PROCESS_KIB if learned is None else learned.process.qemu_overhead)
+                    qemu_overhead = PROCESS_KIB if learned is None else learned.process.qemu_overhead
+                    self.room_kib += max(0.0, size - max(0.0, (memory.process.rss or 0.0) - qemu_overhead))
                 if learned is None:
                     learned = first_learned(memory, now)
                 else:
@@ -110,7 +111,3 @@ class Learning:
 
 
 _UNKNOWN: Final = Habits()
-
-
-def _room(size: float, guest: GuestMemory, qemu_overhead: float) -> float:
-    return max(0.0, size - max(0.0, (guest.process.rss or 0.0) - qemu_overhead))

@@ -144,7 +144,8 @@ class LeavingGuests:
     def _given_back(
         self, snapshot: Snapshot, reasons: Mapping[str, str], requests: Mapping[str, _Preparation], source: Source
     ) -> Iterator[Decision]:
-        entries, has_room = self.started.changes(), self._has_room(snapshot)
+        entries, host = self.started.changes(), host_memory(snapshot, self.host_wanted, self.context.interval)
+        has_room = host is not None and headroom_returns(host)
         for identity, reason in reasons.items():
             before, request = self._size_before(identity, entries), requests.get(identity)
             if before is not None and has_room:
@@ -155,10 +156,6 @@ class LeavingGuests:
                 request.end(f"it keeps its size: the host may lack memory for its original size of {format_kib(before)}")
             elif request is not None:
                 request.end("" if request.returned is None else f"it has {format_kib(request.returned)} again")
-
-    def _has_room(self, snapshot: Snapshot) -> bool:
-        host = host_memory(snapshot, self.host_wanted, self.context.interval)
-        return host is not None and headroom_returns(host)
 
     def _size_before(self, identity: str, entries: Mapping[str, LedgerEntry] | None = None) -> int | None:
         entry = (self.started.changes() if entries is None else entries).get(identity)

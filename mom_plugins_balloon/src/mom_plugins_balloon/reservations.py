@@ -254,12 +254,9 @@ class HostReservations:
         rising = math.ceil(last.host.number(AHEAD) or 0.0)
         return room_of(snapshot, last, spare, host_keeps, reserved_kib=reserved, why=why, rising_kib=rising), spare
 
-    def _taker(self, kept: KeptReservation) -> Guest | None:
-        return None if kept.taken_at is None else self._takers.get(kept.guest)
-
     def _kept_kib(self, kept: KeptReservation, *, now: bool = False) -> int:
         # Returns the part that the guest has not touched. With `now`, reads the RSS: a booting guest touches gigabytes between cycles.
-        guest = self._taker(kept)
+        guest = None if kept.taken_at is None else self._takers.get(kept.guest)
         if guest is None:
             return kept.memory_kib
         size, rss, pid = min(kept.memory_kib, guest.whole("balloon_max") or kept.memory_kib), guest.number("rss"), pid_of(guest)
