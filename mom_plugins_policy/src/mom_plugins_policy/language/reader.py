@@ -27,7 +27,7 @@ TOKEN = re.compile(
 )
 _SKIP, _OPEN, _CLOSE, _NAME, _STRING, _FLOAT, _HEX, _OCTAL, _INTEGER, _OPERATOR = range(1, 11)
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
-_BITS_PER_DIGIT = 3.32  # slightly less than log2(10)
+_BASES = {_INTEGER: 10, _HEX: 16, _OCTAL: 8}
 
 
 def read(name: str, text: str, *, first_index: int = 0) -> list[Form]:
@@ -49,7 +49,7 @@ def read(name: str, text: str, *, first_index: int = 0) -> list[Form]:
         if token is None:
             raise _no_token(source, position)
         start, position = position, token.end()
-        group = token.lastindex
+        group = token.lastindex or 0
         if group == _SKIP:
             continue
         if group == _CLOSE:
@@ -91,21 +91,16 @@ def _close(open_forms: list[Form], source: SourceText, start: int) -> None:
     form.end = start + 1
 
 
-def _literal(group: int | None, token: str, source: SourceText, start: int) -> int | float | str:
+def _literal(group: int, token: str, source: SourceText, start: int) -> int | float | str:
     if group == _STRING:
         return token[1:-1]
     if group == _FLOAT:
         return float(token)
-    if group == _INTEGER:
-        if len(token) * _BITS_PER_DIGIT < limits.INTEGER_BITS + 8 and (number := int(token)).bit_length() <= limits.INTEGER_BITS:
-            return number
-    elif group == _HEX:
-        if (len(token) - 2) * 4 <= limits.INTEGER_BITS:
-            return int(token, 16)
-    elif "8" in token or "9" in token:
+    if group == _OCTAL and ("8" in token or "9" in token):
         raise _refusal("bad-literal", source, start, f"{printable(token, 30)} is octal, but has a digit 8 or 9")
-    elif (len(token) - 2) * 3 <= limits.INTEGER_BITS:
-        return int(token, 8)
+    # Shorter than Python's limit for decimal digits.
+    if len(token) <= limits.INTEGER_BITS and (number := int(token, _BASES[group])).bit_length() <= limits.INTEGER_BITS:
+        return number
     raise _refusal("range", source, start, f"an integer of more than {limits.INTEGER_BITS} bits")
 
 

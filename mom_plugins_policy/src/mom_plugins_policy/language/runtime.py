@@ -287,12 +287,8 @@ class Evaluation(Budgets):
     def do_recall(self, entity: Host | Guest, name: Any_, default: Any_ = None) -> Any_:
         """Return a kept note, or the default."""
         _check_note(name)
-        value = self._note(_id(entity), name)
-        return default if value is None else value
-
-    def _note(self, identity: str, name: str) -> Any_:
-        noted = self.noted.get(identity, {})
-        return noted[name] if name in noted else self.notes.get(identity, {}).get(name)
+        notes = {**self.notes.get(_id(entity), {}), **self.noted.get(_id(entity), {})}
+        return default if notes.get(name) is None else notes[name]
 
 
 def _id(entity: Host | Guest) -> str:
