@@ -17,7 +17,7 @@ pytestmark = pytest.mark.processes
 RUNS = """
 import os, signal, sys
 from pathlib import Path
-from mom_daemon import daemon_log, run_daemon
+from mom_daemon import Daemon
 from mom_devkit import config_of
 
 folder, function, line = sys.argv[1:]
@@ -35,8 +35,8 @@ def counted(frame, event, argument):
         os.kill(os.getpid(), signal.SIGTERM)
     return counted
 
-with daemon_log() as log:
-    run_daemon(lambda: config_of(Path(folder), {}, interval=3600.0), log, lambda: sys.settrace(called))
+with Daemon() as daemon:
+    daemon.run(lambda: config_of(Path(folder), {}, interval=3600.0), lambda: sys.settrace(called))
 """
 
 

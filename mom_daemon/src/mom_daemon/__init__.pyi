@@ -8,7 +8,7 @@ from .formats import amount as amount
 from .guest_figures import guest_columns as guest_columns
 from .formats import json_text as json_text
 from .owner import become_owner as become_owner, other_owner as other_owner
-from .run import daemon_log as daemon_log, run_daemon as run_daemon
+from .run import Daemon as Daemon
 from .plugins.declared import declarations_of as declarations_of
 from .plugin_parts import About as About, Explainer as Explainer, ExplanationPart as ExplanationPart, Sentence as Sentence
 from .explain.explanation import Explainers as Explainers

@@ -11,9 +11,9 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from types import FrameType
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from types import FrameType, TracebackType
 from typing import Final
 
 import click
@@ -50,61 +50,78 @@ def run_command(config_path: str | None, observe: bool) -> None:
             config = dataclasses.replace(config, mode="observe")
         return config
 
-    with daemon_log() as log:
-        run_daemon(load, log)
+    with Daemon() as daemon:
+        daemon.run(load)
 
 
-def run_daemon(load: Callable[[], Config], log: Log, opened: Callable[[], None] | None = None) -> None:
-    """Run an engine until SIGTERM or SIGINT. On SIGHUP, load a new configuration. End the process even if threads remain.
+class Daemon:
+    """mom as this process's daemon, with its log. At the end of a `with` block, end the process even if threads of plugins remain.
 
-    :param opened: called after setup, before the first cycle
+    :param handler: handler that writes the log; None for standard error
     """
 
-    os.umask(os.umask(0o077) | 0o027)  # deny other users access to files created without a mode
+    def __init__(self, handler: logging.Handler | None = None) -> None:
+        self.log = Log(handler)
 
-    config = load()
-    log.use(config)
-    _tell_lacks(config)
-    as_whom = _become_whom_it_runs_as(config)
-    status = StatusFile(config.run_directory, log.hide)
-    supervision = Supervision()
+    def __enter__(self) -> Daemon:
+        return self
 
-    def on_report(report: Report) -> None:
-        log.use(engine.config)
-        _after_cycle(engine, status, report, supervision)
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if not self.log.end():  # the sink hangs, and would not write the last lines either
+            os._exit(0 if error is None else 1)
+        if error is None:
+            _leave()
 
-    engine = Engine(config, on_report=on_report, on_progress=supervision.progress)
+    def run(self, load: Callable[[], Config], opened: Callable[[], None] | None = None) -> None:
+        """Run an engine until SIGTERM or SIGINT. On SIGHUP, load a new configuration. End the process even if threads remain.
 
-    def reload() -> Config:
-        supervision.reloading()
+        :param opened: called after setup, before the first cycle
+        """
+        os.umask(os.umask(0o077) | 0o027)  # deny other users access to files created without a mode
+
         config = load()
-        log.learn(config)  # mom may still refuse it
+        self.log.use(config)
         _tell_lacks(config)
-        return config
+        as_whom = _become_whom_it_runs_as(config)
+        status = StatusFile(config.run_directory, self.log.hide)
+        supervision = Supervision()
 
-    stopped_by = _stop_on_signals(engine, supervision)
-    signal.signal(signal.SIGHUP, lambda number, frame: engine.request_reload(reload))
-    tell_of_faults()
-    LOG.info("starting with %s, mode %s, every %g s, plugins %s", config.file, config.mode, config.interval, ", ".join(config.plugins))
-    if as_whom:
-        LOG.info("%s", as_whom)
-    try:
-        engine.open()
-        spare_the_garbage_collector()
-        supervision.opened(engine)
-        if opened is not None:
-            opened()
-        engine.run()
-    except MomError:
-        if not stopped_by:
-            raise
-        LOG.info("stopped during setup")
-    finally:
-        engine.close()  # for a failing `opened`, which must leave no socket
-        if engine.started_at:
-            status.remove()
-            supervision.ended(engine)
-    _log_end(len(engine.state().changes))
+        def on_report(report: Report) -> None:
+            self.log.use(engine.config)
+            _after_cycle(engine, status, report, supervision)
+
+        engine = Engine(config, on_report=on_report, on_progress=supervision.progress)
+
+        def reload() -> Config:
+            supervision.reloading()
+            config = load()
+            self.log.learn(config)  # mom may still refuse it
+            _tell_lacks(config)
+            return config
+
+        stopped_by = _stop_on_signals(engine, supervision)
+        signal.signal(signal.SIGHUP, lambda number, frame: engine.request_reload(reload))
+        tell_of_faults()
+        LOG.info("starting with %s, mode %s, every %g s, plugins %s", config.file, config.mode, config.interval, ", ".join(config.plugins))
+        if as_whom:
+            LOG.info("%s", as_whom)
+        try:
+            engine.open()
+            spare_the_garbage_collector()
+            supervision.opened(engine)
+            if opened is not None:
+                opened()
+            engine.run()
+        except MomError:
+            if not stopped_by:
+                raise
+            LOG.info("stopped during setup")
+        finally:
+            engine.close()  # for a failing `opened`, which must leave no socket
+            if engine.started_at:
+                status.remove()
+                supervision.ended(engine)
+        _log_end(len(engine.state().changes))
 
 
 def _stop_on_signals(engine: Engine, supervision: Supervision) -> Sequence[int]:
@@ -178,21 +195,6 @@ def _summary(report: Report) -> str:
     outcomes = ", ".join(f"{counts[status]} {status}" for status in Status if counts[status])
     wrong = f"; {report.verdict.conditions[0].message}" if report.verdict is not None and report.verdict.is_bad else ""
     return f"{count_of(len(report.snapshot.guests), 'guest')}, {outcomes or 'nothing done'}, {report.duration * 1e3:.0f} ms{wrong}"
-
-
-@contextmanager
-def daemon_log(handler: logging.Handler | None = None) -> Iterator[Log]:
-    """Open a daemon's log. At exit, end the process even if threads of plugins remain."""
-    log = Log(handler)
-    try:
-        yield log
-    except BaseException:
-        if not log.end():  # the sink hangs, and would not write the last lines either
-            os._exit(1)
-        raise
-    if not log.end():
-        os._exit(0)
-    _leave()
 
 
 def _leave() -> None:

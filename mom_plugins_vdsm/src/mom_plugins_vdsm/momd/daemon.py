@@ -16,7 +16,7 @@ from typing import Final
 import click
 
 from mom_core import Config, ConfigError, MomError, load_config, replace_file
-from mom_daemon import daemon_log, print_prose, run_daemon, run_program
+from mom_daemon import Daemon, print_prose, run_program
 from mom_plugins_vdsm.momd.imported import read_text
 from mom_plugins_vdsm.momd.importer import VDSM, LogTarget, Momd, import_momd
 
@@ -55,9 +55,9 @@ def momd(*, config_file: Path | None, daemonize: bool, pid_file: Path | None, **
         return dataclasses.replace(_config(read(), path), file=str(path))
 
     first = read()
-    with daemon_log(_handler(first.log, background=daemonize)) as journal, _also_in_the_log(first.log):
-        journal.use(_config(first, path))  # report errors before the daemon goes to the background
-        run = partial(run_daemon, load, journal)
+    with Daemon(_handler(first.log, background=daemonize)) as daemon, _also_in_the_log(first.log):
+        daemon.log.use(_config(first, path))  # report errors before the daemon goes to the background
+        run = partial(daemon.run, load)
         if daemonize and not first.log.file:
             print_prose("momd: there will be no log: with -d, set a log file by -l, or by `log` in the configuration", 2, err=True)
         with _in_background() if daemonize else nullcontext(lambda: None) as ready:
