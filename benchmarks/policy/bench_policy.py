@@ -58,7 +58,7 @@ def crowded_host(guests: int, *, classes: bool) -> Snapshot:
     host: dict[str, Value] = {
         "mem_available": total, "mem_really_available": min(total // 10, 1 << 22),
         "mem_watermark_high": 3 << 20, "mem_watermark_hard": 1 << 20, "mem_watermark_low": 1 << 19, "mem_reserved": 0, "offload_net": None,
-        "balloon_goal": "balanced", "mem_free": total // 10, "cpu_count": 16, "ksm_run": 1,
+        "mem_free": total // 10, "cpu_count": 16, "ksm_run": 1,
         "ksm_pages_to_scan": 500, "ksm_sleep_millisecs": 100, "ksm_full_scans": 7, "ksm_clock": 1000.0,
         "ksm_saved": 1 << 20, "ksm_yield": 2048.0, "ksmd_cpu_usage": 12.5, "ksm_advisor_mode": "none",
         "ksm_suggested_run": 1, "ksm_suggested_pages": 700, "ksm_suggested_sleep": 20,

@@ -14,7 +14,7 @@ from mom_plugins_balloon.names import REASON, SUGGESTED
 
 HOST: Final[Mapping[str, Value]] = {
     "mem_really_available": 5 * GIB, "mem_watermark_high": 4 * GIB, "mem_watermark_hard": 512 * MIB, "mem_watermark_low": 256 * MIB,
-    "mem_reserved": 0, "balloon_goal": "balanced", "offload_net": None,
+    "mem_reserved": 0, "offload_net": None,
 }  # fmt: skip
 NEED: Final = 512 * MIB
 

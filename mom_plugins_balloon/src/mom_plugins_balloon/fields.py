@@ -9,7 +9,7 @@ from mom_plugins_balloon.memory import FACTS
 from mom_plugins_balloon.names import CONTROL, KILLED, OBSTACLE, SUFFERS, UNHEALTHY
 from mom_plugins_balloon.promises import HOLDS, PROMISED, SOURCES, VOUCHED, guaranteed_kib, promised_kib
 from mom_plugins_balloon.sizes import TOLERANCE_KIB
-from mom_plugins_balloon.sweep.sweeper import ENDED, GAVE, LASTED, REACTION
+from mom_plugins_balloon.sweep.sweeper import ENDED, GAVE, REACTION
 
 _H, _G = Scope.HOST, Scope.GUEST
 _KIB, _S, _TEXT, _RATIO = Unit.KIB, Unit.SECONDS, Unit.TEXT, Unit.RATIO
@@ -28,14 +28,12 @@ _FIELDS: Final = (
     ("mem_watermark_hard", _KIB, _H, "hard watermark: with less available memory, mom also takes guests' headroom for bursts", _MOM),
     ("mem_watermark_low", _KIB, _H, "low watermark: with less available memory, no guest grows beyond its guarantee", _MOM),
     ("host_memory_state", _TEXT, _H, "high, soft, hard or low, according to the memory available in the previous cycle", _MOM),
-    ("balloon_goal", _TEXT, _H, "density, balanced, safe or truthful: the plugin's setting goal", _MOM),
     ("mem_growth_peak", _KIB, _H, "largest recent growth of all guests together within 3 s", _MOM),
     (names.AHEAD, _KIB, _H, "memory made available for the expected growth of guests", _MOM),
     (names.SUGGESTED, _KIB, _G, "size that the balloon law suggests; unknown if the guest keeps its size", _MOM),
     (names.REASON, _TEXT, _G, "code of the law's reason, such as sweep or runs-out", _MOM),
     (names.GAIN, _KIB, _G, "memory that the host gains by the suggested sweep", _MOM),
     (GAVE, _KIB, _G, "memory that the host gained by the guest's last sweep; shown for a minute", _MOM),
-    (LASTED, _S, _G, "time for which the guest had no headroom during its last sweep", _MOM),
     (ENDED, _TEXT, _G, "reason for the end of the guest's last sweep: arrived, grew, nothing-more, at-work, late or another", _MOM),
     (REACTION, _S, _H, "time until a guest that grows during its sweep has its headroom again", _MOM),
     ("guests_set_aside", Unit.COUNT, _H, "guests whose balloons did not inflate at mom's last request", _MOM),

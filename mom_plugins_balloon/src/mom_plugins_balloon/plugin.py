@@ -180,7 +180,6 @@ class BalloonPlugin:
             **self._guarantees.standing.fields(),
             **self._host.fields(self._learning.growth_kib),
             RESERVED: self._reservations.reserved_kib(),
-            "balloon_goal": str(self._settings.goal),
             REACTION: round(self._sweeps.reaction, 2),
             "guests_set_aside": self._guests.set_aside,
         }

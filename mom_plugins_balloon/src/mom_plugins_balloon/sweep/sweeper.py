@@ -26,7 +26,7 @@ from mom_plugins_balloon.sweep.qemu_process import QemuProcess
 from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome, SweepPlan
 from mom_plugins_balloon.sweep.sweep import Sweep, SweptBalloon
 
-GAVE, LASTED, ENDED = "sweep_gave", "sweep_seconds", "sweep_end"
+GAVE, ENDED = "sweep_gave", "sweep_end"
 REACTION = "balloon_reaction"
 
 LATELY_SECONDS: Final = 15.0
@@ -217,7 +217,6 @@ class SweptGuests:
         return {
             SWEPT_NOW: [1 if guest.id in inflating else None for guest in guests],
             GAVE: [None if sweep is None else int(sweep.gave) for sweep in last],
-            LASTED: [None if sweep is None else round(sweep.seconds, 2) for sweep in last],
             ENDED: [None if sweep is None else sweep.end.value for sweep in last],
             MISSED: [int(history.missed_lately(now)) or None for history in histories],
             REST: [round(history.rests_until - now, 1) if history.rests_until > now else None for history in histories],
