@@ -97,7 +97,7 @@ def test_a_policy_builds_no_more_than_128_mib_however_many_guests_there_are(name
     finally:
         tracemalloc.stop()
     assert peak < 144 << 20
-    assert [(error.kind, error.name, error.guest) for error in result.errors] == [("limit", "p", None)]
+    assert [(error.kind, error.source.name, error.guest) for error in result.errors] == [("limit", "p", None)]
     assert result.stopped
 
 
@@ -121,7 +121,7 @@ def test_a_policy_ends_soon_after_its_time_whatever_its_steps_take(name: str) ->
     assert time.process_time() - began < 2, "some tenths of a second; without a look at the clock 3 s to 90 s"
     assert result.stopped
     last = result.errors[-1]
-    assert (last.kind, last.name, last.entity, "0.05 s" in last.message) == ("limit", "p", None, True)
+    assert (last.kind, last.source.name, last.entity, "0.05 s" in last.message) == ("limit", "p", None, True)
 
 
 def test_each_guest_has_steps_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,7 +204,7 @@ LONG_NAMES = ("(Host.Control {} 1)", "(Host.SetVar {} 1)", "(Host.Remember {} 1)
 @pytest.mark.parametrize("name", ['"' + "x" * 201 + '"', '(* "x" 201)'])
 def test_names_that_policies_make_are_no_longer_than_those_that_they_write(form: str, name: str) -> None:
     (fault,) = Policy.compile({"p": form.format(name)}).evaluate(fixture()).errors
-    assert (fault.kind in ("limit", "unknown-field", "undefined-symbol"), fault.line) == (True, 1)
+    assert (fault.kind in ("limit", "unknown-field", "undefined-symbol"), fault.source.line) == (True, 1)
     assert not Policy.compile({"p": form.format("'mem_free'")}).evaluate(fixture()).errors
 
 
@@ -218,4 +218,4 @@ def test_limits_of_disks_that_are_none_are_unknown_and_errors_about_them_have_a_
     assert (kept.errors, len(kept.decisions)) == ((), 1)
     read = Policy.compile({"p": "(with Guests g\n (with g.io_tune t { (defvar m t.maximum) m.total_bytes_sec }))"}).evaluate(taken)
     assert read.errors
-    assert all((fault.name, fault.line) == ("p", 2) for fault in read.errors)
+    assert all(fault.source[:2] == ("p", 2) for fault in read.errors)

@@ -40,7 +40,7 @@ def test_row_05_each_policy_is_complete_by_itself() -> None:
 def test_row_07_positions_count_lines_of_comments_and_strings_in_their_own_policy() -> None:
     texts = {"10_long": "1\n" * 50, "20_short": '# one\n"two\nthree"\n   (set never 1)'}
     (error,) = Policy.compile(texts).evaluate(fixture()).errors
-    assert (error.kind, error.name, error.line, error.column) == ("undefined-symbol", "20_short", 4, 4)
+    assert (error.kind, error.source) == ("undefined-symbol", ("20_short", 4, 4))
 
 
 # --- rows 17 to 21: reach ----------------------------------------------------------------------------------------------------------

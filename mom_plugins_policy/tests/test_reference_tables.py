@@ -32,7 +32,7 @@ def outcome(text: str) -> tuple[str, list[str]]:
         return "", [error.kind] if (error.name, error.line > 0, error.column > 0) == ("50_main_", True, True) else []
     result = policy.evaluate(fixture())
     for fault in result.errors:
-        assert (fault.name, fault.line > 0, fault.column > 0) == ("50_main_", True, True), fault
+        assert (fault.source.name, fault.source.line > 0, fault.source.column > 0) == ("50_main_", True, True), fault
     return all_shown(result.values), [fault.kind for fault in result.errors]
 
 

@@ -44,7 +44,7 @@ class Case:
             for control, expected in controls.items():
                 assert fits(got.pop((name, control), None), expected, control), (name, control, expected)
         assert self.expect.get("others") == "any" or not got
-        errors = [(fault.kind, fault.guest, fault.name) for fault in result.errors]
+        errors = [(fault.kind, fault.guest, fault.source.name) for fault in result.errors]
         wanted = [(error["kind"], error["guest"], error["policy"]) for error in self.expect.get("errors", ())]
         assert all(error in errors for error in wanted)
         assert len(errors) == len(wanted)

@@ -302,9 +302,8 @@ def _problem(fault: Fault, result: Result) -> Problem:
     if fault.entity is not None and unknown and fault.kind == "type":
         verb = "is" if len(unknown) == 1 else "are"
         hint = "test the field with (valid …) first; then the policy can decide the rest"
-        return Problem(
-            fault.source, f"left out by {fault.name}, because {', '.join(unknown)} {verb} unknown", fault.entity, Severity.WARNING, hint
-        )
+        message = f"left out by {fault.source.name}, because {', '.join(unknown)} {verb} unknown"
+        return Problem(fault.source, message, fault.entity, Severity.WARNING, hint)
     # Values change in each cycle. In the hint, unlike in the message, a change does not count as a new problem.
     hints = [", ".join(fault.values)] if fault.values else []
     if fault.entity is None:

@@ -14,15 +14,13 @@ from mom_plugins_policy.language.syntax import Form
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Error of a policy. `line` and `column` are 1-based; 0 if unknown. The kind `internal` is a bug in this package.
+    """Error of a policy. `source` is its position; without a line if unknown. The kind `internal` is a bug in this package.
 
     :param values: operands with their values, such as `g.balloon_cur is nil`
     """
 
     kind: str
-    name: str
-    line: int
-    column: int
+    source: Source
     message: str
     entity: Entity | None = None
     values: tuple[str, ...] = ()
@@ -33,11 +31,6 @@ class Fault:
         return None if self.entity is None else self.entity.name
 
     @property
-    def source(self) -> Source:
-        """Policy, line and column of the error."""
-        return Source(self.name, self.line, self.column)
-
-    @property
     def text(self) -> str:
         """Kind and message, with the values and the guest."""
         about = f" (guest {self.entity})" if self.entity else ""
@@ -45,7 +38,7 @@ class Fault:
         return f"{self.kind}: {self.message}{values}{about}"
 
     def __str__(self) -> str:
-        return f"{self.source if self.line else self.name}: {self.text}"
+        return f"{self.source}: {self.text}"
 
 
 class PolicyError(MomError):

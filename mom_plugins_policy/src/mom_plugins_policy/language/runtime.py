@@ -8,7 +8,7 @@ from collections.abc import Callable, Container, Hashable, Mapping, Sequence
 from functools import cached_property, reduce
 from typing import Any, Final, TypeAlias
 
-from mom_core import Entity, Guest, Host, Scope, Snapshot, Value
+from mom_core import Entity, Guest, Host, Scope, Snapshot, Source, Value
 from mom_plugins_policy.language import limits
 from mom_plugins_policy.language.budgets import SMALL, Budgets
 from mom_plugins_policy.language.errors import PYTHON_MESSAGES, Fault, Trouble, kind_of
@@ -156,9 +156,9 @@ class Evaluation(Budgets):
     @staticmethod
     def fault(error: Trouble, entity: Entity | None = None) -> Fault:
         """Return an error as a `Fault`, with its position."""
-        place = ("", 0, 0) if error.form is None else error.form.source
+        source = Source("") if error.form is None else error.form.source
         where = "" if error.form is None else f" in {abridged(error.form)}"
-        return Fault(error.kind, *place, f"{error.message}{where}", entity, error.values)
+        return Fault(error.kind, source, f"{error.message}{where}", entity, error.values)
 
     # --- entities --------------------------------------------------------------------------------------------------------------
 
