@@ -4,6 +4,7 @@ import random
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import pytest
@@ -92,12 +93,11 @@ class Stage:
                 super().set_balloon(guest, target_kib)
 
         class Sim(SimPlugin):
-            @property
+            @cached_property
             def hypervisor(self) -> SimHypervisor:
-                if self._hypervisor is None:
-                    clock = self._context.monotonic
-                    stage.hypervisor = self._hypervisor = Watched(World(stage.scene, clock()), clock)
-                return self._hypervisor
+                clock = self._context.monotonic
+                stage.hypervisor = Watched(World(stage.scene, clock()), clock)
+                return stage.hypervisor
 
         class Classes:
             def __init__(self, settings: PluginSettings, context: PluginContext) -> None:

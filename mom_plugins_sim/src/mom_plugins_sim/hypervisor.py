@@ -186,13 +186,11 @@ class SimHypervisor:
     def offload_memory(self, guest: Entity, kib: int, seconds: float) -> SwapStore.Offloaded:
         """Move the guest's coldest memory to the host's swap. Raise `NotSupported` if the host has no swap."""
         with self._locked_guest(guest):
-            if not self.world.host.swap.size:
+            swap = self.world.host.swap
+            if not swap.size:
                 raise NotSupported("the simulated host has no swap")
-            return self._moved(kib, seconds, self.world.offload(guest.id, kib, seconds), self.world.host.swap.out_rate)
-
-    @staticmethod
-    def _moved(kib: int, seconds: float, moved: float, rate: float) -> SwapStore.Offloaded:
-        duration = min(seconds, moved / rate)
+            moved = self.world.offload(guest.id, kib, seconds)
+        duration = min(seconds, moved / swap.out_rate)
         why = "" if moved >= kib else "the time limit was reached" if duration >= seconds else "no more memory to move, or no space for it"
         return SwapStore.Offloaded(int(moved), duration, why)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 
 from mom_core import Columns, FieldSpec, Finding, Guest, Hypervisor, PluginContext, Severity, Value, hookimpl
 from mom_kvm import late_hook
@@ -21,21 +22,14 @@ class SimPlugin:
     def __init__(self, settings: SimSettings, context: PluginContext) -> None:
         self._settings = settings
         self._context = context
-        self._hypervisor: SimHypervisor | None = None
 
-    @property
+    @cached_property
     def hypervisor(self) -> SimHypervisor:
         """Simulated hypervisor. The first access begins the simulation."""
-        if self._hypervisor is None:
-            clock = self._context.monotonic
-            settings, shelf = self._settings, None
-            if settings.shelf is None:
-                scene = scene_of_settings(settings)
-            else:
-                shelf = Shelf(settings.shelf, settings.host)
-                scene = shelf.scene(settings)
-            self._hypervisor = SimHypervisor(World(scene, clock()), clock, shelf)
-        return self._hypervisor
+        settings, clock = self._settings, self._context.monotonic
+        shelf = None if settings.shelf is None else Shelf(settings.shelf, settings.host)
+        scene = scene_of_settings(settings) if shelf is None else shelf.scene(settings)
+        return SimHypervisor(World(scene, clock()), clock, shelf)
 
     @hookimpl
     def mom_declare(self) -> Iterable[FieldSpec]:
