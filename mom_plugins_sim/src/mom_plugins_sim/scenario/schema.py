@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, JsonValue, model_validator
 
-from mom_core import Duration, MomError, Size, StrictModel, printable, read_settings
+from mom_core import Duration, MomError, Portion, Size, StrictModel, printable, read_settings
 from mom_plugins_sim.guest import BALLOON_RATE, QEMU_OVERHEAD, SMALL_PIECES
 from mom_plugins_sim.scene import FaultKind
 from mom_plugins_sim.workload import TOUCH_RATE, Demand, Trace, batch, bursty, constant, diurnal, leak
@@ -19,12 +19,7 @@ BALLOON_RATE_BYTES, PROCESS_BYTES, TOUCH_BYTES = round(BALLOON_RATE * 1024), QEM
 
 
 def _share(value: object) -> object:
-    if isinstance(value, str) and value.endswith("%"):
-        try:
-            return float(value[:-1]) / 100
-        except ValueError:
-            raise ValueError("must be a percentage, such as 35%") from None
-    return value
+    return Portion.parse(value).share if isinstance(value, str) and value.endswith("%") else value
 
 
 Share = Annotated[float, BeforeValidator(_share), Field(ge=0, le=1)]
