@@ -12,8 +12,7 @@ from mom_core.engine.judgement import Controller, back, target_of
 from mom_core.errors import StateError
 from mom_core.ledger import Key, Ledger
 from mom_core.model import LedgerEntry, Outcome, Scope, Snapshot, Status
-from mom_core.plugins.bounded import located
-from mom_core.plugins.invoker import Call
+from mom_core.plugins.bounded import Call, located
 from mom_core.plugins.registry import Plugin, PluginSet
 from mom_core.texts import printable
 
@@ -57,8 +56,8 @@ def restore(
 
 def _start_restores(
     plugins: PluginSet, shares: Mapping[Plugin, Sequence[LedgerEntry]], until: float, sleep: Callable[[float], None]
-) -> dict[Plugin, Call]:
-    calls: dict[Plugin, Call] = {}
+) -> dict[Plugin, Call[object]]:
+    calls: dict[Plugin, Call[object]] = {}
     for plugin in sorted(shares, key=lambda plugin: plugin.worker.hung_in):  # wait for hung plugins last
         if plugin.worker.wait_until_free(until):
             controller = Controller(plugin.controls, plugin.hooks, plugins.hypervisor, sleep)

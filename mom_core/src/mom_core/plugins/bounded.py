@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import threading
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from traceback import walk_tb
 from typing import Final, Generic, TypeVar
 
@@ -23,25 +24,44 @@ class CallResult(Generic[T]):
     error: BaseException | None = None
 
 
+@dataclass(slots=True, eq=False)
+class Call(Generic[T]):
+    """Call of plugin code; `result` is valid once `done` is set. `counts`: a failure changes the plugin's health."""
+
+    hook: str
+    work: Callable[[], T]
+    deadline: float
+    counts: bool = True
+    began: float = field(default_factory=time.monotonic)
+    done: threading.Event = field(default_factory=threading.Event)
+    result: CallResult[T] = field(default_factory=CallResult)
+    seconds: float = 0.0
+    abandoned: bool = False
+
+    def run(self, contained: type[BaseException]) -> None:
+        """Do the work, and keep its result or error."""
+        began = time.monotonic()
+        try:
+            self.result = CallResult(self.work())
+        except contained as error:
+            self.result = CallResult(error=error)
+        self.seconds = time.monotonic() - began
+        self.done.set()
+
+
 LONGEST_CALL_SECONDS: Final = 20.0
 
 
 def attempt(work: Callable[[], T]) -> CallResult[T]:
     """Call plugin code in a new thread. Return its result or exception; `DeadlineExceeded` after `LONGEST_CALL_SECONDS`."""
-    result: CallResult[T] = CallResult()
-
-    def run() -> None:
-        try:
-            result.value = work()
-        except BaseException as error:  # noqa: BLE001  # also SystemExit, which would end only this thread
-            result.error = error
-
+    call = Call("the call", work, LONGEST_CALL_SECONDS)
     try:
-        thread = started(threading.Thread(target=run, daemon=True))
+        started(threading.Thread(target=call.run, args=(BaseException,), daemon=True))  # also SystemExit, which would end only the thread
     except OSError as error:
         return CallResult(error=error)
-    thread.join(LONGEST_CALL_SECONDS)
-    return CallResult(error=DeadlineExceeded(f"the call did not end within {LONGEST_CALL_SECONDS:g} s")) if thread.is_alive() else result
+    if call.done.wait(call.deadline):
+        return call.result
+    return CallResult(error=DeadlineExceeded(f"{call.hook} did not end within {call.deadline:g} s"))
 
 
 def started(thread: threading.Thread) -> threading.Thread:

@@ -6,14 +6,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from queue import SimpleQueue
 from traceback import format_exception
 from typing import Any
 
 from mom_core.errors import DeadlineExceeded, HypervisorError, MomError
 from mom_core.model import PluginReport
-from mom_core.plugins.bounded import CallResult, located, started
+from mom_core.plugins.bounded import Call, CallResult, located, started
 
 LOG = logging.getLogger("mom.plugins")
 
@@ -25,31 +25,6 @@ FIRST_RETRY_SECONDS = 5.0
 LONGEST_RETRY_SECONDS = 60.0
 
 _SLICE_SECONDS = 0.05
-
-
-@dataclass(slots=True, eq=False)
-class Call:
-    """Call of a hook; `result` is valid once `done` is set. `counts`: a failure changes the plugin's health."""
-
-    hook: str
-    work: Callable[[], object]
-    deadline: float
-    counts: bool = True
-    began: float = field(default_factory=time.monotonic)
-    done: threading.Event = field(default_factory=threading.Event)
-    result: CallResult[object] = field(default_factory=CallResult)
-    seconds: float = 0.0
-    abandoned: bool = False
-
-    def run(self, contained: type[BaseException]) -> None:
-        """Do the work, and keep its result or error."""
-        began = time.monotonic()
-        try:
-            self.result = CallResult(self.work())
-        except contained as error:
-            self.result = CallResult(error=error)
-        self.seconds = time.monotonic() - began
-        self.done.set()
 
 
 @dataclass(slots=True)
@@ -84,9 +59,9 @@ class PluginWorker:
         self._hide = hide
         self._monotonic = monotonic
         self._threaded = threaded
-        self._queue: SimpleQueue[Call | None] = SimpleQueue()
+        self._queue: SimpleQueue[Call[object] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._current: Call | None = None
+        self._current: Call[object] | None = None
         self._failing: dict[str, _Failures] = {}
         self._durations: dict[str, float] = {}
         self._calls = 0
@@ -107,7 +82,7 @@ class PluginWorker:
         paused = failures is not None and failures.retry_at > self._monotonic()
         return f"it failed {failures.in_a_row} times in a row" if failures is not None and paused else ""
 
-    def begin(self, hook: str, work: Callable[[], object], deadline: float | None = None, *, counts: bool = True) -> Call | None:
+    def begin(self, hook: str, work: Callable[[], object], deadline: float | None = None, *, counts: bool = True) -> Call[object] | None:
         """Start a call. Return None if the plugin has hung or the hook is paused.
 
         :param counts: False to ignore the pause, and to neither count nor log a failure
@@ -130,7 +105,7 @@ class PluginWorker:
         """Queue a call that runs after the hung call, without waiting for its result."""
         self._queue.put(Call(hook, work, self.deadline))
 
-    def finish(self, call: Call, *, until: float | None = None) -> CallResult[object]:
+    def finish(self, call: Call[object], *, until: float | None = None) -> CallResult[object]:
         """Wait for a call; return its result, the plugin's error, or `DeadlineExceeded`.
 
         :param until: monotonic time limit instead of the deadline; a stop does not shorten it
@@ -194,7 +169,7 @@ class PluginWorker:
         other = HypervisorError(hidden) if isinstance(error, HypervisorError) else RuntimeError(f"{type(error).__name__}: {hidden}")
         return other.with_traceback(error.__traceback__)
 
-    def _failed(self, call: Call, error: BaseException, text: str) -> CallResult[object]:
+    def _failed(self, call: Call[object], error: BaseException, text: str) -> CallResult[object]:
         if call.counts:
             self._failures += 1
             self._last_error = text
