@@ -122,13 +122,6 @@ def test_the_traceback_is_there_for_whoever_asks(mom, verb, monkeypatch):
     assert "Traceback" in mom("probe")[2]
 
 
-def test_very_many_problems_are_counted_instead_of_filling_the_screen(mom, verb):
-    verb(raising(ConfigError([ConfigError.Problem("f", n, 1, "wrong") for n in range(1, 1500)])))
-    lines = mom("probe")[2].splitlines()
-    assert len(lines) == 101
-    assert lines[-1] == "mom: … and 1,399 more"
-
-
 # --- a real process ------------------------------------------------------------------------------------------------------------
 
 

@@ -27,8 +27,6 @@ EXIT_INTERRUPTED: Final = 130
 
 ENDING_SECONDS: Final = 1.0
 
-SHOWN_PROBLEMS: Final = 100
-
 VERBS: Final = {
     "run": Verb("mom_daemon.run:run_command", "Manage this host until SIGTERM, then restore all values.", "Operate"),
     "restore": Verb("mom_daemon.restore:restore_command", "Restore values that an earlier run of mom changed.", "Operate"),
@@ -138,11 +136,8 @@ def _tell_misuse(error: click.ClickException) -> None:
 
 def _tell_error(error: Exception) -> int:
     if isinstance(error, ConfigError):
-        for problem in error.problems[:SHOWN_PROBLEMS]:
+        for problem in error.problems:
             _tell(str(problem) if problem.line else f"mom: {problem}")
-        more = len(error.problems) - SHOWN_PROBLEMS
-        if more > 0:
-            _tell(f"mom: … and {more:,} more")
     elif isinstance(error, MomError):
         for part in error.errors if isinstance(error, PluginError) else [error]:
             _tell(f"mom: {part}")

@@ -67,16 +67,11 @@ class VerbContext(click.Context):
         try:
             return super().invoke(callback, *args, **kwargs)
         except (MomError, OSError) as error:
-            if owner is not None and _is_denial(error):
+            denied = any(isinstance(each, PermissionError) for each in (error, error.__cause__, error.__context__))
+            if owner is not None and denied:
                 user = owner.name
                 error.add_note(f"this command ran as user {user}, who owns mom's folders: specify files that {user} may read or write")
             raise
-
-
-def _is_denial(error: BaseException | None) -> bool:
-    while error is not None and not isinstance(error, PermissionError):
-        error = error.__cause__ or error.__context__
-    return error is not None
 
 
 class VerbGroup(click.Group):

@@ -33,8 +33,6 @@ WRITTEN_SECONDS: Final = 1e-6
 
 WIDEST: Final = 100
 
-_LABELS: Final = {"trial": "On trial"}
-
 
 @click.command("explain")
 @click.argument("guest")
@@ -138,16 +136,12 @@ def _lines(content: Explanation) -> Iterator[str]:
     yield from wrapped(f"{click.style(name, bold=True)}, as of cycle {content['cycle']}, {when}, from {content['from']}", width)
     for remark in content["remarks"]:
         yield from wrapped(click.style(remark, fg="yellow"), width)
-    column = max(len(_label(sentence["topic"])) for sentence in content["sentences"]) + 2
+    column = max(len(sentence["topic"]) for sentence in content["sentences"]) + 2
     before = ""
     for sentence in content["sentences"]:
         topic = sentence["topic"]
-        label = "" if topic == before else _label(topic)
+        label = "" if topic == before else topic.capitalize()
         before = topic
         colour = {"harm": "red", "problems": "red", "unknown": "yellow"}.get(topic)
         head = click.style(label.ljust(column), bold=True, fg=colour)
         yield from wrapped(head + sentence["text"], width, column)
-
-
-def _label(topic: str) -> str:
-    return _LABELS.get(topic, topic.capitalize())
