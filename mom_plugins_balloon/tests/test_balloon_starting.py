@@ -69,3 +69,12 @@ def test_no_policy_shrinks_a_new_guest(available: int | None, why: str) -> None:
         assert known.obstacle == expected
         shrunk = permitted(GIB // 2 + 100 * 1024, known, LIMITS)
         assert shrunk.size == (None if expected else GIB // 2 + 100 * 1024)
+
+
+def test_policies_may_shrink_guests_that_came_with_the_hypervisor() -> None:
+    host = Host()
+    host.rests(0.0)
+    assert host.rests(5.0, "there")["there"] == REST
+    known = host.records.memory_of("there")
+    assert known is not None
+    assert not known.obstacle

@@ -60,6 +60,7 @@ class BalloonedGuests:
         """Unfinished requests from before the restart or reload, keyed by guest ID."""
         self.earlier: Mapping[str, str] | None = None
         """Incarnations of guests that ran before mom started, keyed by ID. None: all guests of the first list."""
+        self._had_guests = False
         self._below_hard = False
         """Whether the host is below its hard watermark, so that new guests shrink too."""
         self._pasts: dict[str, Remembered] = {}
@@ -121,6 +122,7 @@ class BalloonedGuests:
             for guest, past, seen in zip(guests, pasts, zip(*numbers, strict=True), strict=True):
                 self._pasts[guest.id] = remember(past, guest, seen, now, self._start_rest)
         self.earlier = {} if guests or self.earlier is None else self.earlier
+        self._had_guests = self._had_guests or bool(guests)
 
     def _count_missed(self, listed: Set[str]) -> None:
         for identity in self._pasts.keys() - listed:
@@ -135,7 +137,7 @@ class BalloonedGuests:
         for guest, past in new:
             age = self._age_of(guest)
             if self.earlier is not None and self.earlier.get(guest.id) != guest.incarnation:
-                arrival = GuestArrival(now - (age or 0.0), math.inf)
+                arrival = GuestArrival(self._had_guests, now - (age or 0.0), math.inf)
             else:
                 arrival = GuestArrival(old_at=-math.inf if age is None else now - age + self._start_rest)
             note = self.asked_before.pop(guest.id, None)
@@ -200,7 +202,7 @@ class BalloonedGuests:
             "on_its_way": [past.pending is not None for past in pasts],
             "largest": [past.most_since(at - CLOCK_SLACK_SECONDS, now) for past, at in zip(pasts, made, strict=True)],
             "obstacle": [
-                guest.why_blocked(CONTROL) or obstacle(guest, past, promises) or (NEW if self._rests(past) else "")
+                guest.why_blocked(CONTROL) or obstacle(guest, past, promises) or (NEW if past.has_come and self._rests(past) else "")
                 for guest, past in zip(guests, pasts, strict=True)
             ],
             "pause": [facts.moving.get(guest.id, "") for guest in guests],

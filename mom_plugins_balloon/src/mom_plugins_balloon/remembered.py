@@ -32,6 +32,7 @@ from mom_plugins_balloon.sweep.records import SweepEnd, SweepHistory, SweepOutco
 class GuestArrival(NamedTuple):
     """Start of a guest, as far as mom knows it."""
 
+    came: bool = False
     started: float | None = None
     """Time of the start; None if mom has not seen it, or if the guest has claimed a reservation."""
     old_at: float = -math.inf
@@ -41,7 +42,7 @@ class GuestArrival(NamedTuple):
     def after_reboot(self, at: float, now: float, start_rest: float) -> GuestArrival:
         """Return the record after a reboot: the guest is new again."""
         is_known = self.rebooted_at is not None and self.rebooted_at + CLOCK_SLACK_SECONDS >= at
-        return self if is_known or at + start_rest <= now else GuestArrival(self.started, at + start_rest, at)
+        return self if is_known or at + start_rest <= now else GuestArrival(True, self.started, at + start_rest, at)
 
 
 class KilledPrograms(NamedTuple):
@@ -82,6 +83,11 @@ class Remembered(NamedTuple):
     def pending(self) -> int | None:
         """Target that the guest has not reached yet; None without one."""
         return None if self.request is None or self.request.arrived else self.request.target
+
+    @property
+    def has_come(self) -> bool:
+        """Whether mom has seen the guest arrive or reboot."""
+        return self.arrival is not None and self.arrival.came
 
     def started_after(self, moment: float) -> bool:
         """Return whether the guest started after `moment` and no reservation was used for this start."""
