@@ -144,7 +144,7 @@ def compare(
         for recorded in recording.cycles(_warms_from(recording, since), until):
             if run is None or not follows(run.last, recorded):
                 engines.close()  # of the last part
-                run = _Run(RecordedEngine(recorded.session, policies, engines), recorded, policies, since, result)
+                run = _Run(RecordedEngine(recorded.session, policies, engines), recorded, since, result)
             run.take(recorded)
     result.lost, result.damage = recording.damage.cycles, recording.damage.summary()
     if not result.evaluated:
@@ -168,11 +168,9 @@ def _schedule_of(session: RecordedSession) -> Mapping[str, Value]:
 class _Run:
     # Part of the recording in which no cycle is missing.
 
-    def __init__(
-        self, engine: RecordedEngine, first: RecordedCycle, policies: Mapping[str, str] | None, since: float, result: Comparison
-    ) -> None:
+    def __init__(self, engine: RecordedEngine, first: RecordedCycle, since: float, result: Comparison) -> None:
         self.last, self.engine = first, engine
-        self._policies, self._since, self._result = policies, since, result
+        self._since, self._result = since, result
         self._knows = first.report.number == 1
         """Whether the policies' memory is known."""
         self._looked_back = engine.history if self._knows else 0
@@ -187,7 +185,7 @@ class _Run:
         result.evaluated += 1
         exact = self._knows and self._looked_back >= engine.history
         if recorded.cycle.memory is not None and (not self._knows or report.number == 1):
-            if self._policies is None and self._knows and engine.memory != recorded.cycle.memory:
+            if engine.own_policies is None and self._knows and engine.memory != recorded.cycle.memory:
                 exact = False  # the daemon started with the memory of an earlier run
             engine.remember(recorded.cycle.memory)
             self._knows = True
@@ -264,7 +262,7 @@ class RecordedEngine:
     def __init__(self, session: RecordedSession, policies: Mapping[str, str] | None, engines: ExitStack) -> None:
         self.left_out: dict[str, str] = {}
         self._session = session
-        self._own_policies = policies
+        self.own_policies = policies
         self._snapshot = Snapshot()
         folder = Path(engines.enter_context(tempfile.TemporaryDirectory(prefix="mom-replay-")))
         self._engine = engines.enter_context(self._open(folder))
@@ -274,7 +272,7 @@ class RecordedEngine:
 
     def use(self, session: RecordedSession) -> None:
         """Use the policies of this session from now on."""
-        if self._own_policies is None and session.policies != self._session.policies:
+        if self.own_policies is None and session.policies != self._session.policies:
             self._install(session.policies)
         self._session = session
 
@@ -351,7 +349,7 @@ class RecordedEngine:
 
     def _install(self, policies: Mapping[str, str]) -> None:
         if self._texts is None:
-            if self._own_policies is not None:
+            if self.own_policies is not None:
                 raise MomError("no plugin of this recording evaluates policies", hint="omit --policy")
             return
         try:
