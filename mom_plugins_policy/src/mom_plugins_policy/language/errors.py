@@ -11,10 +11,16 @@ from mom_core import Entity, MomError, Source
 from mom_kvm import PolicyProblem
 from mom_plugins_policy.language.syntax import Form
 
+KINDS = frozenset({
+    "syntax", "empty-policy", "undefined-symbol", "unknown-function", "not-callable", "arity", "malformed", "empty-form", "bad-literal",
+    "recursion", "type", "zero-division", "range", "unknown-field", "missing-property", "limit", "internal",
+})  # fmt: skip
+"""Kinds of errors. `limit`: too many steps, too much time or too large a value; `internal`: a bug in this package."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Error of a policy. `source` is its position; without a line if unknown. The kind `internal` is a bug in this package.
+    """Error of a policy. `source` is its position; without a line if unknown.
 
     :param values: operands with their values, such as `g.balloon_cur is nil`
     """
