@@ -18,7 +18,7 @@ def settings(imported: Imported) -> dict[str, Any]:
 
 
 def momd(text: str) -> dict[str, Any]:
-    return settings(import_momd(text, "old.conf").imported)
+    return settings(import_momd(text, "old.conf"))
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def momd(text: str) -> dict[str, Any]:
     ],
 )
 def test_mom_acts_where_mom_of_old_acted_and_a_missing_policy_is_said(main: str, mode: str, noted: str) -> None:
-    imported = import_momd(f"[main]\n{main}", "old.conf").imported
+    imported = import_momd(f"[main]\n{main}", "old.conf")
     assert settings(imported)["mode"] == mode
     assert [noted in note for note in imported.notes] == ([True] if noted else [])
 
@@ -81,7 +81,7 @@ def test_what_no_controller_acted_on_has_no_effect_now_either() -> None:
 
 def test_a_policy_comes_before_a_folder_of_them() -> None:
     assert momd("[main]\npolicy-dir: /d\n")["plugins"]["policy"]["directory"] == "/d"
-    both = import_momd("[main]\npolicy: /f\npolicy-dir: /d\n", "old.conf").imported
+    both = import_momd("[main]\npolicy: /f\npolicy-dir: /d\n", "old.conf")
     assert both.plugins["policy"].settings["file"] == "/f"
     assert any("policy-dir: /d" in note for note in both.notes)
 
@@ -91,7 +91,7 @@ def test_what_no_longer_matters_is_accepted_and_said() -> None:
         "[main]\nplot-dir: /plots\nguest-manager-multi-thread: true\nmain-loop-interval: 3\ncontrollers: Baloon\nfoo: 1\n"
         "[Collector: GuestQemuAgent]\nsocket_path: /x\n[host]\ncollectors: HostMemry\n[odd]\na: 1\n[vdsm]\nport: 1\n[MAIN]\nb: 1\n"
     )
-    imported = import_momd(text, "old.conf").imported
+    imported = import_momd(text, "old.conf")
     told = "\n".join(imported.notes)
     for part in (
         "plot-dir: /plots: enable the record plugin; `mom report --html FILE` then draws plots",
@@ -110,17 +110,16 @@ def test_what_no_longer_matters_is_accepted_and_said() -> None:
 
 
 def test_where_to_log_is_for_momd_alone() -> None:
-    found = import_momd("[main]\npolicy: /p\n[logging]\nlog: /var/log/m\nmax-bytes: 5\nbackup-count: 2\n", "old.conf")
-    assert (found.log.file, found.log.max_bytes, found.log.backups) == ("/var/log/m", 5, 2)
+    imported = import_momd("[main]\npolicy: /p\n[logging]\nlog: /var/log/m\nmax-bytes: 5\nbackup-count: 2\n", "old.conf")
+    assert (imported.log.file, imported.log.max_bytes, imported.log.backups) == ("/var/log/m", 5, 2)
     assert import_momd("[logging]\nlog: stdio\n", "old.conf").log.file == ""
-    assert found.imported.notes == []
-    assert any(note.startswith("log: /var/log/m") for note in found.for_mom_run().notes)
+    assert imported.notes == []
 
 
 def test_the_command_line_comes_before_the_file() -> None:
-    found = import_momd("[main]\npolicy: /a\n", "old.conf", {("main", "policy"): "/b", ("logging", "verbosity"): "5"})
-    assert found.imported.plugins["policy"].settings["file"] == "/b"
-    assert found.imported.top.settings["log_level"] == "debug"
+    imported = import_momd("[main]\npolicy: /a\n", "old.conf", {("main", "policy"): "/b", ("logging", "verbosity"): "5"})
+    assert imported.plugins["policy"].settings["file"] == "/b"
+    assert imported.top.settings["log_level"] == "debug"
     with pytest.raises(ConfigError, match=r"verbosity of \[logging\]: loud is not a log level"):
         import_momd("", "old.conf", {("logging", "verbosity"): "loud"})
 

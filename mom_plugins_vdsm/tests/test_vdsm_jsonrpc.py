@@ -5,12 +5,12 @@ import json
 import pytest
 
 from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported
-from mom_plugins_vdsm.jsonrpc import AnswerError, JsonRpcAnswer, parsed
+from mom_plugins_vdsm.jsonrpc import JsonRpcAnswer, MessageError, parsed
 
 
 @pytest.mark.parametrize("body", [b"[" * 100_000, b'{"id": "x", "result": ' + b"9" * 5000 + b"}", b"\xff", b"", b'{"id"'])
 def test_what_no_parser_takes_is_refused(body: bytes) -> None:
-    with pytest.raises(AnswerError, match="invalid JSON"):
+    with pytest.raises(MessageError, match="invalid JSON"):
         parsed(body)
 
 
@@ -26,7 +26,8 @@ def test_what_no_parser_takes_is_refused(body: bytes) -> None:
 def test_an_answer_of_another_shape_is_an_error_of_its_request(answer: dict[str, object], said: str) -> None:
     message = parsed(json.dumps({"id": "x", **answer}).encode())
     assert isinstance(message, JsonRpcAnswer)
-    assert (message.id, message.error and message.error.message) == ("x", said)
+    assert isinstance(message.result, HypervisorError)
+    assert (message.id, message.result.message) == ("x", said)
 
 
 @pytest.mark.parametrize("identity", [None, 5, ["x"]])
@@ -41,7 +42,7 @@ def test_an_id_that_is_none_of_moms_names_no_request(identity: object) -> None:
 def test_error_codes_have_kinds(code: int, kind: type[HypervisorError]) -> None:
     message = parsed(json.dumps({"id": "x", "error": {"code": code, "message": "why"}}).encode())
     assert isinstance(message, JsonRpcAnswer)
-    assert message.error is not None
-    assert type(message.error) is kind
-    assert message.error.message == f"why (vdsm's code {code})"
-    assert bool(message.error.hint) is (code == 99), "a recovering vdsm is to be waited for"
+    assert isinstance(message.result, HypervisorError)
+    assert type(message.result) is kind
+    assert message.result.message == f"why (vdsm's code {code})"
+    assert bool(message.result.hint) is (code == 99), "a recovering vdsm is to be waited for"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_plugins_vdsm.jsonrpc import LONGEST_LINE, MOST_HEADERS, FrameError, StompFrame, read_frame
+from mom_plugins_vdsm.jsonrpc import LONGEST_LINE, MOST_HEADERS, MessageError, StompFrame, read_frame
 
 ANSWER = b"MESSAGE\ndestination:q\ncontent-type:application/json\nsubscription:s\ncontent-length:2\n\n{}\0"
 
@@ -88,5 +88,5 @@ def test_frames_are_as_the_specification_has_them(data: bytes, frames: list[tupl
     ],
 )
 def test_what_is_no_frame_or_too_large_is_an_error(data: bytes) -> None:
-    with pytest.raises(FrameError):
+    with pytest.raises(MessageError):
         read(data)

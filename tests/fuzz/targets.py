@@ -47,7 +47,7 @@ from mom_plugins_qemu.qemu_process import identity_in
 from mom_plugins_qemu.wire import Conversation, WireError
 from mom_plugins_record.recording.command import contents_of, print_contents
 from mom_plugins_vdsm.incarnations import FORM, Incarnations
-from mom_plugins_vdsm.jsonrpc import AnswerError, FrameError, parsed, read_frame
+from mom_plugins_vdsm.jsonrpc import MessageError, parsed, read_frame
 from mom_plugins_vdsm.momd.importer import import_momd
 from mom_plugins_vdsm.rpc_verbs import read_call
 from mom_plugins_vdsm.statistics import Vm, read_vm
@@ -109,7 +109,7 @@ def configuration(data: bytes) -> None:
 @target(MomError, UnicodeDecodeError)
 def old_configuration(data: bytes) -> None:
     """Import a configuration of MOM."""
-    load_config(import_momd(data.decode(), "mom.conf").for_mom_run().settings())
+    load_config(import_momd(data.decode(), "mom.conf").settings())
 
 
 @target(MomError)
@@ -128,7 +128,7 @@ def xmlrpc_call(data: bytes) -> None:
     read_call(data)
 
 
-@target(FrameError)
+@target(MessageError)
 def vdsm_stream(data: bytes) -> None:
     """Read frames of vdsm, and their messages."""
 
@@ -138,8 +138,9 @@ def vdsm_stream(data: bytes) -> None:
         reader.feed_eof()
         with suppress(EOFError):
             while True:
-                with suppress(AnswerError):
-                    parsed((await read_frame(reader, 1 << 20, None)).body)
+                frame = await read_frame(reader, 1 << 20, None)
+                with suppress(MessageError):
+                    parsed(frame.body)
 
     asyncio.run(read())
 
@@ -171,7 +172,7 @@ def monitor(data: bytes) -> None:
         assert all(type(value) in {int, float} for value in fields.values()), "a field is no number"
 
 
-@target(AnswerError)
+@target(MessageError)
 def vdsm_statistics(data: bytes) -> None:
     """Read vdsm's statistics of a guest, twice."""
     entry = getattr(parsed(data), "result", None)

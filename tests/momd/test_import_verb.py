@@ -18,9 +18,11 @@ def run(*arguments: str) -> tuple[int, str]:
 
 def test_the_verb_prints_the_new_configuration(tmp_path: Path) -> None:
     old = tmp_path / "old.conf"
-    old.write_text("[main]\n")
+    old.write_text("[main]\n[logging]\nlog: /var/log/m\n")
     for options, mode in (((), "observe"), (("--observe",), "observe"), (("--enforce",), "enforce")):
-        made = yaml.safe_load(run(str(old), *options)[1])
+        text = run(str(old), *options)[1]
+        made = yaml.safe_load(text)
+        assert "# - log: /var/log/m, max-bytes" in text
         assert (made["interval"], made["mode"]) == ("10s", mode)
 
 

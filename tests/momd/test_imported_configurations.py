@@ -26,10 +26,10 @@ collectors: {", ".join(GUEST_COLLECTORS)}
 
 def imports() -> dict[str, Imported]:
     return {
-        "vdsm": import_momd(SHIPPED, "mom.conf").imported,
-        "empty": import_momd("", "mom.conf").imported,
-        "everything": import_momd(EVERYTHING, "mom.conf").imported,
-        "no-controllers": import_momd("[main]\ncontrollers:\n[host]\ncollectors: HostKSM\n", "mom.conf").imported,
+        "vdsm": import_momd(SHIPPED, "mom.conf"),
+        "empty": import_momd("", "mom.conf"),
+        "everything": import_momd(EVERYTHING, "mom.conf"),
+        "no-controllers": import_momd("[main]\ncontrollers:\n[host]\ncollectors: HostKSM\n", "mom.conf"),
     }
 
 
@@ -43,7 +43,7 @@ def test_the_yaml_is_right_for_the_installed_plugins(tmp_path: Path, name: str) 
 
 @pytest.mark.parametrize("value", HYPERVISORS)
 def test_every_old_hypervisor_has_its_plugin(value: str) -> None:
-    imported = import_momd(f"[main]\nhypervisor-interface: {value}\n", "mom.conf").imported
+    imported = import_momd(f"[main]\nhypervisor-interface: {value}\n", "mom.conf")
     assert HYPERVISORS[value] in load_config(imported.settings()).plugins
 
 

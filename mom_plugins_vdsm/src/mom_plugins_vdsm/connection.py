@@ -21,7 +21,7 @@ from typing import NoReturn
 
 from mom_core import GuestBusy, HypervisorError, PermissionDenied, format_duration, printable
 from mom_kvm import Address
-from mom_plugins_vdsm.jsonrpc import LONGEST_LINE, AnswerError, Event, FrameError, JsonRpcRequest, StompFrame, parsed, read_frame, request
+from mom_plugins_vdsm.jsonrpc import LONGEST_LINE, Event, MessageError, StompFrame, parsed, read_frame, request
 from mom_plugins_vdsm.statistics import number
 
 _RETRY_SECONDS = (1.0, 2.0, 5.0, 15.0)
@@ -39,6 +39,9 @@ _HEART_BEAT_GRACE_SECONDS = 6.0
 
 _SLACK_SECONDS = 5.0
 """If a call lasts longer than its timeout plus this, the caller considers the connection's thread dead."""
+
+_LARGEST_ANSWER = 16 << 20
+"""Largest answer in bytes that mom accepts. vdsm needs a few KiB for each guest."""
 
 REQUESTS = "jms.topic.vdsm_requests"
 EVENTS = "jms.queue.events"
@@ -108,21 +111,6 @@ def _reason(error: Exception) -> str:
     return printable(reason.replace("_", " ").lower() if isinstance(reason, str) else str(error), 120)
 
 
-@dataclass(frozen=True, slots=True)
-class VdsmConnectionSettings:
-    """vdsm's address, and TLS files (None without TLS)."""
-
-    address: Address
-    tls: TlsFiles | None
-    largest_answer: int = 16 << 20
-    """Largest answer in bytes that mom accepts. vdsm needs a few KiB for each guest."""
-
-    @property
-    def peer(self) -> str:
-        """Name of vdsm in messages."""
-        return f"vdsm at {self.address}"
-
-
 @dataclass(slots=True)
 class _Session:
     reader: asyncio.StreamReader
@@ -141,18 +129,23 @@ class _Session:
     def send(self, command: str, headers: Mapping[str, str], body: bytes = b"") -> None:
         self.writer.write(StompFrame(command, headers, body).encode())
 
-    def ask(self, message: JsonRpcRequest) -> asyncio.Future[object]:
-        answer = self.sent[message.id] = asyncio.get_running_loop().create_future()
+    def ask(self, identity: str, message: bytes) -> asyncio.Future[object]:
+        answer = self.sent[identity] = asyncio.get_running_loop().create_future()
         headers = {"destination": REQUESTS, "content-type": "application/json", "reply-to": self.destination}
-        self.send("SEND", {**headers, "content-length": str(len(message.body))}, message.body)
+        self.send("SEND", {**headers, "content-length": str(len(message))}, message)
         return answer
 
 
 class VdsmConnection:
-    """Connection to one vdsm. Thread-safe."""
+    """Connection to one vdsm. Thread-safe.
 
-    def __init__(self, settings: VdsmConnectionSettings, log: logging.Logger) -> None:
-        self.settings = settings
+    :param tls: None for a connection without TLS
+    """
+
+    def __init__(self, address: Address, tls: TlsFiles | None, log: logging.Logger, largest_answer: int = _LARGEST_ANSWER) -> None:
+        self.address, self.tls, self._largest_answer = address, tls, largest_answer
+        self.peer = f"vdsm at {address}"
+        """Name of vdsm in messages."""
         self.opened = 0
         """How often the connection has been opened. When this number grows, mom may have missed events."""
         self.peer_certificate_ends: float | None = None
@@ -205,7 +198,7 @@ class VdsmConnection:
 
         :param late: called after `GuestBusy`, with a function that returns whether vdsm has answered in the meantime
         """
-        closed = HypervisorError(f"{doing}: the connection to {self.settings.peer} is closed")
+        closed = HypervisorError(f"{doing}: the connection to {self.peer} is closed")
         if self._loop is None or self._closing.is_set():
             raise closed
         asking = self._ask(method, params, timeout, doing, late)
@@ -219,21 +212,21 @@ class VdsmConnection:
     async def _ask(
         self, method: str, params: Mapping[str, object], timeout: float, doing: str, late: Callable[[Callable[[], bool]], None] | None
     ) -> object:
-        message, answer_future = request(method, params), None
+        identity, answer_future = str(uuid.uuid4()), None
         try:
             async with asyncio.timeout(timeout):
                 session = await self._opened()
-                answer_future = session.ask(message)
+                answer_future = session.ask(identity, request(identity, method, params))
                 answer = await asyncio.shield(answer_future)
             if isinstance(answer, HypervisorError):
                 raise answer
             return answer
         except TimeoutError:
             if answer_future is not None and not answer_future.done():
-                session.late.add(message.id)
+                session.late.add(identity)
                 if late is not None:
                     late(answer_future.done)
-            raise GuestBusy(f"{doing}: {self.settings.peer} has not answered within {format_duration(timeout)}") from None
+            raise GuestBusy(f"{doing}: {self.peer} has not answered within {format_duration(timeout)}") from None
         except HypervisorError as error:
             raise type(error)(f"{doing}: {error.message}", hint=error.hint) from error
 
@@ -261,7 +254,7 @@ class VdsmConnection:
         except HypervisorError as ended:
             self._ended(ended, session)
         except Exception as error:  # noqa: BLE001  # the end must be noted, so that mom reconnects
-            self._log.exception("mom abandons the connection to %s", self.settings.peer)
+            self._log.exception("mom abandons the connection to %s", self.peer)
             self._ended(HypervisorError(f"{type(error).__name__}: {error}"), session)
         finally:
             if session is not None:
@@ -286,14 +279,13 @@ class VdsmConnection:
     # --- opening -----------------------------------------------------------------------------------------------------------------
 
     async def _connected(self) -> _Session:
-        settings, tls = self.settings, self.settings.tls
-        context = None if tls is None else context_of(tls)
+        context = None if self.tls is None else context_of(self.tls)
         try:
-            sock = await asyncio.to_thread(socket.create_connection, (settings.address.host, settings.address.port), _OPEN_SECONDS)
+            sock = await asyncio.to_thread(socket.create_connection, (self.address.host, self.address.port), _OPEN_SECONDS)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             hint = "check whether vdsm is running: systemctl status vdsmd"
-            raise HypervisorError(f"{settings.peer} cannot be reached: {reason}", hint=hint) from error
+            raise HypervisorError(f"{self.peer} cannot be reached: {reason}", hint=hint) from error
         try:
             async with asyncio.timeout(_OPEN_SECONDS):
                 # Check no name: the certificate is for the host's network name, but mom connects to localhost.
@@ -302,9 +294,9 @@ class VdsmConnection:
         except BaseException as error:
             sock.close()
             if isinstance(error, TimeoutError):
-                raise HypervisorError(f"{settings.peer} does not answer the TLS handshake") from error
-            if isinstance(error, OSError) and tls is not None:
-                raise refused_handshake(error, tls, settings.peer) from error
+                raise HypervisorError(f"{self.peer} does not answer the TLS handshake") from error
+            if isinstance(error, OSError) and self.tls is not None:
+                raise refused_handshake(error, self.tls, self.peer) from error
             raise
         ends = (writer.get_extra_info("peercert") or {}).get("notAfter")
         self.peer_certificate_ends = ssl.cert_time_to_seconds(ends) if isinstance(ends, str) else None
@@ -318,26 +310,24 @@ class VdsmConnection:
     # --- serving -----------------------------------------------------------------------------------------------------------------
 
     async def _exchange(self, session: _Session) -> NoReturn:
-        peer = self.settings.peer
         while True:
             try:
-                self._take(session, await read_frame(session.reader, self.settings.largest_answer, session.silence_limit))
+                self._take(session, await read_frame(session.reader, self._largest_answer, session.silence_limit))
             except TimeoutError as error:
                 silence = "has not answered CONNECT" if self._session is None else "sends nothing, not even heartbeats"
-                raise HypervisorError(f"{peer} {silence}") from error
+                raise HypervisorError(f"{self.peer} {silence}") from error
             except (OSError, EOFError) as error:
                 raise self._lost(error if isinstance(error, OSError) else None) from error
-            except (FrameError, AnswerError) as error:
-                raise HypervisorError(f"{peer} sent an invalid message: {error}") from error
+            except MessageError as error:
+                raise HypervisorError(f"{self.peer} sent an invalid message: {error}") from error
 
     def _lost(self, error: OSError | None) -> HypervisorError:
-        peer, tls = self.settings.peer, self.settings.tls
         if self._session is not None:
-            return HypervisorError(f"{peer} closed the connection" + (f": {error.strerror}" if error else ""))
-        if tls is None:
+            return HypervisorError(f"{self.peer} closed the connection" + (f": {error.strerror}" if error else ""))
+        if self.tls is None:
             hint = "set tls: true for the vdsm plugin, if vdsm speaks TLS"
-            return HypervisorError(f"{peer} closed the connection without sending anything", hint=hint)
-        return refused_handshake(error if isinstance(error, ssl.SSLError) else None, tls, peer)
+            return HypervisorError(f"{self.peer} closed the connection without sending anything", hint=hint)
+        return refused_handshake(error if isinstance(error, ssl.SSLError) else None, self.tls, self.peer)
 
     def _take(self, session: _Session, frame: StompFrame) -> None:
         if frame.command == "MESSAGE":
@@ -347,8 +337,8 @@ class VdsmConnection:
         elif frame.command == "ERROR":
             text = printable(frame.body[:500].decode("utf-8", "replace").strip() or frame.headers.get("message", ""), 200)
             if self._session is None:
-                raise HypervisorError(f"{self.settings.peer} refuses the connection: {text}")
-            self._log.warning("%s: %s", self.settings.peer, text)  # the error concerns a frame, never a request
+                raise HypervisorError(f"{self.peer} refuses the connection: {text}")
+            self._log.warning("%s: %s", self.peer, text)  # the error concerns a frame, never a request
 
     def _welcome(self, session: _Session, frame: StompFrame) -> None:
         promised = number(frame.headers.get("heart-beat", "0,0").partition(",")[0])
@@ -358,7 +348,7 @@ class VdsmConnection:
         opening, self._opening = self._opening, None
         if opening is not None:
             opening.set_result(session)
-        self._log.info("connected to %s%s", self.settings.peer, "" if self.settings.tls else " without TLS")
+        self._log.info("connected to %s%s", self.peer, "" if self.tls else " without TLS")
 
     def _take_message(self, session: _Session, frame: StompFrame) -> None:
         message = parsed(frame.body)
@@ -369,4 +359,4 @@ class VdsmConnection:
         answer = session.sent.pop(message.id, None)
         session.late.discard(message.id)
         if answer is not None:  # otherwise the answer is another client's, or a repetition
-            answer.set_result(message.error or message.result)
+            answer.set_result(message.result)

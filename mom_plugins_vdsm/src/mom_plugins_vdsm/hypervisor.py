@@ -79,7 +79,7 @@ class VdsmHypervisor:
     @property
     def uri(self) -> str:
         """Address of vdsm."""
-        return f"vdsm://{self.connection.settings.address}"
+        return f"vdsm://{self.connection.address}"
 
     # --- the guests --------------------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -27,8 +26,8 @@ _LENGTH = re.compile("[0-9]{1,15}")
 _SERVER_COMMANDS = frozenset({"CONNECTED", "MESSAGE", "RECEIPT", "ERROR"})
 
 
-class FrameError(ValueError):
-    """Invalid frame. The connection is then unusable, because it is unknown where the next frame begins."""
+class MessageError(ValueError):
+    """Invalid frame, or message that is not valid JSON-RPC. The connection is then unusable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,7 @@ async def read_frame(reader: asyncio.StreamReader, largest_body: int, silence: f
     :param reader: stream with the limit `LONGEST_LINE` for lines, and for bodies without a length
     :param largest_body: maximum size of a body in bytes
     :param silence: timeout in seconds of each line and body; None for no timeout
-    :raises FrameError: the frame is invalid
+    :raises MessageError: the frame is invalid
     :raises EOFError: the stream has ended
     """
 
@@ -68,32 +67,32 @@ async def read_frame(reader: asyncio.StreamReader, largest_body: int, silence: f
         while line := (await until(b"\n")).removesuffix(b"\r"):
             lines.append(line)
             if len(lines) > MOST_HEADERS:
-                raise FrameError(f"a frame has more than {MOST_HEADERS} headers")
+                raise MessageError(f"a frame has more than {MOST_HEADERS} headers")
         head = _parsed_head(command, lines, largest_body)
         if "content-length" not in head.headers:
             return replace(head, body=await until(b"\0"))
         async with asyncio.timeout(silence):
             body = await reader.readexactly(int(head.headers["content-length"]) + 1)
     except asyncio.LimitOverrunError as error:
-        raise FrameError(f"a line is longer than {LONGEST_LINE} bytes") from error
+        raise MessageError(f"a line is longer than {LONGEST_LINE} bytes") from error
     if body[-1]:
-        raise FrameError(f"the body of a {head.command} frame does not end where its content-length says")
+        raise MessageError(f"the body of a {head.command} frame does not end where its content-length says")
     return replace(head, body=body[:-1])
 
 
 def _parsed_head(first: bytes, rest: Sequence[bytes], largest_body: int) -> StompFrame:
     command = first.decode(errors="replace")
     if command not in _SERVER_COMMANDS:
-        raise FrameError(f"{command[:20]!r} is not a frame that a server sends")
+        raise MessageError(f"{command[:20]!r} is not a frame that a server sends")
     headers: dict[str, str] = {}
     for line in rest:
         header = _HEADER.fullmatch(line.decode(errors="replace"))
         if header is None:
-            raise FrameError(f"a {command} frame has the malformed header {line[:40]!r}")
+            raise MessageError(f"a {command} frame has the malformed header {line[:40]!r}")
         headers.setdefault(header[1], header[2])
     length = headers.get("content-length", "0")
     if not _LENGTH.fullmatch(length) or int(length) > largest_body:
-        raise FrameError(f"the content-length {length[:20]!r} is invalid or above {largest_body}")
+        raise MessageError(f"the content-length {length[:20]!r} is invalid or above {largest_body}")
     return StompFrame(command, headers)
 
 
@@ -114,60 +113,45 @@ _KINDS: dict[int, type[HypervisorError]] = {
 _RECOVERING_HINT = "wait: vdsm has just started and is looking for its guests"
 
 
-class AnswerError(ValueError):
-    """Message that is not valid JSON-RPC."""
-
-
-class JsonRpcRequest(NamedTuple):
-    """Encoded request, and the ID that its answer will have."""
+class JsonRpcAnswer(NamedTuple):
+    """ID of a request, and its result. The result is a `HypervisorError` if vdsm refused the request."""
 
     id: str
-    body: bytes
+    result: object
 
 
-@dataclass(frozen=True, slots=True)
-class JsonRpcAnswer:
-    """Result or error of a request."""
-
-    id: str
-    result: object = None
-    error: HypervisorError | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """Event that vdsm sends to all clients. The method is, for example, `|virt|VM_status|ID`."""
 
     method: str
     params: Mapping[str, object]
 
 
-def request(method: str, params: Mapping[str, object]) -> JsonRpcRequest:
+def request(identity: str, method: str, params: Mapping[str, object]) -> bytes:
     """Return a request, which must be sent in its own frame. If a frame contains several requests, vdsm answers none."""
-    identity = str(uuid.uuid4())
     message: dict[str, object] = {"jsonrpc": "2.0", "method": method, "id": identity}
     if params:
         message["params"] = params
-    return JsonRpcRequest(identity, json.dumps(message).encode())
+    return json.dumps(message).encode()
 
 
 def parsed(body: bytes) -> JsonRpcAnswer | Event:
-    """Return the answer or event in a message. Raise `AnswerError` for an invalid message."""
+    """Return the answer or event in a message. Raise `MessageError` for an invalid message."""
     try:
         message = json.loads(body)
     except (ValueError, RecursionError) as error:  # ValueError: also bad UTF-8 and too long integers
-        raise AnswerError(f"vdsm sent invalid JSON: {printable(str(error))}") from error
+        raise MessageError(f"vdsm sent invalid JSON: {printable(str(error))}") from error
     if not isinstance(message, dict):
-        raise AnswerError(f"vdsm sent a {type(message).__name__} instead of an answer")
+        raise MessageError(f"vdsm sent a {type(message).__name__} instead of an answer")
     method, params, identity = message.get("method"), message.get("params"), message.get("id")
     if isinstance(method, str):
         return Event(method, params if isinstance(params, dict) else {})
     if not isinstance(identity, str):
         identity = ""  # not mom's request
     if "error" in message and message["error"] is not None:
-        return JsonRpcAnswer(identity, error=_refused(message["error"]))
+        return JsonRpcAnswer(identity, _refused(message["error"]))
     if "result" not in message:
-        return JsonRpcAnswer(identity, error=HypervisorError("the answer has neither a result nor an error"))
+        return JsonRpcAnswer(identity, HypervisorError("the answer has neither a result nor an error"))
     return JsonRpcAnswer(identity, message["result"])
 
 

@@ -117,7 +117,7 @@ class VdsmPlugin:
     def mom_setup(self) -> None:
         # Only the first call connects: vdsm may be down now.
         # Late import: commands that only list plugins must be fast.
-        from mom_plugins_vdsm.connection import TlsFiles, VdsmConnection, VdsmConnectionSettings
+        from mom_plugins_vdsm.connection import TlsFiles, VdsmConnection
         from mom_plugins_vdsm.hypervisor import HypervisorSettings, VdsmHypervisor
         from mom_plugins_vdsm.incarnations import FORM, Incarnations
         from mom_plugins_vdsm.vdsm_conf import read_vdsm_conf
@@ -132,7 +132,7 @@ class VdsmPlugin:
             folder = context.root / settings.pki_directory.lstrip("/")
             files = TlsFiles(folder / "keys/vdsmkey.pem", folder / "certs/vdsmcert.pem", folder / "certs/cacert.pem")
         address = Address(host=settings.host or conf.host, port=settings.port or conf.port)
-        connection = VdsmConnection(VdsmConnectionSettings(address, files), context.log)
+        connection = VdsmConnection(address, files, context.log)
         hypervisor_settings = HypervisorSettings(
             _ANSWERS_OF_DEADLINE * settings.deadline,
             statistics_kept=min(_STATISTICS_KEPT_SECONDS, _STATISTICS_PER_CYCLE * context.interval),
@@ -165,21 +165,21 @@ class VdsmPlugin:
         hypervisor = self._hypervisor
         if hypervisor is None:
             return
-        connection, settings = hypervisor.connection, hypervisor.connection.settings
+        connection = hypervisor.connection
         try:
             connection.call("Host.ping2", {}, hypervisor.settings.call_timeout, "ping")
             guests = hypervisor.guests()
         except HypervisorError as error:
             yield Finding(Severity.ERROR, "vdsm", error.message, error.hint)
         else:
-            way = "over TLS" if settings.tls else "without TLS"
-            yield Finding(Severity.OK, "vdsm", f"{settings.peer} answers {way}; {count_of(len(guests), 'guest')} here")
+            way = "over TLS" if connection.tls else "without TLS"
+            yield Finding(Severity.OK, "vdsm", f"{connection.peer} answers {way}; {count_of(len(guests), 'guest')} here")
             up = [vm for vm in hypervisor.vms() if vm.status == UP]
             cure = "enable the memory balloon device for these guests in the engine, and restart the guests"
             yield from _without("balloon device", [vm.name for vm in up if vm.balloon is False], cure)
             cure = "load virtio_balloon in these guests (Windows: the balloon driver and service of virtio-win), unless they are starting"
             yield from _without("guest statistics", [vm.name for vm in up if vm.balloon and not vm.reports], cure)
-        if settings.tls is not None:
+        if connection.tls is not None:
             ends = connection.peer_certificate_ends
             if ends is not None and ends - time.time() < _EXPIRES_SOON_SECONDS:
                 day = datetime.fromtimestamp(ends, UTC).date().isoformat()

@@ -104,16 +104,9 @@ class RpcServer(BoundedServer[BoundedServer.Door]):
             writer.writelines([head.encode("ascii"), body])
             await writer.drain()
             writer.write_eof()
-            with contextlib.suppress(asyncio.IncompleteReadError):  # the client has read the answer and disconnects
-                await _skip(reader, _MOST_AFTER)
-
-
-async def _skip(reader: asyncio.StreamReader, length: int) -> None:
-    # A client reads only after it has sent everything.
-    while length > 0:
-        length -= len(piece := await reader.read(min(length, _PIECE)))
-        if not piece:
-            raise asyncio.IncompleteReadError(b"", length)
+            left = _MOST_AFTER  # a client reads only after it has sent everything
+            while left > 0 and (piece := await reader.read(_PIECE)):
+                left -= len(piece)
 
 
 def _length_of(head: bytes) -> int:

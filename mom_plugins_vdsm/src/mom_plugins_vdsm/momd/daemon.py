@@ -17,8 +17,8 @@ import click
 
 from mom_core import Config, ConfigError, MomError, load_config, replace_file
 from mom_daemon import Daemon, print_prose, run_program
-from mom_plugins_vdsm.momd.imported import read_text
-from mom_plugins_vdsm.momd.importer import VDSM, LogTarget, Momd, import_momd
+from mom_plugins_vdsm.momd.imported import Imported, LogTarget, read_text
+from mom_plugins_vdsm.momd.importer import VDSM, import_momd
 
 LOG = logging.getLogger("mom")
 
@@ -47,7 +47,7 @@ def momd(*, config_file: Path | None, daemonize: bool, pid_file: Path | None, **
     overrides = _overrides(**options)
     path = config_file or _DEFAULT_FILE
 
-    def read() -> Momd:
+    def read() -> Imported:
         text = "" if config_file is None and not path.exists() else read_text(path)
         return import_momd(text, str(path), overrides)
 
@@ -78,8 +78,8 @@ def _overrides(log: str | None, verbosity: str | None, plot_dir: str | None, **p
     return options
 
 
-def _config(momd: Momd, path: Path) -> Config:
-    settings = momd.imported.settings()
+def _config(imported: Imported, path: Path) -> Config:
+    settings = imported.settings()
     for name, variable, beside_vdsm in (
         ("state_directory", "STATE_DIRECTORY", _VDSM_STATE),
         ("run_directory", "RUNTIME_DIRECTORY", _VDSM_RUN),
@@ -87,7 +87,7 @@ def _config(momd: Momd, path: Path) -> Config:
         folder = os.environ.get(variable, "").partition(":")[0]  # systemd creates a unit's folders, and sets these variables
         if folder:
             settings[name] = folder
-        elif VDSM in momd.imported.plugins:
+        elif VDSM in imported.plugins:
             settings[name] = str(beside_vdsm)
     try:
         return load_config(settings)
@@ -127,8 +127,8 @@ def _handler(target: LogTarget, *, background: bool) -> logging.Handler | None:
         raise MomError(f"cannot log to {target.file}: {error.strerror}", hint="choose another file with -l, or stdio") from error
 
 
-def _run(run: Callable[[Callable[[], None]], None], momd: Momd, pid_file: Path | None, ready: Callable[[], None]) -> None:
-    for note in momd.imported.notes:
+def _run(run: Callable[[Callable[[], None]], None], imported: Imported, pid_file: Path | None, ready: Callable[[], None]) -> None:
+    for note in imported.notes:
         LOG.info("from the old configuration: %s", note)
 
     def opened() -> None:

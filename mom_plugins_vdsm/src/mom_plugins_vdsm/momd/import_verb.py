@@ -30,7 +30,12 @@ def import_command(old: Path, observe: bool | None) -> None:
     \b
       mom config import /etc/vdsm/mom.conf > /etc/mom/mom.yaml
     """
-    imported = import_momd(read_text(old), str(old)).for_mom_run()
+    imported = import_momd(read_text(old), str(old))
+    if imported.log.file:
+        imported.notes.append(
+            f"log: {imported.log.file}, max-bytes, backup-count: `mom run` writes to standard error, which systemd stores in its journal; "
+            "`momd` writes to that file, and rotates it, as before"
+        )
     observe = imported.top.settings.get("mode") != "enforce" if observe is None else observe
     imported.top.set("mode", "observe" if observe else "enforce", HOW_TO_ACT if observe else "")
     print_text(imported.yaml())

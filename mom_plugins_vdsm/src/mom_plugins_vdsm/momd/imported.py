@@ -32,11 +32,21 @@ class ImportedSection:
             self.reasons[name] = reason
 
 
+@dataclass(frozen=True, slots=True)
+class LogTarget:
+    """Log of the old daemon. `file` is empty for standard error. `backups` is the number of older log files to keep."""
+
+    file: str = ""
+    max_bytes: int = 2 << 20
+    backups: int = 5
+
+
 @dataclass(slots=True)
 class Imported:
-    """Imported configuration. `notes` list settings without an equivalent in mom."""
+    """Imported configuration, and the log of the old daemon. `notes` list settings without an equivalent in mom."""
 
     heading: str
+    log: LogTarget = LogTarget()
     top: ImportedSection = field(default_factory=ImportedSection)
     plugins: dict[str, ImportedSection] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)

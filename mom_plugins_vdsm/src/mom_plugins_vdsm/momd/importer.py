@@ -5,11 +5,10 @@ from __future__ import annotations
 import configparser
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 from mom_core import ConfigError, printable
-from mom_plugins_vdsm.momd.imported import Imported
+from mom_plugins_vdsm.momd.imported import Imported, LogTarget
 
 VDSM: Final = "vdsm"
 _SYSTEM_URI: Final = "qemu:///system"
@@ -70,32 +69,6 @@ DEFAULTS: Final[Mapping[str, Mapping[str, str]]] = {
 """Defaults of the old daemon. It never read the section [vdsm], whose defaults are therefore empty."""
 
 
-@dataclass(frozen=True, slots=True)
-class LogTarget:
-    """Log of the old daemon. `file` is empty for standard error. `backups` is the number of older log files to keep."""
-
-    file: str = ""
-    max_bytes: int = 2 << 20
-    backups: int = 5
-
-
-@dataclass(slots=True)
-class Momd:
-    """Result of the conversion: mom's configuration, and the log of the old daemon."""
-
-    imported: Imported
-    log: LogTarget = field(default_factory=LogTarget)
-
-    def for_mom_run(self) -> Imported:
-        """Return the configuration for `mom run`, which does not write to a log file."""
-        if self.log.file:
-            self.imported.notes.append(
-                f"log: {self.log.file}, max-bytes, backup-count: `mom run` writes to standard error, which systemd stores in its journal; "
-                "`momd` writes to that file, and rotates it, as before"
-            )
-        return self.imported
-
-
 class _Reader:
     def __init__(self, text: str, file: str, overrides: Mapping[tuple[str, str], str], imported: Imported) -> None:
         self.parser = configparser.RawConfigParser()
@@ -147,7 +120,7 @@ class _Reader:
         self.imported.notes.append(text)
 
 
-def import_momd(text: str, file: str, overrides: Mapping[tuple[str, str], str] | None = None) -> Momd:
+def import_momd(text: str, file: str, overrides: Mapping[tuple[str, str], str] | None = None) -> Imported:
     """Convert an old configuration to mom's.
 
     :param overrides: values from the command line, keyed by section and option
@@ -160,7 +133,7 @@ def import_momd(text: str, file: str, overrides: Mapping[tuple[str, str], str] |
     reader = _Reader(text, file, overrides or {}, imported)
     hypervisor = _hypervisor(reader)
     _intervals(reader)
-    log = _logging(reader)
+    imported.log = _logging(reader)
     why = "a policy makes one step per interval, as in MOM; without this setting, memory pressure on the host starts the next step earlier"
     imported.plugin("host").set("watch", "0s", why)
     _guests(reader, hypervisor)
@@ -172,7 +145,7 @@ def import_momd(text: str, file: str, overrides: Mapping[tuple[str, str], str] |
     _other_options(reader)
     if reader.problems:
         raise ConfigError(sorted(reader.problems))
-    return Momd(imported, log)
+    return imported
 
 
 def _hypervisor(reader: _Reader) -> str:
