@@ -39,7 +39,7 @@ _KEPT: Final = ("state", "pinned")
 
 SUBJECT: Final = "kubevirt"
 
-_MOST_SHOWN: Final = 5
+_MOST_SHOWN: Final = 10
 
 _CURES: Final = Cures(
     plugin=SUBJECT,
@@ -131,6 +131,17 @@ class KubevirtHypervisor:
     def troubles(self) -> Mapping[str, str]:
         """Return why mom cannot manage pods, keyed by NAMESPACE/NAME."""
         return self._troubles
+
+    def problems(self) -> Iterable[tuple[str, str]]:
+        """Yield texts about pods that mom cannot manage, each with the fix."""
+        troubles = self._troubles
+        for pod, why in islice(troubles.items(), _MOST_SHOWN):
+            yield f"pod {printable(pod)}: {why}", "check whether the pod has hung or is terminating; mom manages the others"
+        if len(troubles) > _MOST_SHOWN:
+            yield f"mom cannot manage {len(troubles) - _MOST_SHOWN} more pods", ""
+        nameless, cure = self.node.why_nameless
+        if nameless:
+            yield nameless, cure
 
     # --- the guests --------------------------------------------------------------------------------------------------------------
 
@@ -356,17 +367,6 @@ def examined(hypervisor: KubevirtHypervisor, *, stats_period: float) -> Iterable
     yield Finding(
         Severity.OK, SUBJECT, f"{count_of(len(hypervisor.node.pods), 'pod')} of KubeVirt; {count_of(len(guests), 'active guest')}"
     )
-    troubles = hypervisor.troubles()
-    for pod, why in islice(troubles.items(), _MOST_SHOWN):
-        yield Finding(
-            Severity.WARNING,
-            SUBJECT,
-            f"pod {printable(pod)}: {why}",
-            "check whether the pod has hung or is terminating; mom manages the others",
-        )
-    if len(troubles) > _MOST_SHOWN:
-        yield Finding(Severity.WARNING, SUBJECT, f"mom cannot manage {len(troubles) - _MOST_SHOWN} more pods")
-    nameless, cure = hypervisor.node.why_nameless
-    if nameless:
-        yield Finding(Severity.WARNING, SUBJECT, nameless, cure)
+    for text, cure in hypervisor.problems():
+        yield Finding(Severity.WARNING, SUBJECT, text, cure)
     yield from _CURES.examine(hypervisor, guests, hypervisor.seen(), acts=True, stats_period=stats_period)

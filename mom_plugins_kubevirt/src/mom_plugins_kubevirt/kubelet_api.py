@@ -37,29 +37,17 @@ class KubeletError(MomError):
     """Invalid or missing answer of the kubelet."""
 
 
-class _Metadata(BaseModel):
-    uid: str
-    annotations: dict[str, str] = Field(default_factory=dict)
-
-
-class _Resources(BaseModel):
-    requests: dict[str, str] = Field(default_factory=dict)
-
-
 class _Container(BaseModel):
     name: str
-    resources: _Resources = _Resources()
-
-
-class _PodSpec(BaseModel):
-    containers: list[_Container]
+    requests: dict[str, str] = Field(default_factory=dict, validation_alias=AliasPath("resources", "requests"))
 
 
 class Pod(BaseModel):
     """Pod with the parts that mom reads."""
 
-    metadata: _Metadata
-    spec: _PodSpec
+    uid: str = Field(validation_alias=AliasPath("metadata", "uid"))
+    annotations: dict[str, str] = Field(default_factory=dict, validation_alias=AliasPath("metadata", "annotations"))
+    containers: list[_Container] = Field(validation_alias=AliasPath("spec", "containers"))
 
 
 def _pod_or_none(value: object, validate: ValidatorFunctionWrapHandler) -> Any:
@@ -93,10 +81,10 @@ def requests_in(pods: Iterable[Pod | None]) -> dict[str, PodRequest]:
     """Return the pods with a container `compute`, keyed by UID."""
     requests: dict[str, PodRequest] = {}
     for pod in filter(None, pods):
-        for container in pod.spec.containers:
+        for container in pod.containers:
             if container.name == COMPUTE:
-                memory = quantity_kib(container.resources.requests.get("memory", ""))
-                requests[pod.metadata.uid] = PodRequest(memory, EVICTED in pod.metadata.annotations)
+                memory = quantity_kib(container.requests.get("memory", ""))
+                requests[pod.uid] = PodRequest(memory, EVICTED in pod.annotations)
     return requests
 
 
@@ -223,6 +211,8 @@ _FILE: Final = "var/lib/kubelet/config.yaml"
 
 _LARGEST_FILE: Final = 1 << 20
 
+_NO_SOURCE: Final = "its defaults, because mom found no configuration of it"
+
 _OWN: Final = ("evictionHard", "evictionSoft", "enforceNodeAllocatable")
 """Settings that mom takes from the kubelet's own answer."""
 
@@ -265,7 +255,7 @@ class KubeletConfig(BaseModel):
     port: int = 10250
     certificate: str = Field(default="", validation_alias="tlsCertFile")
     authority: str = Field(default="", validation_alias=AliasPath("authentication", "x509", "clientCAFile"))
-    by: str = ""
+    by: str = _NO_SOURCE
 
     @property
     def hard(self) -> Threshold | None:
@@ -291,7 +281,7 @@ def config_of(root: Path, answer: Mapping[str, Any] | None = None) -> KubeletCon
     :param answer: the configuration in force according to the kubelet; None if unknown
     """
     document = next(filter(None, (_document(root / node / _FILE) for node in NODE_ROOTS)), {})
-    by = f"/{_FILE}" if document else ""
+    by = f"/{_FILE}" if document else _NO_SOURCE
     if answer is not None:
         own = {name: answer.get(name) for name in _OWN}
         document |= {**own, "evictionHard": answer.get("evictionHard") or {}, "mergeDefaultEvictionSettings": False}

@@ -281,11 +281,7 @@ class NodeFacts:
             for threshold, when in ((config.hard, "available (immediately)"), (config.soft, "available (after a grace period)"))
             if threshold is not None
         ]
-        by = (
-            f", according to {printable(config.by, 100)}"
-            if config.by
-            else " (the kubelet's default, because mom found no configuration of it)"
-        )
+        by = f", according to {printable(config.by, 100)}"
         if limits:
             yield Finding(Severity.OK, "eviction", f"the kubelet evicts pods when the node has less than {' or '.join(limits)}{by}")
         else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -25,7 +24,6 @@ from mom_core import (
     Suggestion,
     Value,
     hookimpl,
-    printable,
 )
 from mom_kvm import PluginOfGuests, late_hook
 from mom_plugins_kubevirt.kubelet_watch import KubeletSettings
@@ -40,8 +38,6 @@ _SIGNS: Final = ("var/run/kubevirt", "var/lib/kubevirt")
 
 _FILES: Final = 65536
 """Limit of open files that mom sets for itself. mom opens six files for each pod, and the usual limit is 1024."""
-
-_MOST_PROBLEMS: Final = 10
 
 
 class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
@@ -140,11 +136,8 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
         source = Source(self._context.name)
         if (why := self._facts.why_unknown) and self._settings.memory_overcommit_percentage is None:
             yield Problem(source, why, None, Severity.WARNING, "`mom doctor` shows how mom guarantees memory meanwhile, and the fix")
-        for pod, why in islice(self._hypervisor.troubles().items(), _MOST_PROBLEMS):
-            yield Problem(source, f"pod {printable(pod)}: {why}", None, Severity.WARNING, "check the pod; mom manages the others")
-        nameless, cure = self._hypervisor.node.why_nameless
-        if nameless:
-            yield Problem(source, nameless, None, Severity.WARNING, cure)
+        for text, cure in self._hypervisor.problems():
+            yield Problem(source, text, None, Severity.WARNING, cure)
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
 

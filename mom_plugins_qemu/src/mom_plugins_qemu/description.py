@@ -146,13 +146,11 @@ class Description:
 
     def size_questions(self) -> tuple[Question, ...]:
         """Return queries about size and statistics."""
-        return (Question("query-memory-devices"), *self.balloon_questions())
-
-    def balloon_questions(self) -> tuple[Question, ...]:
-        """Return queries about the balloon."""
+        devices = Question("query-memory-devices")
         if not self.balloon:
-            return ()
+            return (devices,)
         return (
+            devices,
             Question("query-balloon"),
             Question("qom-get", {"path": self.balloon, "property": _GUESTSTATISTICS}),
             Question("qom-get", {"path": self.balloon, "property": POLLING_INTERVAL}),
@@ -242,7 +240,7 @@ def guest_look(description: Description, answers: Sequence[Answer]) -> Look:
     moving = _mapping(migration).get("status") if not isinstance(migration, Refusal) else None
     now, virtio_mem = _with_devices(description, devices)
     again = now != description or [device.path for device in virtio_mem] != [device.path for device in description.virtio_mem]
-    count = len(description.balloon_questions())
+    count = len(description.size_questions()) - 1
     record, period, gone = _balloon_record(now, balloon[:count], virtio_mem)
     features = zip(_SWITCHES, balloon[count:], strict=True) if balloon[count:] else None
     switches = None if features is None else {name: int(on) for name, on in features if isinstance(on, bool)}

@@ -65,20 +65,10 @@ class GuestDefinition(NamedTuple):
         """Assigned memory; Proxmox VE's default if unset."""
         return DEFAULT_MEMORY_MIB if self.memory_mib is None else self.memory_mib
 
-    @property
-    def suggested_mib(self) -> int:
-        """Suggested Minimum memory: a quarter of the assigned memory."""
-        return max(1, self.assigned_mib // 4)
-
-    @property
-    def sla_class(self) -> str:
-        """Service class that the last class tag assigns; empty without such a tag."""
-        return next((tag.removeprefix(_CLASS_TAG) for tag in reversed(self.tags) if tag.startswith(_CLASS_TAG)), "")
-
     def how_to_give(self, vmid: str) -> str:
-        """Return the commands that let mom shrink the guest, and keep pvestatd from doing so."""
+        """Return the commands that let mom shrink the guest to a quarter of its memory, and keep pvestatd from doing so."""
         first = "" if self.shares else f"qm set {vmid} --delete shares, then "
-        return f"{first}qm set {vmid} --balloon {self.suggested_mib}, then qm set {vmid} --shares 0"
+        return f"{first}qm set {vmid} --balloon {max(1, self.assigned_mib // 4)}, then qm set {vmid} --shares 0"
 
     def properties(self) -> dict[str, Value]:
         """Return guarantee, class and platform properties."""
@@ -86,8 +76,8 @@ class GuestDefinition(NamedTuple):
         properties["mem_guarantee"] = f"{self.balloon_mib}MiB" if self.balloon_mib else "100%"
         if self.tags:
             properties["tags"] = self.tags
-        if self.sla_class:
-            properties["sla_class"] = self.sla_class
+        if sla_class := next((tag.removeprefix(_CLASS_TAG) for tag in reversed(self.tags) if tag.startswith(_CLASS_TAG)), ""):
+            properties["sla_class"] = sla_class
         return properties
 
     @property

@@ -15,7 +15,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from mom_core import Finding, PluginContext, PluginSettings, Problem, Report, Severity, Source, Suggestion, hookimpl, printable
 from mom_kvm import Address, BoundedServer, PeerCredentials
@@ -150,12 +150,6 @@ def _an_address(text: str) -> str:
     return text
 
 
-def _permissions(text: str) -> str:
-    if not re.fullmatch("0?[0-7]{1,3}", text):
-        raise ValueError("write the permissions as in chmod, such as '0600'")
-    return text
-
-
 class XmlRpcPlugin:
     """Server of MOM's XML-RPC verbs. All clients can read statistics and policies. Clients with permission can also change policies."""
 
@@ -165,7 +159,7 @@ class XmlRpcPlugin:
         listen: Annotated[str, AfterValidator(_an_address)] = VDSM_SOCKET
         """Address of the server: the path of a unix socket, a port (on 127.0.0.1), or host:port. Every client can read statistics and
         policies."""
-        mode: Annotated[str, AfterValidator(_permissions)] = "0600"
+        mode: Annotated[str, Field(pattern="^0?[0-7]{1,3}$")] = "0600"
         """Permissions of the unix socket. Every user who can connect can change policies. vdsm runs as the same user as mom, so no other
         user needs access."""
         changes_over_tcp: bool = False

@@ -37,6 +37,7 @@ def _dump_whole(writer: Marshaller, value: int, write: Callable[[str], object]) 
 
 
 def _plain(value: object, nil: bool) -> object:
+    # Send unknown values as nil. Without `nil`, omit them from structs, and send empty strings elsewhere.
     if _unknown(value):
         return None if nil else ""
     if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
@@ -50,19 +51,6 @@ def _plain(value: object, nil: bool) -> object:
 
 def _unknown(value: object) -> bool:
     return value is None or (isinstance(value, float) and not math.isfinite(value))
-
-
-def write_answer(value: object, *, nil: bool) -> bytes:
-    """Return the answer to a call.
-
-    :param nil: send unknown values as nil; otherwise omit them from structs, and send empty strings elsewhere
-    """
-    return _response((_plain(value, nil),))
-
-
-def write_fault(text: str) -> bytes:
-    """Return a fault as in MOM, with code 1."""
-    return _response(Fault(1, text))
 
 
 def _response(content: Fault | tuple[Any, ...]) -> bytes:
@@ -153,11 +141,11 @@ class Verbs:
         method = "a call"
         try:
             method, params = read_call(body)
-            return write_answer(self._called(method, params, peer), nil=self._nil)
+            return _response((_plain(self._called(method, params, peer), self._nil),))
         except Exception as error:  # noqa: BLE001  # the client gets a fault; expat and xmlrpc raise a dozen kinds
             self._log.warning("%s: refused %s from %s: %s", self._where, printable(method), peer, printable(str(error), 400))
             self._log.debug("traceback of the refused call", exc_info=True)
-            return write_fault(f"{type(error)}:{printable(str(error), 1000)}")
+            return _response(Fault(1, f"{type(error)}:{printable(str(error), 1000)}"))
 
     def _called(self, method: str, params: Sequence[object], peer: str) -> object:
         verb, count = self._verbs.get(method, (None, 0))
