@@ -14,6 +14,14 @@ def test_what_no_parser_takes_is_refused(body: bytes) -> None:
         parsed(body)
 
 
+def error_in(answer: dict[str, object]) -> HypervisorError:
+    message = parsed(json.dumps({"id": "x", **answer}).encode())
+    assert isinstance(message, JsonRpcAnswer)
+    assert message.id == "x"
+    assert isinstance(message.result, HypervisorError)
+    return message.result
+
+
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
@@ -24,10 +32,7 @@ def test_what_no_parser_takes_is_refused(body: bytes) -> None:
     ],
 )
 def test_an_answer_of_another_shape_is_an_error_of_its_request(answer: dict[str, object], said: str) -> None:
-    message = parsed(json.dumps({"id": "x", **answer}).encode())
-    assert isinstance(message, JsonRpcAnswer)
-    assert isinstance(message.result, HypervisorError)
-    assert (message.id, message.result.message) == ("x", said)
+    assert error_in(answer).message == said
 
 
 @pytest.mark.parametrize("identity", [None, 5, ["x"]])
@@ -40,9 +45,7 @@ def test_an_id_that_is_none_of_moms_names_no_request(identity: object) -> None:
     [(1, GuestGone), (51, GuestBusy), (1100, GuestBusy), (-32601, NotSupported), (53, HypervisorError), (99, HypervisorError)],
 )
 def test_error_codes_have_kinds(code: int, kind: type[HypervisorError]) -> None:
-    message = parsed(json.dumps({"id": "x", "error": {"code": code, "message": "why"}}).encode())
-    assert isinstance(message, JsonRpcAnswer)
-    assert isinstance(message.result, HypervisorError)
-    assert type(message.result) is kind
-    assert message.result.message == f"why (vdsm's code {code})"
-    assert bool(message.result.hint) is (code == 99), "a recovering vdsm is to be waited for"
+    error = error_in({"error": {"code": code, "message": "why"}})
+    assert type(error) is kind
+    assert error.message == f"why (vdsm's code {code})"
+    assert bool(error.hint) is (code == 99), "a recovering vdsm is to be waited for"

@@ -13,7 +13,7 @@ from vdsm_pki import Ca, make_ca, write_pki
 
 from mom_core import PluginContext, StateFile
 from mom_kvm import Address
-from mom_plugins_vdsm.connection import TlsFiles, VdsmConnection
+from mom_plugins_vdsm.connection import VdsmConnection
 from mom_plugins_vdsm.hypervisor import HypervisorSettings, VdsmHypervisor
 from mom_plugins_vdsm.incarnations import FORM, Incarnations
 
@@ -55,8 +55,7 @@ def connect() -> Iterator[Callable[..., VdsmConnection]]:
     with ExitStack() as made:
 
         def make(vdsm: Vdsm, pki: Path | None = None, *, largest: int = 2 << 20) -> VdsmConnection:
-            files = None if pki is None else TlsFiles(pki / "keys/vdsmkey.pem", pki / "certs/vdsmcert.pem", pki / "certs/cacert.pem")
-            connection = VdsmConnection(Address(host="127.0.0.1", port=vdsm.port), files, LOG, largest)
+            connection = VdsmConnection(Address(host="127.0.0.1", port=vdsm.port), pki, LOG, largest)
             connection.start()
             made.callback(connection.close, 60.0)
             return connection

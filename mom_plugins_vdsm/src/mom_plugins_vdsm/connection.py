@@ -53,32 +53,28 @@ _ENROLL_HINT = "let the engine issue new certificates for this host: Installatio
 _NO_TLS_HINT = "set tls: false for the vdsm plugin, if vdsm's own configuration has ssl = false in its section [vars]"
 
 
-@dataclass(frozen=True, slots=True)
-class TlsFiles:
-    """PEM files: mom's key and certificate (usually vdsm's), and the certificate of mom's and vdsm's CA."""
-
-    key: Path
-    certificate: Path
-    ca: Path
+_KEY, _CERTIFICATE, _CA = "keys/vdsmkey.pem", "certs/vdsmcert.pem", "certs/cacert.pem"
+"""Files in the PKI folder: mom's key and certificate (usually vdsm's), and the certificate of mom's and vdsm's CA."""
 
 
-def context_of(files: TlsFiles) -> ssl.SSLContext:
-    """Read the files, and return a TLS context. Raise `HypervisorError` if a file is unreadable or invalid."""
-    for path in (files.key, files.certificate, files.ca):
+def context_of(pki: Path) -> ssl.SSLContext:
+    """Read the files of a PKI folder, and return a TLS context. Raise `HypervisorError` if a file is unreadable or invalid."""
+    key, certificate, ca = pki / _KEY, pki / _CERTIFICATE, pki / _CA
+    for path in (key, certificate, ca):
         _check_readable(path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_REQUIRED
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
-        context.load_verify_locations(cafile=files.ca)
+        context.load_verify_locations(cafile=ca)
     except (ssl.SSLError, ValueError) as error:
-        raise HypervisorError(f"{files.ca} contains no CA certificate: {_reason(error)}") from error
+        raise HypervisorError(f"{ca} contains no CA certificate: {_reason(error)}") from error
     try:
         # Otherwise, OpenSSL would ask for a password on the terminal.
-        context.load_cert_chain(files.certificate, files.key, password=lambda: b"")
+        context.load_cert_chain(certificate, key, password=lambda: b"")
     except ssl.SSLError as error:
-        message = f"{files.certificate} and its key {files.key} cannot be used: {_reason(error)}"
+        message = f"{certificate} and its key {key} cannot be used: {_reason(error)}"
         raise HypervisorError(message, hint=_ENROLL_HINT) from error
     return context
 
@@ -92,16 +88,16 @@ def _check_readable(path: Path) -> None:
         raise HypervisorError(f"{path} cannot be read: {error.strerror}", hint=_NAMED_HINT) from error
 
 
-def refused_handshake(error: OSError | None, files: TlsFiles, peer: str) -> HypervisorError:
+def refused_handshake(error: OSError | None, pki: Path, peer: str) -> HypervisorError:
     """Return the error to raise after a handshake has failed, or vdsm has closed the connection without an answer.
 
     :param error: None if the connection ended without an error, as it may when vdsm rejects mom's certificate
     """
     if isinstance(error, ssl.SSLCertVerificationError):
-        return HypervisorError(f"the certificate of {peer} does not fit the CA in {files.ca}: {error.verify_message}", hint=_ENROLL_HINT)
+        return HypervisorError(f"the certificate of {peer} does not fit the CA in {pki / _CA}: {error.verify_message}", hint=_ENROLL_HINT)
     alert = _reason(error).partition("alert ")[2] if isinstance(error, ssl.SSLError) else ""
     if error is None or alert:
-        message = f"{peer} does not accept the certificate {files.certificate}" + (f": {alert}" if alert else "")
+        message = f"{peer} does not accept the certificate {pki / _CERTIFICATE}" + (f": {alert}" if alert else "")
         return PermissionDenied(message, hint=_ENROLL_HINT)
     return HypervisorError(f"no TLS connection with {peer}: {_reason(error)}", hint=_NO_TLS_HINT)
 
@@ -139,11 +135,11 @@ class _Session:
 class VdsmConnection:
     """Connection to one vdsm. Thread-safe.
 
-    :param tls: None for a connection without TLS
+    :param pki: folder of the TLS files; None for a connection without TLS
     """
 
-    def __init__(self, address: Address, tls: TlsFiles | None, log: logging.Logger, largest_answer: int = _LARGEST_ANSWER) -> None:
-        self.address, self.tls, self._largest_answer = address, tls, largest_answer
+    def __init__(self, address: Address, pki: Path | None, log: logging.Logger, largest_answer: int = _LARGEST_ANSWER) -> None:
+        self.address, self.pki, self._largest_answer = address, pki, largest_answer
         self.peer = f"vdsm at {address}"
         """Name of vdsm in messages."""
         self.opened = 0
@@ -279,7 +275,7 @@ class VdsmConnection:
     # --- opening -----------------------------------------------------------------------------------------------------------------
 
     async def _connected(self) -> _Session:
-        context = None if self.tls is None else context_of(self.tls)
+        context = None if self.pki is None else context_of(self.pki)
         try:
             sock = await asyncio.to_thread(socket.create_connection, (self.address.host, self.address.port), _OPEN_SECONDS)
         except OSError as error:
@@ -295,8 +291,8 @@ class VdsmConnection:
             sock.close()
             if isinstance(error, TimeoutError):
                 raise HypervisorError(f"{self.peer} does not answer the TLS handshake") from error
-            if isinstance(error, OSError) and self.tls is not None:
-                raise refused_handshake(error, self.tls, self.peer) from error
+            if isinstance(error, OSError) and self.pki is not None:
+                raise refused_handshake(error, self.pki, self.peer) from error
             raise
         ends = (writer.get_extra_info("peercert") or {}).get("notAfter")
         self.peer_certificate_ends = ssl.cert_time_to_seconds(ends) if isinstance(ends, str) else None
@@ -324,10 +320,10 @@ class VdsmConnection:
     def _lost(self, error: OSError | None) -> HypervisorError:
         if self._session is not None:
             return HypervisorError(f"{self.peer} closed the connection" + (f": {error.strerror}" if error else ""))
-        if self.tls is None:
+        if self.pki is None:
             hint = "set tls: true for the vdsm plugin, if vdsm speaks TLS"
             return HypervisorError(f"{self.peer} closed the connection without sending anything", hint=hint)
-        return refused_handshake(error if isinstance(error, ssl.SSLError) else None, self.tls, self.peer)
+        return refused_handshake(error if isinstance(error, ssl.SSLError) else None, self.pki, self.peer)
 
     def _take(self, session: _Session, frame: StompFrame) -> None:
         if frame.command == "MESSAGE":
@@ -348,7 +344,7 @@ class VdsmConnection:
         opening, self._opening = self._opening, None
         if opening is not None:
             opening.set_result(session)
-        self._log.info("connected to %s%s", self.peer, "" if self.tls else " without TLS")
+        self._log.info("connected to %s%s", self.peer, "" if self.pki else " without TLS")
 
     def _take_message(self, session: _Session, frame: StompFrame) -> None:
         message = parsed(frame.body)

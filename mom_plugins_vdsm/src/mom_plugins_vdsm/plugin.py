@@ -117,7 +117,7 @@ class VdsmPlugin:
     def mom_setup(self) -> None:
         # Only the first call connects: vdsm may be down now.
         # Late import: commands that only list plugins must be fast.
-        from mom_plugins_vdsm.connection import TlsFiles, VdsmConnection
+        from mom_plugins_vdsm.connection import VdsmConnection
         from mom_plugins_vdsm.hypervisor import HypervisorSettings, VdsmHypervisor
         from mom_plugins_vdsm.incarnations import FORM, Incarnations
         from mom_plugins_vdsm.vdsm_conf import read_vdsm_conf
@@ -127,12 +127,10 @@ class VdsmPlugin:
         loss = "mom treats all guests as newly started"
         file = context.state_file("guests.json", "the file of guests' starts", FORM, loss=loss)
         incarnations = Incarnations(file, boot_id(context.root / "proc"), _uptime, keep=context.serves)
-        files = None
-        if conf.tls if settings.tls is None else settings.tls:
-            folder = context.root / settings.pki_directory.lstrip("/")
-            files = TlsFiles(folder / "keys/vdsmkey.pem", folder / "certs/vdsmcert.pem", folder / "certs/cacert.pem")
+        uses_tls = conf.tls if settings.tls is None else settings.tls
+        pki = context.root / settings.pki_directory.lstrip("/") if uses_tls else None
         address = Address(host=settings.host or conf.host, port=settings.port or conf.port)
-        connection = VdsmConnection(address, files, context.log)
+        connection = VdsmConnection(address, pki, context.log)
         hypervisor_settings = HypervisorSettings(
             _ANSWERS_OF_DEADLINE * settings.deadline,
             statistics_kept=min(_STATISTICS_KEPT_SECONDS, _STATISTICS_PER_CYCLE * context.interval),
@@ -172,14 +170,14 @@ class VdsmPlugin:
         except HypervisorError as error:
             yield Finding(Severity.ERROR, "vdsm", error.message, error.hint)
         else:
-            way = "over TLS" if connection.tls else "without TLS"
+            way = "over TLS" if connection.pki else "without TLS"
             yield Finding(Severity.OK, "vdsm", f"{connection.peer} answers {way}; {count_of(len(guests), 'guest')} here")
             up = [vm for vm in hypervisor.vms() if vm.status == UP]
             cure = "enable the memory balloon device for these guests in the engine, and restart the guests"
             yield from _without("balloon device", [vm.name for vm in up if vm.balloon is False], cure)
             cure = "load virtio_balloon in these guests (Windows: the balloon driver and service of virtio-win), unless they are starting"
             yield from _without("guest statistics", [vm.name for vm in up if vm.balloon and not vm.reports], cure)
-        if connection.tls is not None:
+        if connection.pki is not None:
             ends = connection.peer_certificate_ends
             if ends is not None and ends - time.time() < _EXPIRES_SOON_SECONDS:
                 day = datetime.fromtimestamp(ends, UTC).date().isoformat()
