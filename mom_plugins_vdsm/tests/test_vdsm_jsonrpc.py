@@ -15,11 +15,10 @@ def test_what_no_parser_takes_is_refused(body: bytes) -> None:
 
 
 def error_in(answer: dict[str, object]) -> HypervisorError:
-    message = parsed(json.dumps({"id": "x", **answer}).encode())
-    assert isinstance(message, JsonRpcAnswer)
-    assert message.id == "x"
-    assert isinstance(message.result, HypervisorError)
-    return message.result
+    identity, result = parsed(json.dumps({"id": "x", **answer}).encode())
+    assert identity == "x"
+    assert isinstance(result, HypervisorError)
+    return result
 
 
 @pytest.mark.parametrize(
