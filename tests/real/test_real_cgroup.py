@@ -144,7 +144,7 @@ def test_on_credit_guests_that_want_more_than_the_host_has_are_slowed_down_and_n
 def test_restore_removes_all_limits(v2: dict[str, Any]) -> None:
     restored = v2["end restore"]
     assert restored["limits"] == 6
-    assert restored["first"]["free"], restored
+    assert restored["second"]["free"], restored
 
 
 def test_the_kernel_kills_guests_of_the_lowest_class_first(v2: dict[str, Any]) -> None:
