@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mom_core import HypervisorError
-from mom_plugins_host.credit.law import Borrower, credit
-from mom_plugins_host.credit.limiter import GrowthLimiter
+from mom_plugins_host.credit.limiter import Borrower, GrowthLimiter, credit
 
 MIB: Final = 1 << 10
 

@@ -39,8 +39,7 @@ from mom_core import (
 from mom_kvm import GroupLimit, Helper, LookThread, read_kernel_file, read_meminfo
 from mom_plugins_host.capabilities import GrowthControl
 from mom_plugins_host.cgroup.groups import CURRENT, MEMORY_HIGH, NO_LIMIT, GuestGroup, explained, limit_write
-from mom_plugins_host.credit.law import ORDINARY_PRIORITY, Borrower
-from mom_plugins_host.credit.limiter import GrowthLimiter
+from mom_plugins_host.credit.limiter import ORDINARY_PRIORITY, Borrower, GrowthLimiter
 
 CREDIT: Final = "memory_credit"
 DELAY: Final = "memory_credit_delay"
