@@ -14,12 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helper_processes import TestedHelper
 
-import mom_helper
-from mom_devkit.without_root import HelperProcess
 from mom_helper.orders import MOST_TEXT, ORDER, Answer, Order
-
-PROGRAM = Path(mom_helper.__file__).parent
 
 ENGINE, GUEST, STRANGER = 65534, 64055, 64056
 """Users: the engine (`nobody`, because the helper takes a name), one with guests, and one without guests."""
@@ -89,7 +86,7 @@ class Client:
         return answer.error
 
 
-class RunningHelper(HelperProcess):
+class RunningHelper(TestedHelper):
     """Helper with declared files `a` (1 to 1000) and `b` (0, 1 or 2) in its folder. `c` is not declared."""
 
     def __init__(self, more: str = "", group: "Group | None" = None) -> None:

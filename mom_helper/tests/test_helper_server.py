@@ -18,7 +18,8 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from helper_process import ENGINE, GUEST, PROGRAM, STRANGER, Client, Group, RunningHelper
+from helper_process import ENGINE, GUEST, STRANGER, Client, Group, RunningHelper
+from helper_processes import PROGRAM
 
 from mom_devkit import wait_until
 from mom_helper.__main__ import MOST_CONNECTIONS

@@ -5,9 +5,10 @@ from contextlib import closing
 
 import libvirt  # type: ignore[import-untyped]  # it has no types
 import pytest
+from helper_processes import LIBVIRT_HELPER_SOCKET_VARIABLE, LibvirtHelperProcess
 
 from mom_core import GuestGone, HypervisorError, NotSupported, PermissionDenied
-from mom_devkit.without_root import LIBVIRT_HELPER_SOCKET_VARIABLE, LibvirtHelperProcess, another_user, why_not_another_user
+from mom_devkit.without_root import another_user, why_not_another_user
 from mom_plugins_libvirt.api import translated
 from mom_plugins_libvirt.changes import GuestOrders, OrderedDomain, OrderRefused
 

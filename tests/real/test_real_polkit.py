@@ -18,6 +18,7 @@ import libvirt  # type: ignore[import-untyped]  # it has no types
 import libvirt_qemu  # type: ignore[import-untyped]  # as above
 import pytest
 from guest_image import CannotBuild, build, cache_folder
+from helper_processes import LIBVIRT_HELPER_SOCKET_VARIABLE, LibvirtHelperProcess
 from libvirt_mom import LibvirtMom, another_host, libvirt_mom
 from own_systemd import MOM
 from private_libvirtd import CannotStart, PrivateLibvirtd
@@ -25,7 +26,7 @@ from real_guests import Lab, RealGuest, disk, not_here, once
 
 from mom_core import GuestBusy, PermissionDenied
 from mom_devkit import wait_until
-from mom_devkit.without_root import LIBVIRT_HELPER_SOCKET_VARIABLE, LibvirtHelperProcess, another_user
+from mom_devkit.without_root import another_user
 from mom_helper.libvirt_orders import NOT_GIVEN, GuestOrder
 from mom_helper.libvirt_orders import GuestOrderNumber as Number
 from mom_helper.orders import ORDER, Answer

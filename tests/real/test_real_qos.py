@@ -11,13 +11,14 @@ import libvirt  # type: ignore[import-untyped]  # it has no types
 import libvirt_qemu  # type: ignore[import-untyped]  # as above
 import pytest
 from grouped_guests import grouped_guests
+from helper_processes import LibvirtHelperProcess
 from libvirt_mom import libvirt_mom
 from mom_run import MomRun
 from real_guests import Lab, RealGuest, not_here
 
 from mom_core import DiskTune, HypervisorError, NetTune, NotSupported
 from mom_devkit import wait_until
-from mom_devkit.without_root import LibvirtHelperProcess, another_user
+from mom_devkit.without_root import another_user
 from mom_plugins_host.qos.settings import MOST_DISK_LIMIT, PERIOD_US, QUOTA_US, SHARES
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
 

@@ -23,8 +23,6 @@ from mom_kvm import Helper, Hierarchies
 USER: Final = "nobody"
 """User as which mom runs in tests."""
 
-LIBVIRT_HELPER_SOCKET_VARIABLE: Final = "MOM_LIBVIRT_HELPER_SOCKET"
-
 _PROGRAM: Final = Path(mom_helper.__file__).parent
 
 
@@ -82,19 +80,6 @@ class HelperProcess:
             self._process.wait(60)
             self._process = None
 
-    def processes(self) -> Sequence[int]:
-        """Return the helper's processes."""
-        pids = [] if self._process is None else [self._process.pid]
-        for pid in pids:
-            with suppress(OSError):  # the process has ended
-                pids += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
-        return pids
-
-    def put_back(self) -> subprocess.CompletedProcess[str]:
-        """Run `mom_helper put-back`."""
-        command = [*self._seeing_groups(), *self._command("put-back", "--state", str(self.folder / "state"))]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd="/")
-
     def close(self) -> None:
         """End the helper, and remove its files."""
         if self._process is not None:
@@ -116,19 +101,6 @@ class HelperProcess:
     @staticmethod
     def _command(*arguments: str) -> list[str]:
         return [sys.executable, "-I", "-S", str(_PROGRAM), *arguments]
-
-
-class LibvirtHelperProcess(HelperProcess):
-    """mom-libvirt-helper for a test, with the libvirt at `uri`."""
-
-    _variable = LIBVIRT_HELPER_SOCKET_VARIABLE
-
-    def __init__(self, uri: str, declarations: str = "", user: str = USER) -> None:
-        super().__init__(declarations, user=user)
-        self._uri = uri
-
-    def _serving(self) -> list[str]:
-        return [sys.executable, "-I", str(_PROGRAM), "serve-libvirt", "--uri", self._uri]
 
 
 def why_not_another_user() -> str:
