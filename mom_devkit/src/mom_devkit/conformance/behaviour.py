@@ -7,7 +7,6 @@ import locale
 import logging
 import os
 import re
-import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -320,9 +319,7 @@ def _open_files() -> dict[str, str]:
 def process_state() -> dict[str, object]:
     """Return the process state that no plugin may change."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")  # os.umask() would change it
-    signals = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGCHLD, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2)
     return {
-        **{f"the handler of {each.name}": signal.getsignal(each) for each in signals},
         **{f"the environment ({name})": value for name, value in os.environ.items()},
         "the locale": locale.setlocale(locale.LC_ALL),
         "the working directory": str(Path.cwd()),

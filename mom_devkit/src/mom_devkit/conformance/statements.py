@@ -94,16 +94,10 @@ def declarations(subject: ExaminedPlugin) -> Iterator[Finding]:
     if useless:
         yield from (subject.fault(*found) for found in useless)
         return
-    fields, controls = subject.declared_as(FieldSpec), subject.declared_as(ControlSpec)
-    for hook, specs in (("mom_write", controls), ("mom_collect_host", fields), ("mom_collect_guests", fields)):
-        if hook in hooks and not specs:
-            yield subject.fault(
-                f"it implements {hook}, and declares nothing for it by mom_declare", "mom ignores undeclared fields and controls"
-            )
     if "mom_source" in hooks and not isinstance(vars(subject.plugin_class).get("mom_source"), staticmethod):
         yield subject.fault("mom_source is no static method", "put @staticmethod above @hookimpl: mom calls it on the class")
-    units = {(spec.scope, spec.name): spec.unit for spec in fields if spec.collected}
-    for control in controls:
+    units = {(spec.scope, spec.name): spec.unit for spec in subject.declared_as(FieldSpec) if spec.collected}
+    for control in subject.declared_as(ControlSpec):
         if units.get((control.scope, control.field), control.unit) is not control.unit:
             yield subject.fault(f"the control {control.name} has another unit than its field {control.field}", "give both the same unit")
 

@@ -104,23 +104,15 @@ def _candidates(subject: ExaminedPlugin, spec: ControlSpec, before: Value) -> li
 def _is_back(
     subject: ExaminedPlugin, spec: ControlSpec, outcomes: Sequence[Outcome], applied: Decision, before: Value, bench: Bench, when: str
 ) -> Iterator[Finding]:
-    outcome = outcome_of(outcomes, applied)
-    if outcome is None:
-        yield subject.fault(f"{spec.name} was not restored {when}: mom reported no outcome", "return the present value from mom_read")
-    elif outcome.status not in BACK:
-        yield subject.fault(
-            f"{spec.name} was not restored {when}: {outcome.status} {outcome.error}".strip(),
-            "mom_write must write the value of each change",
-        )
     with alive(subject, bench._replace(folder=subject.new_folder("look")), mode="observe") as life:
         snapshot = life.cycle().snapshot
     entity = applied.entity
     fields = snapshot.host.fields if entity.scope is Scope.HOST else snapshot.guests[entity.id].fields
-    now = fields.get(spec.field)
-    if not _same(spec, now, before):
-        yield subject.fault(
-            f"{spec.name} is not undone {when}: it was {before}, and is {now}", "mom_write must write the value of each change"
-        )
+    now, outcome = fields.get(spec.field), outcome_of(outcomes, applied)
+    if outcome is None or outcome.status not in BACK or not _same(spec, now, before):
+        result = "mom reported no outcome" if outcome is None else f"{outcome.status} {outcome.error}".strip()
+        message = f"{spec.name} is not undone {when}: it was {before}, and is {now} ({result})"
+        yield subject.fault(message, "mom_write must write the value of each change, and mom_read return the present value")
 
 
 def _same(spec: ControlSpec, value: Value, other: Value) -> bool:
