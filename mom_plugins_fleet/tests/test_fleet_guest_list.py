@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from fake_moves import FakeMoves
+from fake_promises import FakePromises
 
 from mom_core import Guest, HypervisorError, PluginContext, PluginSettings, Problem, Report, hookimpl
 from mom_core.testing import snapshot
-from mom_devkit import FakeHypervisor, FakePromises, HandClock, PluginRun
+from mom_devkit import FakeHypervisor, HandClock, PluginRun
 from mom_kvm import Destination, GuestDescription, GuestMoves, Promises, stale_seconds
 from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.coordinator.plan import place_of, places

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from fake_promises import FakePromises
+
 from mom_core import (
     Decision,
     EngineState,
@@ -28,7 +30,7 @@ from mom_core import (
     Status,
     Value,
 )
-from mom_devkit import FakeGuest, FakeHypervisor, FakePromises, apply_decisions
+from mom_devkit import FakeGuest, FakeHypervisor, apply_decisions
 from mom_kvm import Helper, Promises
 from mom_plugins_host.cgroup import CgroupPlugin
 from mom_plugins_host.cgroup.groups import KNOBS

@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fake_promises import FakePromises
 from numa_trees import GIB, nodes_tree, process_tree, tree
 
 from mom_core import Decision, EngineState, Guest, LedgerEntry, Outcome, PluginContext, Status, Value
 from mom_core.testing import snapshot
-from mom_devkit import FakeGuest, FakeHypervisor, FakePromises, apply_decisions
+from mom_devkit import FakeGuest, FakeHypervisor, apply_decisions
 from mom_devkit import put_back as put_entries_back
 from mom_kvm import NodeTune
 from mom_plugins_host.numa import NumaPlugin

@@ -5,12 +5,13 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from fake_promises import FakePromises
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mom_core import Columns, Condition, Entity, Guest, Host, MomError, PluginContext, Report, Scope, Snapshot, Verdict
 from mom_core.model import GuestTable
-from mom_devkit import FakePromises, HandClock
+from mom_devkit import HandClock
 from mom_kvm import Admission, Admissions, GuestDescription, Promises, Reservation, Reservations, stale_seconds
 from mom_plugins_sla import SlaPlugin
 from mom_plugins_sla.classes import SlaSettings

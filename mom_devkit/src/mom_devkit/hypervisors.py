@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from mom_core import CpuTune, DiskTune, Entity, Guest, GuestGone, NetTune, NotSupported, Unit, Value
-from mom_kvm import NodeTune, Promises
+from mom_kvm import NodeTune
 
 USUAL_UNITS: Final[Mapping[str, Unit]] = {
     **dict.fromkeys(("balloon_cur", "balloon_max", "balloon_min", "mem_available", "mem_unused", "mem_usable"), Unit.KIB),
@@ -164,22 +164,3 @@ class FakeHypervisor:
         if fake.nodes.mode not in {"strict", "restrictive"}:
             raise NotSupported(f"nodes of mode {fake.nodes.mode} cannot be changed while the guest runs")
         fake.nodes = NodeTune(fake.nodes.mode, frozenset(nodes))
-
-
-class FakePromises(Promises):
-    """Implementation of `Promises` that reads guests' fields: `PluginContext(offers={Promises: (FakePromises("x"),)})`.
-
-    :param guaranteed: field with the guarantee in KiB
-    :param promised: field with the promise in KiB; if empty, `guaranteed`
-    """
-
-    def __init__(self, guaranteed: str, promised: str = "") -> None:
-        self._guaranteed, self._promised = guaranteed, promised or guaranteed
-
-    def guaranteed_kib(self, guest: Guest) -> float | None:
-        """Return the guarantee; None if unknown."""
-        return guest.number(self._guaranteed)
-
-    def promised_kib(self, guest: Guest) -> float | None:
-        """Return the promise; None if unknown."""
-        return guest.number(self._promised)
