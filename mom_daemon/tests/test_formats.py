@@ -73,7 +73,7 @@ def test_lists_are_shown_as_people_would_say_them(value: Value, shown: str) -> N
 @pytest.mark.parametrize("text", ["", "yesterday", "25:00", "5 ago", "2026-13-01", "-5m ago", "99999999999d ago"])
 def test_an_invalid_time_is_misuse(text: str) -> None:
     with pytest.raises(click.UsageError, match="is not a time; write it as"):
-        moment(text, "--at")
+        moment(text, "--at", 0.0)
 
 
 @pytest.mark.parametrize(
@@ -89,4 +89,4 @@ def test_an_invalid_time_is_misuse(text: str) -> None:
 )
 def test_times_are_in_utc_and_a_time_of_day_is_the_last_one(text: str, ago: int) -> None:
     now = datetime(2026, 11, 20, 10, 0, tzinfo=UTC).timestamp()
-    assert moment(text, "--at", now) == now - ago
+    assert moment(text, "--at", 0.0, now) == now - ago

@@ -41,8 +41,13 @@ def _what_is_set(item: Mapping[str, Any]) -> str:
 EXAMPLES = "2026-11-20T08:00, 10:32 or 5m ago"
 
 
-def moment(text: str, option: str, now: float | None = None) -> float:
-    """Parse a time into seconds since the epoch. A time of day means its last occurrence. Raise `click.UsageError` if invalid."""
+def moment(text: str | None, option: str, default: float, now: float | None = None) -> float:
+    """Parse a time into seconds since the epoch; None into `default`. A time of day means its last occurrence.
+
+    :raises click.UsageError: for an invalid time
+    """
+    if text is None:
+        return default
     present = clock.time() if now is None else now
     try:
         seconds = _seconds(text.strip(), present)

@@ -82,7 +82,7 @@ def _now(guest: str, config_path: str | None) -> Explanation:
 
 def _recorded(guest: str, at: str | None, path: Path | None, config_path: str | None) -> Explanation:
     config = load_config(config_path) if config_path is not None or path is None else None
-    then = time.time() if at is None else moment(at, "--at")
+    then = moment(at, "--at", time.time())
     recorded = recording(config, path)
     cycle = _cycle_at(recorded, then)
     chosen = find_guest(cycle.report.snapshot.guests, guest, cycle.report.guests_unknown)

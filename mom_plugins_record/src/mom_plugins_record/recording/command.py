@@ -9,9 +9,8 @@ from pathlib import Path
 import click
 
 from mom_core import count_of, format_duration, format_kib, printable
-from mom_daemon import KeptPath, brief, config_option, json_option, print_prose
-from mom_plugins_record.recording.reader import Recording
-from mom_plugins_record.recording.times import format_time, moment_of
+from mom_daemon import KeptPath, brief, config_option, json_option, moment, print_prose
+from mom_plugins_record.recording.reader import Recording, format_time
 
 _RECORDING = click.argument("recording", required=False, type=KeptPath())
 
@@ -54,7 +53,7 @@ def export_command(
     """
     from mom_plugins_record.recording.tables import export
 
-    begins, ends = moment_of(since, "--from", float("-inf")), moment_of(until, "--to", float("inf"))
+    begins, ends = moment(since, "--from", float("-inf")), moment(until, "--to", float("inf"))
     export(recording or _configured(config_path), output, guests, begins, ends)
 
 

@@ -22,6 +22,11 @@ from mom_plugins_record.recording.writer import GROUP, files_of, start_of
 MOST_PLACES: Final = 20
 
 
+def format_time(time: float) -> str:
+    """Format seconds since the epoch in UTC, because recordings are often read on other machines."""
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedCycle(PastCycle):
     """Recorded cycle with its session. `gap` is the number of cycles lost directly before this cycle."""

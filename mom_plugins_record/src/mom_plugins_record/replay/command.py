@@ -12,10 +12,9 @@ from typing import Final
 import click
 
 from mom_core import printable
-from mom_daemon import KeptPath, brief, json_option, print_prose
+from mom_daemon import KeptPath, brief, json_option, moment, print_prose
 from mom_kvm import SimulationSetup
-from mom_plugins_record.recording.reader import Recording
-from mom_plugins_record.recording.times import format_time, moment_of
+from mom_plugins_record.recording.reader import Recording, format_time
 from mom_plugins_record.replay.comparison import Comparison, DecisionDifference, compare
 
 SHOWN: Final = 10
@@ -46,7 +45,7 @@ def replay(path: Path, policies: tuple[Path, ...], since: str | None, until: str
 
     RECORDING is the folder of the `record` plugin, or one file of it. The command touches nothing real.
     """
-    begins, ends = moment_of(since, "--from", float("-inf")), moment_of(until, "--to", float("inf"))
+    begins, ends = moment(since, "--from", float("-inf")), moment(until, "--to", float("inf"))
     logging.getLogger("mom").addHandler(logging.NullHandler())  # evaluators log for a daemon
     recording = Recording(path)
     texts = _texts(recording, policies, begins) if policies else None

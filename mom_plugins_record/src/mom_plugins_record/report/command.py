@@ -15,7 +15,7 @@ import click
 from mom_core import GuestPattern, MomError, UnitError, load_config, parse_duration, printable
 from mom_daemon import KeptPath, config_option, json_option, print_text
 from mom_plugins_record.recording.plugin import RecordPlugin, configured_recorder
-from mom_plugins_record.recording.times import format_time
+from mom_plugins_record.recording.reader import format_time
 from mom_plugins_record.report.accounts_file import NAME, check, read_guests, read_hosts
 from mom_plugins_record.report.hours import HOUR
 from mom_plugins_record.report.page import page

@@ -10,7 +10,7 @@ import click
 
 from mom_core import count_of, lasting, printable
 from mom_daemon import TableColumn, print_prose, print_table
-from mom_plugins_record.recording.times import format_time
+from mom_plugins_record.recording.reader import format_time
 from mom_plugins_record.report.summary import Figures, Growth, ReportLine, ReportSummary, Worth
 
 UNKNOWN: Final = "unknown"
