@@ -45,6 +45,7 @@ class HostLaunches:
             return LaunchedGuest.Launch(guest, LaunchedGuest.Launch.State.STARTS)
         if self.context.observes:
             note = "mom only observes: no memory was reserved for this guest"
+            self.context.log.info("guest %s: %s", printable(guest.name), note)
             return LaunchedGuest.Launch(guest, LaunchedGuest.Launch.State.STARTS, note=note)
         wait = min(self.settings.wait, patience)
         launch = LaunchedGuest.Launch(guest, LaunchedGuest.Launch.State.WAITING, until=self.context.monotonic() + wait)
