@@ -287,8 +287,9 @@ class Evaluation(Budgets):
     def do_recall(self, entity: Host | Guest, name: Any_, default: Any_ = None) -> Any_:
         """Return a kept note, or the default."""
         _check_note(name)
-        notes = {**self.notes.get(_id(entity), {}), **self.noted.get(_id(entity), {})}
-        return default if notes.get(name) is None else notes[name]
+        identity = _id(entity)
+        value = self.noted.get(identity, {}).get(name, self.notes.get(identity, {}).get(name))
+        return default if value is None else value
 
 
 def _id(entity: Host | Guest) -> str:
