@@ -287,8 +287,7 @@ class Evaluation(Budgets):
     def do_recall(self, entity: Host | Guest, name: Any_, default: Any_ = None) -> Any_:
         """Return a kept note, or the default."""
         _check_note(name)
-        identity = _id(entity)
-        value = self.noted.get(identity, {}).get(name, self.notes.get(identity, {}).get(name))
+        value = self.noted.get(_id(entity), {}).get(name, self.notes.get(_id(entity), {}).get(name))
         return default if value is None else value
 
 
