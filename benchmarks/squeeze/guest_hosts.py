@@ -160,6 +160,10 @@ class GuestHost:
         statistics = self._answers("qom-get", path=BALLOON, property="guest-stats")
         return {name: _record(sizes[name], statistics[name], self._monitors[name].maximum_kib) for name in sizes.keys() & statistics.keys()}
 
+    def grow_emulators(self, mib: int) -> None:
+        """Let each QEMU take this memory for itself."""
+        self._answers("object-add", **{"qom-type": "memory-backend-ram", "id": "own", "size": mib << 20, "prealloc": True})
+
     def sizes(self) -> dict[str, float]:
         """Return the size of each guest that answers, in MiB."""
         return {name: balloon["actual"] / (1 << 20) for name, balloon in self._answers("query-balloon").items()}

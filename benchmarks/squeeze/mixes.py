@@ -71,6 +71,7 @@ class Protocol(Part):
     seconds: PositiveInt
     zram: NonNegativeInt = 0
     warms: NonNegativeInt = 0
+    emulator: NonNegativeInt = 0
 
     @property
     def begins(self) -> float:

@@ -95,7 +95,7 @@ def simulated(mix: Mix, manager: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="mom-squeeze-") as folder:
         path = Path(folder) / "scenario.yaml"
         scenario(mix, path, ())
-        first = _world(path, protocol.settle).host.available / KIB - protocol.available
+        first = _world(path, protocol.settle).host.available / KIB - protocol.available + protocol.emulator * mix.count
         ballast = {"at": f"{protocol.settle}s", "lasts": "1d", "memory": f"{first:.0f}MiB", "growth": "2GiB"}
         most = protocol.ramp * (protocol.warms or protocol.seconds)
         ramp = {"at": f"{protocol.begins:g}s", "lasts": "1d", "memory": f"{most:.0f}MiB", "growth": f"{protocol.ramp * KIB:.0f}KiB"}

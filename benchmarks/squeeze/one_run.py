@@ -129,8 +129,8 @@ class Squeeze:
             one = member.group
             disk = Disk(one.files, one.disk) if one.files else None
             balloon = Balloon(one.reporting, one.autodeflate) if one.balloon else None
-            arguments = member.arguments(begin, warms)
-            guest = self.host.start(member.name, one.memory, arguments, disk, balloon=balloon, code_cache=one.code_cache)
+            load = member.arguments(begin, warms)
+            guest = self.host.start(member.name, one.memory, load, disk, balloon=balloon, code_cache=one.code_cache)
             favour(guest.pid)
             self.listeners[member.name] = Listener(guest.log)
             self.memory[member.name] = self.sizes[member.name] = one.memory
@@ -217,11 +217,6 @@ class Squeeze:
         self.ballast.kill()
         self.ballast.wait()
 
-    def begin(self) -> None:
-        """Begin the ramp."""
-        self.began = time.monotonic()
-        self.hold_file.unlink()
-
     @property
     def hold_file(self) -> Path:
         """Return the file that holds the ramp while it exists."""
@@ -272,11 +267,6 @@ class Squeeze:
         """Return the guests whose process has ended."""
         return list(self.memory.keys() - self.host.pids().keys())
 
-    def destroy(self) -> None:
-        """End all guests."""
-        with suppress(Exception):  # whatever state they are in: the host's end is theirs, too
-            self.host.destroy_all()
-
 
 def _heard(listener: Listener) -> bool:
     listener.listen(time.monotonic())
@@ -308,8 +298,12 @@ def squeezed(name: str, squeeze: Squeeze, manager: Manager, told: Callable[[str]
         with squeeze.ramp():
             squeeze.measure_reference()
             with at_work(manager, Where(host, folder)) as running:
-                squeeze.wait(LEAD_SECONDS)
-                squeeze.begin()
+                squeeze.wait(LEAD_SECONDS / 2)
+                if own := squeeze.mix.protocol.emulator:
+                    host.grow_emulators(own)
+                squeeze.wait(LEAD_SECONDS / 2)
+                squeeze.began = time.monotonic()
+                squeeze.hold_file.unlink()
                 ksmd, compressing = thread_seconds("ksmd"), compression_seconds(squeeze, running)
                 cpu = running.cpu_seconds
                 ended = until_something_gives(squeeze, running, told)
@@ -323,7 +317,8 @@ def squeezed(name: str, squeeze: Squeeze, manager: Manager, told: Callable[[str]
         result |= {"when": time.strftime("%Y-%m-%d %H:%M", time.gmtime()), "host": described()}
         return result, squeeze.trace
     finally:
-        squeeze.destroy()
+        with suppress(Exception):  # whatever state guests are in: the host's end is theirs, too
+            host.destroy_all()
         for listener in squeeze.listeners.values():
             with suppress(OSError):
                 (folder / f"{listener.path.stem}.log").write_bytes(listener.path.read_bytes())
@@ -345,9 +340,8 @@ def until_something_gives(squeeze: Squeeze, running: Running, told: Callable[[st
             return "guest workload killed"
         if squeeze.lost():
             return "guest lost"
-        if moment.available < protocol.floor and still_below(protocol.floor):
-            return "host exhausted"
-        if squeeze.ballast is None or squeeze.ballast.poll() is not None:
+        exhausted = moment.available < protocol.floor and still_below(protocol.floor)
+        if exhausted or squeeze.ballast is None or squeeze.ballast.poll() is not None:
             return "host exhausted"
         if running.ended:
             raise RuntimeError(f"{running.manager.title} has ended: {(running.where.folder / 'manager.log').read_text()[-2000:]}")
