@@ -168,7 +168,8 @@ def test_a_guest_for_which_there_is_no_memory_is_refused_in_words(hooked: Hooked
         lab.start("unlucky")
     assert "cannot reserve 192 MiB: at most 0 KiB can" in str(refused.value)
     assert "the host keeps" in str(refused.value)
-    assert f"guest {PREFIX}unlucky is not started: cannot reserve 192 MiB" in hooked.mom.log
+    # libvirt may hear of the refusal before the log does.
+    wait_until(lambda: f"guest {PREFIX}unlucky is not started: cannot reserve 192 MiB" in hooked.mom.log, "mom logs it")
 
 
 @pytest.mark.parametrize("way", ["warn", "observe"])

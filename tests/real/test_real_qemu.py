@@ -113,11 +113,12 @@ def test_memory_of_qemu_itself_is_measured_and_not_swept(host: PlainHost) -> Non
         wait_until(lambda: said("sweep_gave"), "it was swept", 60)
         guest.ask("object-add", **{"qom-type": "memory-backend-ram", "id": "late", "size": LATE_MIB << 20, "prealloc": True})
         wait_until(lambda: said("qemu_overhead")[-1] > field + 0.9 * LATE_MIB * KIB_IN_MIB, "mom knows that QEMU has grown")
+        missed = max(said("sweep_missed"), default=0.0)  # QEMU may have grown during a sweep
         time.sleep(5)
     finally:
         engine.stop()
     assert max(said("sweep_gave")) > 0.5 * FORMER_MIB * KIB_IN_MIB
-    assert max(said("sweep_missed"), default=0.0) < 64 * KIB_IN_MIB, "no sweep was in vain"
+    assert max(said("sweep_missed"), default=0.0) < missed + 64 * KIB_IN_MIB, "no later sweep was in vain"
 
 
 def test_what_mom_changed_is_explained_and_put_back_after_a_kill_as_soon_as_the_monitor_has_room(host: PlainHost, mom: MomRun) -> None:
