@@ -124,8 +124,8 @@ def test_mom_manages_a_host(mom: MomUnderPressure, squad: Squad, laboratory: Lab
             wait_until(_holds_at_most(guest, rss_before[guest.name] - 120), f"the host has memory of {guest.name} back")
         wait_until(lambda: knobs()["run"] == "1", "KSM is on")
         # mom may sweep it once, because QEMU's own memory is unknown before. Then it is smaller for a second.
-        looks = [_look(squad.busy) for _ in range(12)]
-        assert looks.count(GUEST_MIB) >= 10, f"it has nothing to spare, and was seen with {looks}"
+        looks = [_look(squad.busy) for _ in range(8)]
+        assert looks.count(GUEST_MIB) >= 6, f"it has nothing to spare, and was seen with {looks}"
         wait_until(lambda: pages_sharing() > 10_000, "it merges what the guests have in common", 300)
         for guest in squad.idle:
             assert guest.size_mib >= 160, "the guarantee"
@@ -147,9 +147,10 @@ def test_mom_manages_a_host(mom: MomUnderPressure, squad: Squad, laboratory: Lab
         _check_that_all_is_as_before(squad, own_ksm)
     assert mom.verb("restore").stdout == "Nothing to restore.\n"
     assert mom.verb("status").returncode == 1
+    seen = {guest: len(guest.beats) for guest in squad.all}
+    wait_until(lambda: all(len(guest.beats) > beats for guest, beats in seen.items()), "all guests work on", 60)
     for guest in squad.all:
         assert all(beat.kills == 0 for beat in guest.beats), f"{guest.name} ran out of memory"
-        guest.works_on()
 
 
 def test_what_a_killed_mom_has_left_is_put_back(mom: MomUnderPressure, squad: Squad, own_ksm: dict[str, str]) -> None:

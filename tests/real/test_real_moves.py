@@ -104,7 +104,7 @@ def test_a_guest_that_has_freed_60_percent_of_its_memory_sends_half_of_what_it_w
     with another_host(lab.libvirtd) as other:
         guest = lab.start("freed", mib=1024, workload=(200, 5, 0, 800)).wait_until_it_works()
         age, touched = guest.beats[-1].seconds, guest.domain.memoryStats()["rss"] * 1024
-        found = _moved(lab, tmp_path, guest, other, warning=15, sweep="30s")  # an emulated guest sends some 100 MiB/s
+        found = _moved(lab, tmp_path, guest, other, warning=8, sweep="30s")  # an emulated guest sends some 100 MiB/s
         assert found.applied("guest_migrate") == [str(other.destination)]
         sent = _sent(guest, other)
         assert any("it will be moved" in reason for reason in _reasons(found))

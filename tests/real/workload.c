@@ -1,6 +1,6 @@
 /* What runs in a test guest:  workload COLD_MIB WARM_MIB COMMON_MIB FORMER_MIB
  *
- * FORMER_MIB are written and freed at the start: the guest has no use for them any more, and the host does not know that.
+ * A word of each page of FORMER_MIB is written at the start, and all is freed: the guest has no use for it any more, and the host does not know that.
  * COLD_MIB of memory with random content are written once; WARM_MIB are written again and again, a part every 100 ms;
  * COMMON_MIB are filled with pages that are the same in every guest, so that the host can merge them.
  * Prints a line per second: the seconds since the start, the longest pass over the next part of the warm memory, and how often this guest's kernel
@@ -15,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PAGE = 4096, MIB = 1 << 20, PAGES_PER_PASS = 2048 };
+enum { PAGE = 4096, LINE = 64, MIB = 1 << 20, PAGES_PER_PASS = 2048 };
 
 static uint64_t state = 88172645463325252ull;
 
@@ -41,8 +41,8 @@ static char *take(size_t mib) {
     return memory;
 }
 
-static void fill_random(char *memory, size_t mib) {
-    for (size_t at = 0; at < mib * MIB; at += sizeof(uint64_t) * 8) *(uint64_t *)(memory + at) = next_random();
+static void fill_random(char *memory, size_t mib, size_t step) {
+    for (size_t at = 0; at < mib * MIB; at += step) *(uint64_t *)(memory + at) = next_random();
 }
 
 /* Every page differs from the others of this guest, and is the same as its counterpart in every other guest. */
@@ -75,13 +75,13 @@ int main(int count, char **arguments) {
     state ^= (uint64_t)seed.tv_nsec * 2654435761u ^ (uint64_t)seed.tv_sec;
     if (former) {
         char *memory = take(former);
-        fill_random(memory, former);
+        fill_random(memory, former, PAGE);
         munmap(memory, former * MIB);
     }
     if (common) fill_common(take(common), common);
-    if (cold) fill_random(take(cold), cold);
+    if (cold) fill_random(take(cold), cold, LINE);
     char *memory = take(warm);
-    if (warm) fill_random(memory, warm);
+    if (warm) fill_random(memory, warm, LINE);
     double start = now(), told = start, worst = 0;
     size_t pages = warm * (MIB / PAGE), at = 0;
     printf("WORKLOAD holds cold=%zu warm=%zu common=%zu\n", cold, warm, common);
