@@ -87,16 +87,19 @@ def tests(session: nox.Session) -> None:
 def unit(session: nox.Session) -> None:
     """Run quick tests that start no process. Use this after each change, or `pytest mom_plugins_ksm` for one distribution.
 
-    Tests with generated examples try 10, instead of 100.
+    Tests with generated examples try 10, instead of 25.
     """
     session.run(BIN / "pytest", *FEW_WORKERS, "--hypothesis-profile=unit", "-m", QUICK, *session.posargs, env=_in_memory())
 
 
 @nox.session
 def slow(session: nox.Session) -> None:
-    """Run the tests that `unit` leaves out and that need no hypervisor: daemons, servers, browsers, many inputs, long simulations."""
+    """Run the tests that `unit` leaves out and that need no hypervisor: daemons, servers, browsers, many inputs, long simulations.
+
+    Tests with generated examples try 100.
+    """
     chosen = f"{WITHOUT_GUESTS} and (processes or long)"
-    session.run(BIN / "pytest", *ALL_CORES, "-m", chosen, *session.posargs, env=_in_memory())
+    session.run(BIN / "pytest", *ALL_CORES, "--hypothesis-profile=thorough", "-m", chosen, *session.posargs, env=_in_memory())
 
 
 @nox.session
@@ -104,7 +107,8 @@ def coverage(session: nox.Session) -> None:
     """Report the coverage of lines and branches by file. Pages in `.cache/coverage` show uncovered lines."""
     apart = [f"--ignore=tests/{name}" for name in APART]
     reports = ["--cov", "--cov-report=term:skip-covered", f"--cov-report=html:{ROOT / '.cache/coverage'}"]
-    session.run(BIN / "pytest", *ALL_CORES, "-m", WITHOUT_GUESTS, *apart, *reports, *session.posargs, env=_in_memory())
+    options = (*ALL_CORES, "--hypothesis-profile=thorough")
+    session.run(BIN / "pytest", *options, "-m", WITHOUT_GUESTS, *apart, *reports, *session.posargs, env=_in_memory())
 
 
 @nox.session

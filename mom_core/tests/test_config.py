@@ -361,7 +361,7 @@ PIECES = st.sampled_from([*WORDS.split(), "\n", "  ", "\t", " ", "\u2028"])
 @example(text="history: 0x" + "f" * 5000)
 @example(text="!!python/object/apply:os.system [true]")
 @example(text="= : 1")
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_any_file_gives_a_configuration_or_problems(acme, tmp_path, text):
     file = tmp_path / "any.yaml"
     file.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
@@ -382,7 +382,7 @@ VALUES = st.recursive(
 
 @pytest.mark.long
 @given(mapping=st.dictionaries(st.sampled_from(["plugins", "guests", "interval", "mode", "history", "root", "x"]), VALUES))
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_any_mapping_gives_a_configuration_or_problems(acme, mapping):
     try:
         answer = list(load_config({"plugins": {"acme": {}}, **mapping}).plugins)

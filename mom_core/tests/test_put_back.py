@@ -357,7 +357,7 @@ class PutBackMachine(RuleBasedStateMachine):
 
 
 TestPutBack = pytest.mark.long(PutBackMachine.TestCase)
-TestPutBack.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
+TestPutBack.settings = settings(stateful_step_count=20)
 
 
 def cut_off(engine: Engine) -> None:

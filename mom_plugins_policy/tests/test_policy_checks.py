@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from policy_declared import DECLARED
 from random_programs import Writer, program
@@ -155,7 +155,6 @@ def faults_of(text: str) -> Sequence[PolicyProblem]:
 
 
 @pytest.mark.long
-@settings(max_examples=100, deadline=None)
 @given(st.randoms(use_true_random=False), st.booleans())
 def test_checks_of_random_programs_raise_nothing_and_refuse_what_compiling_refuses(choose: random.Random, declared: bool) -> None:
     text = program(choose.randrange)

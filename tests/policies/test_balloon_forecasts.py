@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from law_guests import GIB, MIB, a_known_guest, law_on, sizes_on
 from test_balloon_properties import assert_safe, guests, hosts, kib
@@ -161,7 +161,6 @@ def forecasts(draw: st.DrawFn) -> dict[str, Value]:
     host=hosts(), crowd=st.lists(guests(), min_size=1, max_size=6), told=st.lists(forecasts(), min_size=6, max_size=6),
     rise=st.none() | kib(0, 64 * GIB),
 )  # fmt: skip
-@settings(max_examples=100, deadline=None)
 def test_whatever_is_expected_no_guest_is_worse_off_than_the_law_allows_without(
     host: dict[str, Value], crowd: list[dict[str, Value]], told: list[dict[str, Value]], rise: int | None
 ) -> None:

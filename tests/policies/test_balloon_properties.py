@@ -3,7 +3,7 @@
 from typing import Final
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from law_guests import GIB, MIB, Fields, sizes_on
 
@@ -93,7 +93,6 @@ def number(value: Value) -> float:
 
 @pytest.mark.long
 @given(host=hosts(), crowd=crowds, missing=st.sampled_from(["stats_age", "mem_usable", "balloon_cur", "balloon_max", None]))
-@settings(max_examples=60, deadline=None)
 def test_a_guest_whose_statistics_are_missing_or_old_grows_to_its_guarantee_at_most(host, crowd, missing):
     crowd[0] |= {"stats_age": 8.1} if missing is None else {missing: None}
     target, guest = targets(host, crowd).get("g0"), crowd[0]
@@ -111,14 +110,12 @@ def assert_safe(guest: Fields, target: float | None) -> None:
 
 @pytest.mark.long
 @given(host=hosts(), crowd=st.lists(guests(shrunk=False, steady=True), min_size=1, max_size=6))
-@settings(max_examples=60, deadline=None)
 def test_with_enough_available_and_nothing_taken_nothing_is_done(host, crowd):
     assert targets(host | {"mem_really_available": number(host["mem_watermark_high"]) + number(host["mem_reserved"])}, crowd) == {}
 
 
 @pytest.mark.long
 @given(host=hosts(), crowd=crowds, more=kib(0, 4 * GIB), swept=st.booleans())
-@settings(max_examples=100, deadline=None)
 def test_no_guest_gets_less_because_more_is_available(host, crowd, more, swept):
     # Only if all are swept or all are trimmed: with less memory available, a guest may be trimmed by more than a sweep would take.
     if swept:

@@ -88,7 +88,6 @@ WORSE: Final[Mapping[str, Callable[[Fields], dict[str, Value]]]] = {
 
 @pytest.mark.long
 @given(host=hosts(), crowd=st.lists(guests(steady=True), min_size=1, max_size=6), how=st.sampled_from(sorted(WORSE)))
-@settings(max_examples=100, deadline=None)
 def test_a_guest_of_which_less_may_be_taken_is_left_no_less(host: dict[str, Value], crowd: list[dict[str, Value]], how: str) -> None:
     size, other = number(crowd[0]["balloon_cur"]), [{**crowd[0], **WORSE[how](crowd[0])}, *crowd[1:]]
     (before, code), (after, _) = (decided(host, those, LawParameters())[0] for those in (crowd, other))
@@ -104,7 +103,7 @@ ENDS: Final[Mapping[str, tuple[object, object]]] = {
 
 @pytest.mark.long
 @given(host=hosts(), crowd=crowds, law=st.fixed_dictionaries({}, optional={name: st.sampled_from(both) for name, both in ENDS.items()}))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=4 * settings().max_examples)
 def test_whatever_an_operator_sets_sizes_are_safe_and_guests_get_together_no_more_than_there_is(
     host: dict[str, Value], crowd: list[dict[str, Value]], law: dict[str, object]
 ) -> None:

@@ -226,7 +226,7 @@ def stages(draw: st.DrawFn, oversold: bool) -> Stage:
 happenings = st.dictionaries(
     st.integers(2, 14), st.lists(st.tuples(st.sampled_from(EVENTS), st.integers(0, 3), st.floats(0, 1)), min_size=1, max_size=3), max_size=6
 )
-thoroughly = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+thoroughly = settings(max_examples=settings().max_examples // 2, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def assert_needs_are_respected(stage: Stage) -> None:

@@ -24,8 +24,9 @@ from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped] 
 ROOT = Path(__file__).parents[2]
 
 # Every run tries the same examples, without time limits. `pytest --hypothesis-profile=default` tries other ones.
-settings.register_profile("mom", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("unit", settings.get_profile("mom"), max_examples=10)  # for `nox -s unit`; other runs try 100
+settings.register_profile("mom", deadline=None, derandomize=True, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("unit", settings.get_profile("mom"), max_examples=10)  # for `nox -s unit`
+settings.register_profile("thorough", settings.get_profile("mom"), max_examples=100)  # for `nox -s slow` and `nox -s coverage`
 settings.load_profile("mom")
 
 
