@@ -177,7 +177,7 @@ LINES = {
 @pytest.mark.parametrize("what", LINES)
 def test_hostile_lines_are_refused_quickly_in_little_memory(tmp_path: Path, what: str) -> None:
     path = tmp_path / "r.momrec"
-    path.write_bytes(group(IN_FORCE, line(0)) + (group(*LINES[what]) if LINES[what] else MARK * (MIB // 4 // len(MARK))))
+    path.write_bytes(group(IN_FORCE, line(0)) + (group(*LINES[what]) if LINES[what] else MARK * (MIB // 16 // len(MARK))))
     found, recording, seconds, held = read_with(path)
     assert found[:1] == REPORTS[:1]
     assert recording.damage.places
