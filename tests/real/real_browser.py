@@ -11,7 +11,7 @@ from real_guests import not_here
 
 def chromium() -> str:
     """Return the path of the browser."""
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    found = next(filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome"))), None)
     return found or not_here("there is no Chromium")
 
 

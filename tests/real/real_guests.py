@@ -99,7 +99,7 @@ class RealGuest(PrintingGuest):
 
     @property
     def domain(self) -> Any:
-        """Domain of the guest, on a new connection."""
+        """Domain of the guest."""
         return self._lab.connection.lookupByUUIDString(self.uuid)
 
     @property
@@ -143,11 +143,16 @@ class Lab:
         self._image = image
         self._suffix = suffix
         self._numbers = itertools.count()
+        self._connection: Any = None
 
     @property
     def connection(self) -> Any:
-        """New connection, because libvirtd may have been restarted."""
-        return self._libvirt.open(self.libvirtd.uri)
+        """Connection to libvirtd: a new one after libvirtd was restarted."""
+        try:
+            self._connection.getVersion()
+        except (AttributeError, self._libvirt.libvirtError):
+            self._connection = self._libvirt.open(self.libvirtd.uri)
+        return self._connection
 
     def start(
         self,

@@ -177,7 +177,7 @@ def test_a_mom_that_warns_or_observes_lets_it_start(hooked: HookedMom, lab: Lab,
     observes = way == "observe"
     hooked.start(reservations=FULL, mode="observe" if observes else "enforce", launches={"when_short": "refuse"} if observes else {})
     said = "mom only observes" if observes else "is started anyway: cannot reserve 192 MiB"
-    lab.start("lucky").wait_until_up()
+    lab.start("lucky", paused=True)
     assert said in hooked.mom.log
 
 
@@ -187,7 +187,7 @@ def test_guests_start_all_the_same_when_mom_was_killed_or_hangs(hooked: HookedMo
     process = hooked.mom.process
     assert process is not None
     process.send_signal(number)
-    lab.start("survivor").wait_until_up()
+    lab.start("survivor", paused=True)
     if number is signal.SIGSTOP:
         process.send_signal(signal.SIGCONT)
 

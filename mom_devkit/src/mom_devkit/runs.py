@@ -158,7 +158,7 @@ def run_plugins(
 
 # --- waits -------------------------------------------------------------------------------------------------------------------
 
-LONGEST_PAUSE_SECONDS: Final = 0.05
+LONGEST_PAUSE_SECONDS: Final = 0.1
 """Longest pause between two calls of `look`."""
 
 LONGEST_STEP_SECONDS: Final = 10.0
