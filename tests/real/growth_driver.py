@@ -278,12 +278,13 @@ class Run:
     slowest_write: float
 
 
-def grow_together(*, credit: bool, huge: bool = False, seconds: float = WINDOW_SECONDS) -> Run:
-    """Let six guests grow to more than the machine has."""
+@contextmanager
+def grown_together(*, credit: bool, huge: bool = False) -> Iterator[tuple[Run, list[Grower], MomProcess]]:
+    """Let six guests grow to more than the machine has. Yield what happened, while mom still runs."""
     goal = WANTED * available_mib() / len(NAMES)
-    with growers(goal, huge=huge) as guests, mom(cgroup={"credit": credit}):
+    with growers(goal, huge=huge) as guests, mom(cgroup={"credit": credit}) as process:
         before, written = oom_kills(), WRITES.stat().st_size if WRITES.exists() else 0
-        samples, until_at = [Sample.now(guests)], time.monotonic() + seconds * (3 if credit else 1)
+        samples, until_at = [Sample.now(guests)], time.monotonic() + WINDOW_SECONDS * (3 if credit else 1)
         for guest in guests:
             guest.want(goal)
         is_limited = False
@@ -291,11 +292,11 @@ def grow_together(*, credit: bool, huge: bool = False, seconds: float = WINDOW_S
             time.sleep(SAMPLE_SECONDS)
             samples.append(Sample.now(guests))
             if credit and not is_limited and WRITES.stat().st_size > written:
-                is_limited, until_at = True, samples[-1].at + seconds
+                is_limited, until_at = True, samples[-1].at + WINDOW_SECONDS
         run_ = _run_of(guests, samples, goal, oom_kills() - before)
         for guest in guests:
             guest.want(guest.mib)  # the end of mom removes limits
-        return run_
+        yield run_, guests, process
 
 
 def _run_of(guests: Sequence[Grower], samples: Sequence[Sample], goal: float, kills: int) -> Run:
@@ -423,36 +424,32 @@ def restore_in_child(began_file: Path) -> int:
     return run(["restore", "-c", str(CONFIG), "--as-left", f"{FOLDER}/run", "--if-unclean", "--timeout", "10"])
 
 
-def end_moms(*ways: str) -> None:
-    """End mom in these ways while six guests are held back."""
-    for way in ways:
-        with held_back() as (guests, process):
-            limits = limits_of(guests)
-            number = {"SIGTERM": signal.SIGTERM, "SIGUSR2": signal.SIGUSR2}.get(way, signal.SIGKILL)
-            began = time.monotonic()
-            if number == signal.SIGKILL:
-                process.signal(number)
-                for guest in guests:
-                    guest.want(guest.mib)  # without limits, they would exhaust the machine
-            else:
-                for guest in guests:
-                    guest.want(guest.mib)
-                began = time.monotonic()
-                os.kill(process.pid, number)
-            told: dict[str, object] = {"limits": limits, "way": way}
-            if way == "restore":
-                for attempt in ("first", "second"):
-                    told[attempt] = _restored(guests)
-            elif way == "next mom":
-                process.start()
-                told["lifted"] = time_to_lift(guests, process.began)
-            else:
-                told["lifted"] = time_to_lift(guests, began)
-            told["left"] = limits_of(guests)
-            fact(f"end {way}", told)
-            if number != signal.SIGKILL:
-                os.waitpid(process.pid, 0)
-                process.pid = 0
+def end_mom(way: str, guests: Sequence[Grower], process: MomProcess) -> None:
+    """End mom in this way while guests are held back."""
+    limits = limits_of(guests)
+    number = {"SIGTERM": signal.SIGTERM, "SIGUSR2": signal.SIGUSR2}.get(way, signal.SIGKILL)
+    began = time.monotonic()
+    if number == signal.SIGKILL:
+        process.signal(number)
+    for guest in guests:
+        guest.want(guest.mib)  # without limits, they would exhaust the machine
+    if number != signal.SIGKILL:
+        began = time.monotonic()
+        os.kill(process.pid, number)
+    told: dict[str, object] = {"limits": limits, "way": way}
+    if way == "restore":
+        for attempt in ("first", "second"):
+            told[attempt] = _restored(guests)
+    elif way == "next mom":
+        process.start()
+        told["lifted"] = time_to_lift(guests, process.began)
+    else:
+        told["lifted"] = time_to_lift(guests, began)
+    told["left"] = limits_of(guests)
+    fact(f"end {way}", told)
+    if number != signal.SIGKILL:
+        os.waitpid(process.pid, 0)
+        process.pid = 0
 
 
 def _restored(guests: Sequence[Grower]) -> Mapping[str, object]:
@@ -513,8 +510,9 @@ def begin() -> None:
 def try_out() -> None:
     """Measure the figures for the test."""
     begin()
-    fact_of("with credit", grow_together(credit=True))
-    end_moms("restore")
+    with grown_together(credit=True) as (run_, guests, process):
+        fact_of("with credit", run_)
+        end_mom("restore", guests, process)
     fact("class", kill_by_class(small=True))
     spare(0)
 
@@ -524,10 +522,13 @@ def measure(runs: int) -> None:
     begin()
     fact("machine", {"available_mib": available_mib(), "kernel": os.uname().release, "cpus": os.cpu_count()})
     react(3 * runs)
-    end_moms("restore", "next mom", "SIGTERM", "SIGUSR2")
+    for way in ("restore", "next mom", "SIGTERM", "SIGUSR2"):
+        with held_back() as (guests, process):
+            end_mom(way, guests, process)
     for number in range(runs):
         fact(f"class {number}", kill_by_class(small=number % 2 == 1))
         for kind in ("without", "with", "huge"):
             if kind != "huge" or number % 4 == 0:
-                fact_of(f"run {number} {kind}", grow_together(credit=kind != "without", huge=kind == "huge"))
+                with grown_together(credit=kind != "without", huge=kind == "huge") as (run_, *_):
+                    fact_of(f"run {number} {kind}", run_)
     fact("done", True)

@@ -26,7 +26,7 @@ from mom_plugins_http.cli.client import Client
 pytestmark = pytest.mark.real
 
 
-GIVERS, GIVER_MIB = 3, 1200
+GIVERS, GIVER_MIB = 2, 1200
 WORKLOAD = (40, 10, 10, 950)
 """MiB of cold, warm, common and former memory. Former memory was touched and freed, so the guest holds it but can spare it."""
 

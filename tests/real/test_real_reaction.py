@@ -85,7 +85,7 @@ def first(what: str, reports: list[Report], wanted: Callable[[Report], bool]) ->
 
 def test_a_guest_that_runs_out_is_given_more_long_before_the_next_cycle_and_others_wake_nobody(lab: Lab, start_mom: StartMom) -> None:
     calm = lab.start("calm", mib=GUEST_MIB, workload=(20, 20, 0, 0))
-    guest = lab.start("burst", mib=GUEST_MIB, arguments="momtest.burst=60,25,40,10,10").wait_until_up()
+    guest = lab.start("burst", mib=GUEST_MIB, arguments="momtest.burst=60,25,80,10,10").wait_until_up()
     shrink(calm.wait_until_it_works())
     shrink(guest)
     reports = start_mom(available_mib() / 1.1)  # enough memory, but none to return

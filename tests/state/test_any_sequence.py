@@ -303,7 +303,10 @@ class AnySequence(RuleBasedStateMachine):
 
 TestAnySequence = pytest.mark.long(AnySequence.TestCase)
 TestAnySequence.settings = settings(
-    max_examples=settings().max_examples // 3, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=settings().max_examples // 3,
+    stateful_step_count=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 
 
