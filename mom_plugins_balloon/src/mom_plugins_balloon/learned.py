@@ -201,11 +201,11 @@ class ProcessPast(NamedTuple):
 
     def after(self, guest: GuestMemory) -> ProcessPast:
         """Return the record after a snapshot."""
-        (rss, measured, host_swap), before = guest.process, self.rss
-        if rss is None:
+        now, measured = guest.process, guest.process.measured_overhead
+        if now.rss is None:
             return self._replace(rss=None, growth=0.0)
-        stored, growth = rss + (host_swap or 0.0), 0.0 if before is None else max(0.0, rss - before)
-        return ProcessPast(rss, self.measured if measured is None else measured, stored, max(stored, self.stored_most), growth)
+        stored, growth = now.rss + (now.host_swap or 0.0), 0.0 if self.rss is None else max(0.0, now.rss - self.rss)
+        return ProcessPast(now.rss, self.measured if measured is None else measured, stored, max(stored, self.stored_most), growth)
 
 
 class KeptHeadroom(NamedTuple):
