@@ -131,14 +131,6 @@ def test_missed_memory_adds_up_for_ten_minutes(bench: Bench) -> None:
     assert bench.sweep(sweep_gain=100 * MIB)["sweep_missed"][0] == 100 * MIB
 
 
-def test_missed_memory_that_qemu_turns_out_to_hold_no_longer_counts(bench: Bench) -> None:
-    known = {"mem_available": SIZE, "rss": SIZE}
-    bench.returned(**known, host_qemu_overhead=100 * MIB)
-    assert bench.sweep(sweep_gain=100 * MIB)["sweep_missed"][0] == 100 * MIB
-    bench.returned(**known, host_qemu_overhead=160 * MIB)
-    assert bench.columns()["sweep_missed"][0] == 40 * MIB
-
-
 def test_guest_without_a_known_process_is_not_swept_and_rests(bench: Bench) -> None:
     bench.write(pid=None)
     bench.join()

@@ -52,8 +52,8 @@ class Learning:
             decided = snapshot.column(REASON), snapshot.numbers(SUGGESTED)
             for guest, record, memory, reason, suggested in zip(snapshot.listed, *described, *decided, strict=True):
                 learned, size, usable = record.learned, memory.size, memory.statistics.usable
-                qemu_overhead = PROCESS_KIB if learned is None else learned.process.qemu_overhead
                 if size is not None and not guest.properties.get(PINNED):  # pinned memory is backed already, or belongs to a pool
+                    qemu_overhead = PROCESS_KIB if learned is None else learned.process.qemu_overhead
                     self.room_kib += max(0.0, size - max(0.0, (memory.process.rss or 0.0) - qemu_overhead))
                 if learned is None:
                     learned = first_learned(memory, now)
@@ -63,8 +63,7 @@ class Learning:
                     grown += learned.process.growth
                 if reason in _RAN_OUT and learned is not None and size is not None and usable is not None and suggested is not None:
                     learned = learned.after_running_out(usable + suggested - size, now, KEPT_SECONDS)
-                change = 0.0 if learned is None else learned.process.qemu_overhead - qemu_overhead
-                records.put(guest.id, record._replace(learned=learned, sweeps=record.sweeps.after_measurement(change)))
+                records.put(guest.id, record._replace(learned=learned))
         else:
             self.room_kib = self.room_kib if now - self._listed_at <= self._seconds else 0.0
         self._note_growth(now, grown if is_sudden else 0.0)

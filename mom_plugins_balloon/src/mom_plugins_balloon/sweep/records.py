@@ -149,12 +149,8 @@ class SweepHistory:
             since = min(since, outcome.ended)
             pause = max(pause, IN_VAIN_SECONDS) if outcome.ended - since >= IN_VAIN_SECONDS else pause
         history = replace(self, last=outcome, cost=outcome.cost, rests_until=outcome.ended + pause, in_vain_since=since)
-        missed, first = (self.missed, self.missed_since) if now - self.missed_since < MISSED_SECONDS else (0.0, now)
-        return replace(history, missed=missed + outcome.missed, missed_since=first) if outcome.missed else history
-
-    def after_measurement(self, grown: float) -> SweepHistory:
-        """Return the history after QEMU's own memory was measured and is `grown` KiB larger.
-
-        Sweeps missed this memory. From now on, mom plans none for it.
-        """
-        return replace(self, missed=max(0.0, self.missed - grown)) if grown > 0 and self.missed else self
+        if not outcome.missed:
+            return history
+        if now - self.missed_since < MISSED_SECONDS:
+            return replace(history, missed=self.missed + outcome.missed)
+        return replace(history, missed=outcome.missed, missed_since=now)
