@@ -163,44 +163,39 @@ def types(session: nox.Session) -> None:
     benchmarks = ["--strict", "--follow-imports=silent", f"{cache}/benchmarks"]
     _side_by_side(
         session,
-        [[mypy, "--strict", *sources, *scripts, *session.posargs]],
-        [[mypy, *benchmarks, *_relative("benchmarks/*/*.py"), *session.posargs]],
-        [[mypy, *PARTLY_ANNOTATED, f"{cache}/tests", *files, *session.posargs] for files in tests],
+        [mypy, "--strict", *sources, *scripts, *session.posargs],
+        [mypy, *benchmarks, *_relative("benchmarks/*/*.py"), *session.posargs],
+        [mypy, *PARTLY_ANNOTATED, f"{cache}/tests", *tests, *session.posargs],
     )
 
 
-def _by_names(files: Sequence[str]) -> list[list[str]]:
-    """Group test files for as few runs of mypy as possible. This takes half as long as one run for each folder.
+def _by_names(files: Sequence[str]) -> list[str]:
+    """Return the paths of test files for one run of mypy. This takes half as long as one run for each folder.
 
-    In one run, all files need different names. So each `conftest.py` gets a link with another name. Folders whose tests import
-    their `conftest` have a run of their own.
+    In one run, all files need different names. So each `conftest.py` gets a link with another name.
     """
     links = ROOT / ".cache/conftests"
     shutil.rmtree(links, ignore_errors=True)
     links.mkdir(parents=True)
-    folders = {str(Path(file).parent) for file in files}
-    own_run = {name for name in folders if any("\nfrom conftest import" in path.read_text() for path in (ROOT / name).glob("*.py"))}
     together: dict[str, str] = {}
     for file in files:
         path = Path(file)
-        if str(path.parent) in own_run:
-            continue
         if path.name == "conftest.py" or path.name in together:
             link = links / file.replace("/", "_").replace("-", "_")
             link.symlink_to(ROOT / file)
             path = link.relative_to(ROOT)
         together[path.name] = str(path)
-    return [list(together.values()), *([file for file in files if str(Path(file).parent) == name] for name in sorted(own_run))]
+    return list(together.values())
 
 
-def _side_by_side(session: nox.Session, *series: Sequence[Sequence[str]]) -> None:
-    """Run several series of commands at the same time, and print their output in order."""
+def _side_by_side(session: nox.Session, *commands: Sequence[str]) -> None:
+    """Run several commands at the same time, and print their output in order."""
 
-    def run(commands: Sequence[Sequence[str]]) -> list[subprocess.CompletedProcess[str]]:
-        return [subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False) for command in commands]
+    def run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
 
-    with ThreadPoolExecutor(len(series)) as threads:
-        processes = [process for ended in threads.map(run, series) for process in ended]
+    with ThreadPoolExecutor(len(commands)) as threads:
+        processes = list(threads.map(run, commands))
     for process in processes:
         session.log(" ".join(process.args))
         sys.stdout.write(process.stdout)

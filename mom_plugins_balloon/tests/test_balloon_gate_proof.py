@@ -63,12 +63,17 @@ class Paths:
             self._answers, self._numbers = list(turn.answers), turn.numbers
             self._learn(turn.last)
 
-    def answer(self, question: Callable[[], Any]) -> bool:
+    def answer(self, question: Callable[[], Any] | None = None) -> bool:
         """Return the answer on this path. If the other answer is possible, another run takes it.
 
-        :param question: function that builds the question. It is slow, and not called while this run repeats an earlier one
+        :param question: function that builds the question. It is slow, and not called while this run repeats an earlier one. None for a
+            question that is independent of all numbers
         """
-        if self._at == len(self._answers):
+        if self._at == len(self._answers) and question is None:
+            self._left.append(Turn([*self._answers, False], True, self._numbers))
+            self._answers.append(True)
+            self._learn(True)
+        elif self._at == len(self._answers) and question is not None:
             asked = question()
             taken = z3.is_true(self._numbers.eval(asked, model_completion=True))
             one, other = (asked, z3.Not(asked)) if taken else (z3.Not(asked), asked)
@@ -175,7 +180,7 @@ class WhateverIsKnown:
         vars(self).update(known)
 
     def __getattr__(self, name: str) -> Unknown | None:
-        found = self._some[name] if self._paths.answer(lambda: z3.Bool(f"{name} is known")) else None
+        found = self._some[name] if self._paths.answer() else None
         setattr(self, name, found)
         return found
 

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from importlib.metadata import entry_points
 
 import click
 
@@ -76,6 +77,8 @@ def run_verb(words: Sequence[str], given: Sequence[str], *, as_caller: bool, ans
 
 def main() -> None:
     """Run all commands, several at a time."""
+    for point in entry_points(group="mom.plugins"):
+        point.load()  # once, and not in each child
     takes, gives = os.pipe()
     children = 0
     for words, context in verbs(mom, click.Context(mom)):

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import Tunnel
 from everywhere import Shelf
 from host_files import meminfo
 from prometheus_process import Prometheus, running_prometheus
 from runbooks import Shown, commands
 from shorter_waits import mom_with
 from verbs_in_process import run_verb
+from watched_mom import Tunnel
 
 from mom_core.engine import problems as core_problems
 from mom_core.plugins import invoker

@@ -17,9 +17,9 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from conftest import Daemon, Start, client
 from playwright.sync_api import Browser, Frame, FrameLocator, Page, expect
 from real_guests import not_here
+from watched_mom import Daemon, Start, client
 
 from mom_devkit import wait_until
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Daemon, client, starting
 from playwright.sync_api import Page, expect
+from watched_mom import Daemon, client, starting
 
 from mom_devkit import wait_until
 

@@ -3,9 +3,9 @@
 import json
 from functools import partial
 
-from conftest import Daemon, Start, client
 from prometheus_client.parser import text_string_to_metric_families
 from verbs_in_process import run_verb
+from watched_mom import Daemon, Start, client
 
 from mom_devkit import wait_until
 

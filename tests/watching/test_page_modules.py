@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PAGE_CHECKS as KEPT
+from watched_mom import PAGE_CHECKS as KEPT
 
 from mom_core import Engine, load_config
 from mom_plugins_http import HttpPlugin

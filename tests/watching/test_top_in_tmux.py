@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import MOM, Daemon, Start
 from tmux_screen import Screen, terminal
 from verbs_in_process import run_verb
+from watched_mom import MOM, Daemon, Start
 
 from mom_devkit import wait_until
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from conftest import DRAWN, MOM, Daemon, Start, Tunnel, client, put
 from http_over_tcp import tcp_settings
 from playwright.sync_api import Locator, Page, Route, expect
+from watched_mom import DRAWN, MOM, Daemon, Start, Tunnel, client, put
 
 from mom_core import Condition, Engine, Report, Severity, Value, Verdict, load_config
 from mom_core.testing import snapshot

@@ -69,7 +69,7 @@ def environment(tmp_path: Path, mypy_options: list[str]) -> dict[str, str]:
     python = folder / "bin/python"
     (site,) = folder.glob("lib/python*/site-packages")
     (site / "outer.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
-    tools = {"mypy": mypy_options, "pytest": ["-p", "no:schemathesis"], "pip": []}  # readers do not have schemathesis
+    tools = {"mypy": mypy_options, "pytest": ["-pno:cloudcoil", "-pno:schemathesis"], "pip": []}  # readers do not have these plugins
     commands = {
         tool: f"import runpy, sys; sys.argv[1:1] = {options}; runpy.run_module({tool!r}, run_name='__main__')"
         for tool, options in tools.items()
