@@ -88,7 +88,7 @@ def running(libvirtd: PrivateLibvirtd, tmp_path: Path) -> Iterator[Running]:
 
 
 def test_a_libvirtd_that_hangs_leaves_the_other_plugins_at_work_and_is_found_again_also_when_it_was_killed(running, lab, libvirtd, capfd):
-    guest = lab.start("beside")
+    guest = lab.start("beside", paused=True)
     wait_until(lambda: running.reports and guest.uuid in running.reports[-1].snapshot.guests, "it is managed")
     with stopped(libvirtd.pid):
         during = running.next_reports(4)
@@ -130,7 +130,7 @@ def test_moms_that_follow_each_other_at_once_put_back_what_the_guest_had_before_
 
 def test_a_libvirtd_that_dies_during_a_call_does_not_keep_the_caller(make, lab, libvirtd):
     mom = make(call_timeout="20s", deadline="60s")
-    guest = lab.start("during")
+    guest = lab.start("during", paused=True)
     assert mom.reached(guest)
     errors: list[Exception] = []
 
@@ -245,7 +245,7 @@ def test_guests_behind_ssh_are_managed_and_nobody_is_asked_for_a_password(make, 
     ssh, seen = tmp_path / "ssh", tmp_path / "seen"
     ssh.write_text(_TUNNEL.format(python=sys.executable, seen=str(seen), socket=str(libvirtd.socket)))
     ssh.chmod(0o755)
-    guest = lab.start("remote")
+    guest = lab.start("remote", paused=True)
     mom = make(uri=f"qemu+ssh://root@host.example/system?command={ssh}", call_timeout="2s")
     found = wait_until(lambda: mom.reached(guest), "it is connected")
     assert found.name == guest.name

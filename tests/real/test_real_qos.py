@@ -185,7 +185,7 @@ def hypervisor(grouped: Lab) -> Iterator[LibvirtHypervisor]:
 
 
 def test_a_mom_without_root_has_the_helper_set_limits(grouped: Lab, devices: str) -> None:
-    guest, libvirtd = grouped.start("helped", devices=devices), grouped.libvirtd
+    guest, libvirtd = grouped.start("helped", devices=devices, paused=True), grouped.libvirtd
     helper = LibvirtHelperProcess(libvirtd.uri)
     helper.start()
     try:
@@ -206,7 +206,7 @@ def test_a_mom_without_root_has_the_helper_set_limits(grouped: Lab, devices: str
 
 
 def test_the_bounds_are_those_of_libvirt(hypervisor: LibvirtHypervisor, grouped: Lab, devices: str) -> None:
-    guest = grouped.start("bounds", devices=devices)
+    guest = grouped.start("bounds", devices=devices, paused=True)
     hypervisor.guests()
     names = {"vcpu_quota": "quota_us", "vcpu_period": "period_us", "cpu_shares": "shares"}
     bounds = {"vcpu_quota": QUOTA_US, "vcpu_period": PERIOD_US, "cpu_shares": (2, SHARES[1])}  # the minimum of cgroups v1 is 2 shares
@@ -229,7 +229,7 @@ def test_the_bounds_are_those_of_libvirt(hypervisor: LibvirtHypervisor, grouped:
 
 
 def test_a_limit_with_a_burst_is_not_taken_away_and_libvirt_says_why(hypervisor: LibvirtHypervisor, grouped: Lab, devices: str) -> None:
-    guest = grouped.start("burst", devices=devices)
+    guest = grouped.start("burst", devices=devices, paused=True)
     guest.domain.setBlockIoTune("vda", {"read_iops_sec": 700, "read_iops_sec_max": 900}, LIVE)
     with pytest.raises(NotSupported, match="read_iops_sec_max"):
         hypervisor.set_io_tune(guest.entity, "vda", {"read_iops_sec": 0})
@@ -238,7 +238,7 @@ def test_a_limit_with_a_burst_is_not_taken_away_and_libvirt_says_why(hypervisor:
 
 
 def test_the_network_is_limited_in_both_directions_or_in_none(hypervisor: LibvirtHypervisor, grouped: Lab, devices: str) -> None:
-    guest = grouped.start("network", devices=devices)
+    guest = grouped.start("network", devices=devices, paused=True)
     hypervisor.set_net_tune(guest.entity, TAP, {"average": 500, "peak": 800, "burst": 64}, {})
     assert hypervisor.net_tunes([guest.entity])[guest.uuid] == (NetTune(TAP, {"average": 500, "peak": 800, "burst": 64}, {}),)
     assert guest.domain.interfaceParameters(TAP, LIVE)["inbound.peak"] == 800
@@ -257,7 +257,7 @@ def test_the_network_is_limited_in_both_directions_or_in_none(hypervisor: Libvir
 
 
 def test_vcpus_are_pinned_and_memory_is_bound_for_real(hypervisor: LibvirtHypervisor, grouped: Lab) -> None:
-    guest = grouped.start("pinned")
+    guest = grouped.start("pinned", paused=True)
     every = frozenset(range(os.cpu_count() or 1))
     assert hypervisor.cpu_pins([guest.entity])[guest.uuid] == [every]
     hypervisor.set_cpu_pin(guest.entity, 0, {0})
