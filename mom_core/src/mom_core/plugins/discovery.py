@@ -175,7 +175,8 @@ def installed(group: str) -> Mapping[str, list[AvailablePlugin]]:
             points = candidate.entry_points.select(group=group)
             if not points:
                 continue
-            name, version = str(candidate.name), str(candidate.version)  # without a file METADATA, both are None
+            # Each access to `metadata` parses the file METADATA. Without the file, both are None.
+            name, version = map(str, map(candidate.metadata.get, ("Name", "Version")))
         except Exception as error:  # noqa: BLE001  # broken metadata may raise anything
             LOG.warning("the plugins in %s are unknown: %s", getattr(candidate, "_path", "a distribution"), describe(error))
             continue
