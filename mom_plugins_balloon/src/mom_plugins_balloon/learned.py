@@ -19,7 +19,7 @@ LATE_SECONDS: Final = 3.0
 """Statistics may be this much older than reported: guests send them every 2 s, hypervisors up to 1 s late."""
 
 PROCESS_KIB: Final = 64 * 1024.0
-"""Assumed memory of QEMU itself until mom has learned it: 48 MiB with KVM, more without."""
+"""Assumed memory of QEMU itself until it is measured: 48 MiB with KVM, more without."""
 
 STRAY_KIB: Final = 16 * 1024.0
 """Tolerance: an RSS varies by this much from one cycle to the next."""

@@ -138,7 +138,7 @@ class Habits(NamedTuple):
     cache_share: Annotated[Number, own("mem_cache_share", "recent share of page cache in the guest's usable memory", _RATIO)] = None
     kernel_reserved: Annotated[Number, own("kernel_reserved", "memory that the guest's kernel does not count in its total")] = None
     rss_before: Annotated[Number, own("rss_before", "RSS of the guest's process in the previous cycle")] = None
-    qemu_overhead: Annotated[Number, own("qemu_overhead", "QEMU's own part of its process's memory: measured, or learned")] = None
+    qemu_overhead: Annotated[Number, own("qemu_overhead", "QEMU's own part of its process's memory; 64 MiB until it is measured")] = None
     stall_floor: Annotated[Number, own("mem_stall_floor", "usable memory below which the guest stalled, or programs were killed")] = None
     kill_floor: Annotated[Number, own("mem_kill_floor", "usable memory below which programs were killed")] = None
     """Never above `stall_floor`."""
@@ -198,7 +198,7 @@ class GuestMemory(NamedTuple):
     obstacle: str = ""
     """Why the guest must not shrink, whatever it reports; empty if it may."""
     pause: str = ""
-    """Why no shrink may begin now (a running one continues); empty if one may."""
+    """Why no shrink may begin now, such as a migration (a running shrink continues); empty if one may."""
     origin_unknown: str = ""
     """Why the guest's original size is unknown, so that its size must not change yet; empty if known."""
 

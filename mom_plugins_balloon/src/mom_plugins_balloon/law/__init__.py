@@ -4,7 +4,7 @@ The law reads no clock and no file. Read in this order: `memory.py` (input), `ne
 `want.py` (memory that it wants), `offer.py` (memory that it can give), `share.py` (the host's decision), `reasons.py`.
 
 The law takes memory by sweeps, then by the means of `offer.TRIMS`, in order. Below the low watermark it uses all means together, and no
-guest grows beyond its guarantee.
+guest grows beyond its guarantee. Exception: guests whose growth mom limits keep their full sizes (`Need.keeps_full`).
 
 The law does not oscillate, because
 

@@ -76,7 +76,10 @@ def headroom_returns(host: HostMemory) -> bool:
 
 
 class Floors(NamedTuple):
-    """Usable memory that a guest keeps, in KiB: floors at which mom stops taking page cache, margins and headroom."""
+    """Usable memory that a guest keeps, in KiB: floors at which mom stops taking page cache, margins and headroom.
+
+    `headroom` is the highest of them, then `tight`, `margin` and `burst`.
+    """
 
     stall: float
     """Usable memory below which the guest stalled before, or its kernel killed programs. 0 if neither happened."""
@@ -118,7 +121,7 @@ class Need(NamedTuple):
     """Whether the guest keeps its full size, and mom only sweeps it. Reason: its headroom stays empty (at no cost to the host), or the goal
     is `truthful`. Other guests fill headroom with page cache."""
     keeps_full: bool
-    """Whether the guest keeps its full size even below the hard watermark: it leaves headroom empty, and mom limits its growth."""
+    """Whether the guest keeps its full size even below the low watermark: it leaves headroom empty, and mom limits its growth."""
     growing: bool
 
 

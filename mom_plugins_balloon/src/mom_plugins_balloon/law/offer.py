@@ -45,7 +45,7 @@ class Offer(NamedTuple):
     unbacked: float = 0.0
     """Empty memory that the host does not back. Taking it gains nothing, but the balloon takes it before page cache."""
     cache: float = 0.0
-    """Page cache beyond the target headroom."""
+    """Usable memory above the headroom floor, after empty memory: mostly page cache."""
     margin: float = 0.0
     """Part of the margin that the guest is not expected to use soon."""
     burst: float = 0.0
@@ -168,8 +168,8 @@ def _calm(guest: GuestMemory, most: float) -> float:
 
 
 def _sweep_of(guest: GuestMemory, need: Need, size: float, most: float, context: LawContext) -> tuple[float, float]:
-    # Returns the host's gain and the inflation for that gain. Memory that earlier sweeps missed counts only below the low watermark,
-    # where sweeps go deeper.
+    # Returns the host's gain and the inflation for that gain. After sweeps that missed memory, the inflation is the same, and the expected
+    # gain is smaller. Below the low watermark, sweeps go deeper, and may get that memory.
     missed, calm = 0.0 if context.below_low else guest.sweeps.missed or 0.0, _calm(guest, most)
     least = context.worth(size) + missed
     idle = _sweepable(guest, need, context) if min(need.freed, calm) >= least else 0.0

@@ -118,7 +118,7 @@ IN_VAIN_SECONDS: Final = 120.0
 SHOWN_SECONDS: Final = 60.0
 
 MISSED_SECONDS: Final = 600.0
-"""For this many seconds, mom plans no sweep for memory that an earlier sweep missed."""
+"""For this many seconds after a sweep missed memory, mom expects so much less from the guest's next sweeps."""
 
 
 @dataclass(frozen=True, slots=True)
