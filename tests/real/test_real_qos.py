@@ -258,6 +258,7 @@ def test_the_network_is_limited_in_both_directions_or_in_none(hypervisor: Libvir
 
 def test_vcpus_are_pinned_and_memory_is_bound_for_real(hypervisor: LibvirtHypervisor, grouped: Lab) -> None:
     guest = grouped.start("pinned", paused=True)
+    hypervisor.guests()
     every = frozenset(range(os.cpu_count() or 1))
     assert hypervisor.cpu_pins([guest.entity])[guest.uuid] == [every]
     hypervisor.set_cpu_pin(guest.entity, 0, {0})
