@@ -247,7 +247,7 @@ OVERSOLD = {"guests": 8, "host_memory": "8GiB", "more": '  sla: {}\nguests:\n  "
 """Settings of a mom with more promises than memory."""
 
 
-LOOKS = "runOnly: { type: 'rule', values: ['color-contrast', 'scrollable-region-focusable'] }"
+LOOKS = "runOnly: { type: 'rule', values: ['color-contrast', 'scrollable-region-focusable', 'target-size'] }"
 """Rules that depend on colours and on the width of the window."""
 
 
