@@ -12,7 +12,6 @@ import pytest
 from mom_devkit.plugin_new import KINDS, LONGEST_NAME, files_of
 
 BIN = Path(sys.executable).parent
-NOT_AUTHORS = ("cacheprovider", "cloudcoil", "schemathesis")
 LONGEST = "a-name-of-thirty-characters-ab"
 
 
@@ -36,7 +35,9 @@ def new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mom):
 
 @pytest.mark.long
 @pytest.mark.processes
-def test_what_is_written_passes_its_own_tests_types_and_lint(new, tmp_path: Path, mypy_options: list[str]) -> None:
+def test_what_is_written_passes_its_own_tests_types_and_lint(
+    new, tmp_path: Path, mypy_options: list[str], authors_pytest: list[str]
+) -> None:
     for kind in KINDS:
         code, text = new(f"page-{kind}", "--kind", kind)
         assert code == 0, text
@@ -44,8 +45,7 @@ def test_what_is_written_passes_its_own_tests_types_and_lint(new, tmp_path: Path
         project = tmp_path / f"mom-page-{kind}"
         written = "".join(path.read_text() for path in project.rglob("*") if path.is_file())
         assert not re.search(r"\bHost\.mem_free\b|\"mem_free\"", written), "it counts what is not free; mem_really_available is better"
-        # Without pytest plugins of this repository: authors do not have them, and importing them takes long.
-        assert "passed" in run(project, BIN / "python", "-m", "pytest", "-q", *[f"-pno:{name}" for name in NOT_AUTHORS])
+        assert "passed" in run(project, BIN / "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", *authors_pytest)
         for name in ("z", LONGEST):
             assert new(name, "--kind", kind, "--directory", f"{kind}-{name}")[0] == 0
     assert len(LONGEST) == LONGEST_NAME

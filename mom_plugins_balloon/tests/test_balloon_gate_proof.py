@@ -69,18 +69,17 @@ class Paths:
         :param question: function that builds the question. It is slow, and not called while this run repeats an earlier one. None for a
             question that is independent of all numbers
         """
-        if self._at == len(self._answers) and question is None:
-            self._left.append(Turn([*self._answers, False], True, self._numbers))
-            self._answers.append(True)
-            self._learn(True)
-        elif self._at == len(self._answers) and question is not None:
-            asked = question()
-            taken = z3.is_true(self._numbers.eval(asked, model_completion=True))
-            one, other = (asked, z3.Not(asked)) if taken else (z3.Not(asked), asked)
-            possible = self.known.check(other)
-            assert possible != z3.unknown
-            if possible == z3.sat:
-                self._left.append(Turn([*self._answers, not taken], other, self.known.model()))
+        if self._at == len(self._answers):
+            taken, one, other, numbers = True, True, True, self._numbers
+            if question is not None:
+                asked = question()
+                taken = z3.is_true(self._numbers.eval(asked, model_completion=True))
+                one, other = (asked, z3.Not(asked)) if taken else (z3.Not(asked), asked)
+                possible = self.known.check(other)
+                assert possible != z3.unknown
+                numbers = self.known.model() if possible == z3.sat else None
+            if numbers is not None:
+                self._left.append(Turn([*self._answers, not taken], other, numbers))
             self._answers.append(taken)
             self._learn(one)
         self._at += 1

@@ -39,7 +39,7 @@ def agree(world: NotingHypervisor, what: set[str]) -> None:
 
 
 @pytest.mark.long
-@settings(max_examples=settings().max_examples // 3, deadline=None)
+@settings(max_examples=settings().max_examples // 2, deadline=None)
 @given(ORDERS, STEPS, st.booleans())
 def test_what_stands_stands_still_and_goes_back_when_all_that_asked_for_it_are_gone(
     order: Sequence[str], steps: Sequence[str], limited: bool

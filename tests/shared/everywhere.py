@@ -153,6 +153,12 @@ def mypy_options() -> list[str]:
     return ["--no-sqlite-cache", "--cache-dir", str(ROOT / ".cache/mypy/plugins")]
 
 
+@pytest.fixture(scope="session")
+def authors_pytest() -> list[str]:
+    """Return options that leave out plugins of pytest that authors do not have. Importing them takes long."""
+    return ["-pno:cloudcoil", "-pno:schemathesis"]
+
+
 # --- tests that start processes --------------------------------------------------------------------------------------------------------
 
 WITH_PROCESSES = frozenset(

@@ -1,4 +1,4 @@
-"""mom as a process on a simulated host, and a TCP port that leads to its socket."""
+"""Shared parts of tests of mom's views: mom as a process on a simulated host, and a TCP port that leads to its socket."""
 
 import contextlib
 import signal
@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -147,8 +148,8 @@ def starting(folders: pytest.TempPathFactory) -> Iterator[Start]:
     """Yield a function that starts moms with settings. They end with the block."""
     with ExitStack() as stack:
 
-        def start(**settings: object) -> Daemon:
-            made = Daemon(folders.mktemp("mom"), **settings)  # type: ignore[arg-type]  # the settings of its constructor
+        def start(**settings: Any) -> Daemon:
+            made = Daemon(folders.mktemp("mom"), **settings)
             stack.callback(made.stop)
             made.start()
             return made

@@ -62,14 +62,14 @@ def test_every_block_is_a_file_or_a_command(name: str) -> None:
 
 
 @pytest.fixture
-def environment(tmp_path: Path, mypy_options: list[str]) -> dict[str, str]:
+def environment(tmp_path: Path, mypy_options: list[str], authors_pytest: list[str]) -> dict[str, str]:
     """Return a new virtual environment that also sees the packages of this one. It uses no index."""
     folder = tmp_path / "environment"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     python = folder / "bin/python"
     (site,) = folder.glob("lib/python*/site-packages")
     (site / "outer.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
-    tools = {"mypy": mypy_options, "pytest": ["-pno:cloudcoil", "-pno:schemathesis"], "pip": []}  # readers do not have these plugins
+    tools = {"mypy": mypy_options, "pytest": authors_pytest, "pip": []}
     commands = {
         tool: f"import runpy, sys; sys.argv[1:1] = {options}; runpy.run_module({tool!r}, run_name='__main__')"
         for tool, options in tools.items()

@@ -176,7 +176,7 @@ def installed(group: str) -> Mapping[str, list[AvailablePlugin]]:
             if not points:
                 continue
             # Each access to `metadata` parses the file METADATA. Without the file, both are None.
-            name, version = map(str, map(candidate.metadata.get, ("Name", "Version")))
+            name, version = str((metadata := candidate.metadata)["Name"]), str(metadata["Version"])
         except Exception as error:  # noqa: BLE001  # broken metadata may raise anything
             LOG.warning("the plugins in %s are unknown: %s", getattr(candidate, "_path", "a distribution"), describe(error))
             continue
